@@ -1,0 +1,142 @@
+// Doors of conjugate gradients: on scores, on a panel triangle, on a Python callable.
+#include "../kernels/cg.hpp"
+
+#include <vector>
+
+#include "../kernels/triangle.hpp"
+#include "arrays.hpp"
+
+namespace fastfisher::bindings {
+
+namespace {
+
+// (status (k,), iterations (k,), residual (k,))
+py::tuple outcome_tuple(const std::vector<CgOutcome>& outcome) {
+  const auto size = static_cast<py::ssize_t>(outcome.size());
+  py::array_t<int> status(size);
+  py::array_t<std::int64_t> iterations(size);
+  py::array_t<double> residual(size);
+  for (py::ssize_t j = 0; j < size; ++j) {
+    const CgOutcome& o = outcome[static_cast<std::size_t>(j)];
+    status.mutable_at(j) = static_cast<int>(o.status);
+    iterations.mutable_at(j) = static_cast<std::int64_t>(o.iterations);
+    residual.mutable_at(j) = o.residual;
+  }
+  return py::make_tuple(status, iterations, residual);
+}
+
+// B, X0 and out, the same (params, k) for all.
+template <class T>
+struct System {
+  ConstMatrix<T> B;
+  std::optional<ConstMatrix<T>> start;
+  Matrix<T> out;
+  CgLimits limits;
+  std::vector<CgOutcome> outcome;
+
+  System(const Array<T>& b, const OptionalArray<T>& x0, Array<T>& x, Index params, CgLimits l)
+      : B(read_matrix(b, params, kAny, "B")), out(write_matrix(x, B.rows(), B.cols(), "out")),
+        limits(l), outcome(static_cast<std::size_t>(B.cols())) {
+    if (x0) start.emplace(read_matrix(*x0, B.rows(), B.cols(), "X0"));
+  }
+  const ConstMatrix<T>* X0() const { return start ? &*start : nullptr; }
+};
+
+template <class S, class A>
+py::tuple cg_scores(const Array<S>& scores, const OptionalArray<A>& weights,
+                    const OptionalArray<A>& mean, double scale, const Array<A>& damping,
+                    const Array<A>& B, const OptionalArray<A>& X0,
+                    const OptionalArray<A>& preconditioner_diagonal, double rtol, double atol,
+                    Index max_iterations, Array<A> out, int threads) {
+  const auto G = read_matrix(scores, "scores");
+  const A* w = read_vector(weights, G.rows(), "weights");
+  const A* m = read_vector(mean, G.cols(), "mean");
+  const A* d = read_vector(damping, G.cols(), "damping");
+  const A* jacobi = read_vector(preconditioner_diagonal, G.cols(), "preconditioner_diagonal");
+  System<A> system(B, X0, out, G.cols(), {rtol, atol, max_iterations});
+  {
+    py::gil_scoped_release release;
+    fastfisher::cg_scores<S, A>(G, w, m, scale, d, system.B, system.X0(), jacobi, system.limits,
+                                system.out, system.outcome.data(), threads);
+  }
+  return outcome_tuple(system.outcome);
+}
+
+template <class T>
+py::tuple cg_triangle(const Array<T>& triangle, double scale, const Array<T>& damping,
+                      const Array<T>& B, const OptionalArray<T>& X0,
+                      const OptionalArray<T>& preconditioner_diagonal, double rtol, double atol,
+                      Index max_iterations, Array<T> out, int threads) {
+  const T* d = read_vector(damping, kAny, "damping");
+  const Index params = damping.shape(0);
+  const T* t = read_vector(triangle, triangle_size<T>(params), "triangle");
+  const T* jacobi = read_vector(preconditioner_diagonal, params, "preconditioner_diagonal");
+  System<T> system(B, X0, out, params, {rtol, atol, max_iterations});
+  {
+    py::gil_scoped_release release;
+    fastfisher::cg_triangle<T>(t, params, scale, d, system.B, system.X0(), jacobi, system.limits,
+                               system.out, system.outcome.data(), threads);
+  }
+  return outcome_tuple(system.outcome);
+}
+
+// A Python function (p, m) → (p, m); it gets a fresh array and keeps the GIL.
+template <class T>
+BlockOperator<T> block_operator(const py::object& function, const char* name) {
+  if (function.is_none()) return nullptr;
+  return [function, name](ConstMatrix<T> V, Matrix<T> out) {
+    Array<T> argument({V.rows(), V.cols()});
+    write_matrix(argument, V.rows(), V.cols(), name) = V;
+    const auto result = py::array_t<T, py::array::forcecast>::ensure(function(argument));
+    if (!result) throw py::error_already_set();
+    const Array<T> block = result;
+    if (block.ndim() != 2 || block.shape(0) != V.rows() || block.shape(1) != V.cols())
+      refuse(name, "a function that returns shape " + shape_text(argument), shape_text(block));
+    out = read_matrix(block, name);
+  };
+}
+
+template <class T>
+py::tuple cg_callable(const py::function& apply, const py::object& precondition, const Array<T>& B,
+                      const OptionalArray<T>& X0, double rtol, double atol, Index max_iterations,
+                      Array<T> out) {
+  System<T> system(B, X0, out, kAny, {rtol, atol, max_iterations});
+  conjugate_gradients<T>(block_operator<T>(apply, "apply"),
+                         block_operator<T>(precondition, "precondition"), system.B, system.X0(),
+                         system.limits, system.out, system.outcome.data());
+  return outcome_tuple(system.outcome);
+}
+
+py::arg array(const char* name) {
+  py::arg argument(name);
+  argument.noconvert();
+  return argument;
+}
+
+template <class S, class A>
+void define_scores(py::module_& m) {
+  m.def("cg_scores", &cg_scores<S, A>, array("scores"), array("weights"), array("mean"),
+        py::arg("scale"), array("damping"), array("B"), array("X0"), array("preconditioner_diagonal"),
+        py::arg("rtol"), py::arg("atol"), py::arg("max_iterations"), array("out"), py::arg("threads"));
+}
+
+template <class T>
+void define(py::module_& m) {
+  m.def("cg_triangle", &cg_triangle<T>, array("triangle"), py::arg("scale"), array("damping"),
+        array("B"), array("X0"), array("preconditioner_diagonal"), py::arg("rtol"), py::arg("atol"),
+        py::arg("max_iterations"), array("out"), py::arg("threads"));
+  m.def("cg_callable", &cg_callable<T>, py::arg("apply"), py::arg("precondition"), array("B"),
+        array("X0"), py::arg("rtol"), py::arg("atol"), py::arg("max_iterations"), array("out"));
+}
+
+}  // namespace
+
+void register_cg(py::module_& m) {
+  define_scores<double, double>(m);
+  define_scores<float, float>(m);
+  define_scores<float, double>(m);
+  define<double>(m);
+  define<float>(m);
+}
+
+}  // namespace fastfisher::bindings

@@ -1,0 +1,88 @@
+// Doors of Cholesky and its factor.
+#include "../kernels/cholesky.hpp"
+
+#include "arrays.hpp"
+
+namespace fastfisher::bindings {
+
+namespace {
+
+template <class T>
+void solve(const Array<T>& L, const Array<T>& B, Half half, Array<T>& out, int threads) {
+  const auto right = read_matrix(B, "B");
+  auto to = write_matrix(out, right.rows(), right.cols(), "out");
+  const T* factor = read_vector(L, triangle_size<T>(right.rows()), "L");
+  py::gil_scoped_release release;
+  cholesky_solve(factor, right, half, to, threads);
+}
+
+template <class T>
+void register_type(py::module_& m) {
+  m.def(
+      "cholesky",
+      [](Array<T> triangle, Index params, double scale, const OptionalArray<T>& shift, double tolerance, int threads) {
+        T* in_place = write_vector(triangle, triangle_size<T>(params), "triangle");
+        const T* d = read_vector(shift, params, "shift");
+        Report report;
+        {
+          py::gil_scoped_release release;
+          report = cholesky(in_place, params, scale, d, tolerance, threads);
+        }
+        return report_tuple(report);
+      },
+      py::arg("triangle").noconvert(), py::arg("p"), py::arg("scale"), py::arg("shift").noconvert(),
+      py::arg("tolerance"), py::arg("threads"));
+  m.def(
+      "cholesky_solve",
+      [](const Array<T>& L, const Array<T>& B, Array<T> out, int threads) { solve(L, B, Half::Both, out, threads); },
+      py::arg("L").noconvert(), py::arg("B").noconvert(), py::arg("out").noconvert(), py::arg("threads"));
+  m.def(
+      "cholesky_half_solve",
+      [](const Array<T>& L, const Array<T>& B, bool transposed, Array<T> out, int threads) {
+        solve(L, B, transposed ? Half::Upper : Half::Lower, out, threads);
+      },
+      py::arg("L").noconvert(), py::arg("B").noconvert(), py::arg("transposed"), py::arg("out").noconvert(),
+      py::arg("threads"));
+  m.def(
+      "cholesky_logdet",
+      [](const Array<T>& L, Index params) {
+        return cholesky_logdet(read_vector(L, triangle_size<T>(params), "L"), params);
+      },
+      py::arg("L").noconvert(), py::arg("p"));
+  m.def(
+      "cholesky_inverse",
+      [](const Array<T>& L, Index params, Array<T> out, int threads) {
+        const T* factor = read_vector(L, triangle_size<T>(params), "L");
+        T* to = write_vector(out, triangle_size<T>(params), "out_triangle");
+        py::gil_scoped_release release;
+        cholesky_inverse(factor, params, to, threads);
+      },
+      py::arg("L").noconvert(), py::arg("p"), py::arg("out_triangle").noconvert(), py::arg("threads"));
+  m.def(
+      "cholesky_inverse_diagonal",
+      [](const Array<T>& L, Array<T> out, int threads) {
+        const Index params = out.size();
+        const T* factor = read_vector(L, triangle_size<T>(params), "L");
+        T* to = write_vector(out, params, "out");
+        py::gil_scoped_release release;
+        cholesky_inverse_diagonal(factor, params, to, threads);
+      },
+      py::arg("L").noconvert(), py::arg("out").noconvert(), py::arg("threads"));
+  m.def(
+      "cholesky_rcond",
+      [](const Array<T>& L, Index params, double norm1, int threads) {
+        const T* factor = read_vector(L, triangle_size<T>(params), "L");
+        py::gil_scoped_release release;
+        return cholesky_rcond(factor, params, norm1, threads);
+      },
+      py::arg("L").noconvert(), py::arg("p"), py::arg("norm1"), py::arg("threads"));
+}
+
+}  // namespace
+
+void register_cholesky(py::module_& m) {
+  register_type<double>(m);
+  register_type<float>(m);
+}
+
+}  // namespace fastfisher::bindings

@@ -1,0 +1,72 @@
+// Doors of the product engine: accumulate, gram, product.
+#include "../kernels/fisher.hpp"
+
+#include "arrays.hpp"
+
+namespace fastfisher::bindings {
+
+namespace {
+
+// S: type of the scores, T: type of everything else.
+template <class T, class S>
+void register_scores(py::module_& m) {
+  m.def(
+      "accumulate",
+      [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean, Array<T> triangle,
+         bool fresh, bool check_finite, int threads) {
+        const auto X = read_matrix(scores, "scores");
+        const T* w = read_vector(weights, X.rows(), "weights");
+        const T* m = read_vector(mean, X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(X.cols()), "triangle");
+        Report report;
+        {
+          py::gil_scoped_release release;
+          report = accumulate<T, S>(X, w, m, to, fresh, check_finite, threads);
+        }
+        return report_tuple(report);
+      },
+      py::arg("scores").noconvert(), py::arg("weights").noconvert(), py::arg("mean").noconvert(),
+      py::arg("triangle").noconvert(), py::arg("fresh"), py::arg("check_finite"), py::arg("threads"));
+  m.def(
+      "gram",
+      [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean, Array<T> triangle,
+         bool check_finite, int threads) {
+        const auto X = read_matrix(scores, "scores");
+        const T* w = read_vector(weights, X.rows(), "weights");
+        const T* m = read_vector(mean, X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(X.rows()), "triangle");
+        Report report;
+        {
+          py::gil_scoped_release release;
+          report = gram<T, S>(X, w, m, to, check_finite, threads);
+        }
+        return report_tuple(report);
+      },
+      py::arg("scores").noconvert(), py::arg("weights").noconvert(), py::arg("mean").noconvert(),
+      py::arg("triangle").noconvert(), py::arg("check_finite"), py::arg("threads"));
+}
+
+template <class T>
+void register_product(py::module_& m) {
+  m.def(
+      "product",
+      [](const Array<T>& X, const Array<T>& Y, Array<T> out, int threads) {
+        const auto left = read_matrix(X, "X"), right = read_matrix(Y, left.rows(), kAny, "Y");
+        auto to = write_matrix(out, left.cols(), right.cols(), "out");
+        py::gil_scoped_release release;
+        product(left, right, to, threads);
+      },
+      py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("out").noconvert(), py::arg("threads"));
+}
+
+}  // namespace
+
+void register_fisher(py::module_& m) {
+  register_scores<double, double>(m);
+  register_scores<float, float>(m);
+  register_scores<double, float>(m);
+  register_product<double>(m);
+  register_product<float>(m);
+}
+
+}  // namespace fastfisher::bindings

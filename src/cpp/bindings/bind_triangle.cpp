@@ -1,0 +1,106 @@
+// Doors of the panel triangle.
+#include "../kernels/triangle.hpp"
+
+#include "arrays.hpp"
+
+namespace fastfisher::bindings {
+
+namespace {
+
+template <class T>
+py::array triangle_zeros(Index params) {
+  Buffer<T> memory(triangle_size<T>(params));
+  memory.zero();
+  const Index size = memory.size();
+  auto* owner = new Buffer<T>(std::move(memory));
+  return Array<T>(size, owner->data(),
+                  py::capsule(owner, [](void* p) { delete static_cast<Buffer<T>*>(p); }));
+}
+
+Index size_for(Index params, int itemsize) {
+  if (itemsize != 4 && itemsize != 8) refuse("itemsize", "4 or 8", std::to_string(itemsize));
+  if (params < 0) refuse("p", "a number ≥ 0", std::to_string(params));
+  return itemsize == 8 ? triangle_size<double>(params) : triangle_size<float>(params);
+}
+
+template <class T>
+void register_type(py::module_& m) {
+  m.def(
+      "triangle_from_dense",
+      [](const Array<T>& matrix, Array<T> triangle, int threads) {
+        const auto M = read_matrix(matrix, "matrix");
+        if (M.rows() != M.cols()) refuse("matrix", "a square matrix", shape_text(matrix));
+        T* to = write_vector(triangle, triangle_size<T>(M.rows()), "triangle");
+        Report report;
+        {
+          py::gil_scoped_release release;
+          report = triangle_from_dense(M, to, threads);
+        }
+        return report_tuple(report);
+      },
+      py::arg("matrix").noconvert(), py::arg("triangle").noconvert(), py::arg("threads"));
+  m.def(
+      "triangle_to_dense",
+      [](const Array<T>& triangle, double scale, Array<T> out, int threads) {
+        auto to = write_matrix(out, kAny, kAny, "out");
+        if (to.rows() != to.cols()) refuse("out", "a square matrix", shape_text(out));
+        const T* from = read_vector(triangle, triangle_size<T>(to.rows()), "triangle");
+        py::gil_scoped_release release;
+        triangle_to_dense(from, scale, to, threads);
+      },
+      py::arg("triangle").noconvert(), py::arg("scale"), py::arg("out").noconvert(), py::arg("threads"));
+  m.def(
+      "triangle_diagonal",
+      [](const Array<T>& triangle, Index params) {
+        Array<T> out(params);
+        triangle_diagonal(read_vector(triangle, triangle_size<T>(params), "triangle"), params, out.mutable_data());
+        return out;
+      },
+      py::arg("triangle").noconvert(), py::arg("p"));
+  m.def(
+      "triangle_add_outer",
+      [](Array<T> triangle, const Array<T>& x, double alpha, int threads) {
+        const Index params = x.size();
+        T* to = write_vector(triangle, triangle_size<T>(params), "triangle");
+        const T* from = read_vector(x, params, "x");
+        py::gil_scoped_release release;
+        triangle_add_outer(to, params, from, alpha, threads);
+      },
+      py::arg("triangle").noconvert(), py::arg("x").noconvert(), py::arg("alpha"), py::arg("threads"));
+  m.def(
+      "triangle_product",
+      [](const Array<T>& triangle, const Array<T>& V, double scale, double damping, Array<T> out, int threads) {
+        const auto right = read_matrix(V, "V");
+        auto to = write_matrix(out, right.rows(), right.cols(), "out");
+        const T* from = read_vector(triangle, triangle_size<T>(right.rows()), "triangle");
+        py::gil_scoped_release release;
+        triangle_product(from, right.rows(), right, scale, damping, to, threads);
+      },
+      py::arg("triangle").noconvert(), py::arg("V").noconvert(), py::arg("scale"), py::arg("damping"),
+      py::arg("out").noconvert(), py::arg("threads"));
+  m.def(
+      "triangle_norm1",
+      [](const Array<T>& triangle, Index params) {
+        const T* from = read_vector(triangle, triangle_size<T>(params), "triangle");
+        py::gil_scoped_release release;
+        return triangle_norm1(from, params);
+      },
+      py::arg("triangle").noconvert(), py::arg("p"));
+}
+
+}  // namespace
+
+void register_triangle(py::module_& m) {
+  m.def("triangle_size", &size_for, py::arg("p"), py::arg("itemsize"));
+  m.def(
+      "triangle_zeros",
+      [](Index params, int itemsize) {
+        size_for(params, itemsize);  // checks both
+        return itemsize == 8 ? triangle_zeros<double>(params) : triangle_zeros<float>(params);
+      },
+      py::arg("p"), py::arg("itemsize"));
+  register_type<double>(m);
+  register_type<float>(m);
+}
+
+}  // namespace fastfisher::bindings

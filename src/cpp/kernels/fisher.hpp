@@ -1,0 +1,25 @@
+// The empirical Fisher and its dual, the Gram matrix: scores in, panel triangle out.
+#pragma once
+
+#include "product.hpp"
+
+namespace fastfisher {
+
+// triangle += Σᵢ wᵢ (sᵢ - m)(sᵢ - m)ᵀ;  np.tril((w[:, None] * (S - m)).T @ (S - m)).
+//   S        (n, p)   scores, any strides, of type Source ∈ {T, narrower}
+//   weights  (n,)     ≥ 0, or null for ones
+//   mean     (p,)     or null for zero
+//   triangle          panel triangle of size p; `fresh` promises that it is zero
+// No (n, p) temporary: √w and m are applied while packing. n·p·(p+1) flops, one read of S.
+// NonFinite names the first bad (row, col) of S; the triangle is then unchanged unless `fresh`.
+template <class T, class S>
+Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle, bool fresh,
+                  bool check_finite, int threads);
+
+// triangle += W½ (S - m)(S - m)ᵀ W½ (n, n);  np.tril(np.sqrt(np.outer(w, w)) * ((S - m) @ (S - m).T)).
+// Shapes and failure as above; the triangle, of size n, must be zero. n·(n+1)·p flops.
+template <class T, class S>
+Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle, bool check_finite,
+            int threads);
+
+}  // namespace fastfisher

@@ -1,0 +1,140 @@
+// Packing: rows of any layout into panels, weighed, centred, widened and checked on the way.
+#include "pack.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "simd.hpp"
+
+namespace fastfisher {
+
+namespace {
+
+// One row of a panel whose W values lie side by side in memory.
+template <class T, class S, bool Affine>
+FASTFISHER_INLINE void pack_row(const S* x, const T* shift, Vec<T> shift_all, Vec<T> scale, T* out,
+                                Vec<T>& bad) {
+  constexpr int lanes = kLanes<T>;
+  FASTFISHER_UNROLL
+  for (int r = 0; r < kPanel<T>; r += lanes) {
+    Vec<T> v = Vec<T>::load(x + r);
+    bad = bad + (v - v);  // 0 for a finite value, NaN otherwise
+    if (Affine) v = (v - shift_all - Vec<T>::load(shift + r)) * scale;
+    v.store(out + r);
+  }
+}
+
+// Rows whose columns lie side by side: whole panels, a group of them at a time, so that each row is
+// read in one run of `panels` * 192 bytes. The last panel may be narrower than W: its rows go through
+// a copy padded with zeros.
+template <class T, class S, bool Affine>
+bool pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
+                     Index stride) {
+  constexpr Index W = kPanel<T>;
+  constexpr Index ahead = 8;  // rows; a strided row is a new page, which hardware does not prefetch
+  constexpr Index line = static_cast<Index>(kCacheLine / sizeof(S));
+  const Index ld = Y.X.rowStride(), width = std::min(Y.columns() - panel0 * W, panels * W);
+  const Index whole = width / W, rest = width % W;
+  const S* x = Y.X.data() + k0 * ld + panel0 * W;
+  const T* shift = Y.shift_by_column ? Y.shift_by_column + panel0 * W : nullptr;
+  S tail[W] = {};
+  T tail_shift[W] = {}, no_shift[W] = {};
+  if (shift) std::copy_n(shift + whole * W, rest, tail_shift);
+
+  Vec<T> bad = Vec<T>::zero();
+  for (Index k = 0; k < depth; ++k, x += ld) {
+    const Vec<T> scale = Vec<T>::broadcast(Y.scale_by_depth ? Y.scale_by_depth[k0 + k] : T(1));
+    const Vec<T> shift_all = Vec<T>::broadcast(Y.shift_by_depth ? Y.shift_by_depth[k0 + k] : T(0));
+    if (k + ahead < depth)
+      for (Index j = 0; j < width; j += line) prefetch(x + ahead * ld + j);
+    T* to = out + k * W;
+    for (Index i = 0; i < whole; ++i)
+      pack_row<T, S, Affine>(x + i * W, shift ? shift + i * W : no_shift, shift_all, scale, to + i * stride, bad);
+    if (rest) {
+      std::copy_n(x + whole * W, rest, tail);
+      pack_row<T, S, Affine>(tail, tail_shift, shift_all, scale, to + whole * stride, bad);
+      if (Y.shift_by_depth) std::fill_n(to + whole * stride + rest, W - rest, T(0));
+    }
+  }
+  return sum(bad) == T(0);
+}
+
+// Any layout, one panel of `width` ≤ W columns; column by column in runs of rows, which also is the
+// memory order of a Fortran-ordered matrix and of the transposed view that a Gram matrix packs.
+template <class T, class S>
+bool pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out) {
+  constexpr Index W = kPanel<T>;
+  constexpr Index run = 16;  // rows: 16 × 192 bytes of output stay in the first-level cache
+  const Index column0 = panel * W, width = std::min(W, Y.columns() - column0);
+  const Index sk = Y.X.rowStride(), sj = Y.X.colStride();
+  T bad[W] = {};
+  for (Index k1 = 0; k1 < depth; k1 += run) {
+    const Index rows = std::min(run, depth - k1);
+    T* to = out + k1 * W;
+    for (Index r = 0; r < width; ++r) {
+      const S* x = Y.X.data() + (k0 + k1) * sk + (column0 + r) * sj;
+      const T scale = Y.scale_by_column ? Y.scale_by_column[column0 + r] : T(1);
+      const T shift = Y.shift_by_column ? Y.shift_by_column[column0 + r] : T(0);
+      for (Index k = 0; k < rows; ++k) {
+        const T v = static_cast<T>(x[k * sk]);
+        bad[r] += v - v;
+        to[k * W + r] = (v - shift) * scale;
+      }
+    }
+    if (Y.scale_by_depth || Y.shift_by_depth)
+      for (Index k = 0; k < rows; ++k) {
+        const T scale = Y.scale_by_depth ? Y.scale_by_depth[k0 + k1 + k] : T(1);
+        const Index at = k0 + k1 + k;
+        for (Index r = 0; r < width; ++r) {
+          const T own = Y.scale_by_column ? Y.scale_by_column[column0 + r] : T(1);
+          const T shift = Y.shift_by_depth ? Y.shift_by_depth[at] * own : T(0);
+          to[k * W + r] = (to[k * W + r] - shift) * scale;
+        }
+      }
+    for (Index k = 0; k < rows; ++k) std::fill(to + k * W + width, to + (k + 1) * W, T(0));
+  }
+  T total = 0;
+  for (Index r = 0; r < width; ++r) total += bad[r];
+  return total == T(0);
+}
+
+}  // namespace
+
+template <class T, class S>
+bool pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
+                 Index stride) {
+  const bool affine = Y.scale_by_depth || Y.shift_by_depth || Y.shift_by_column;
+  if (Y.X.colStride() == 1 && !Y.scale_by_column)
+    return affine ? pack_contiguous<T, S, true>(Y, k0, depth, panel0, panels, out, stride)
+                  : pack_contiguous<T, S, false>(Y, k0, depth, panel0, panels, out, stride);
+  bool finite = true;
+  for (Index i = 0; i < panels; ++i) finite &= pack_any(Y, k0, depth, panel0 + i, out + i * stride);
+  return finite;
+}
+
+template <class S>
+bool find_nonfinite(const ConstMatrix<S>& X, Index& row, Index& col) {
+  const Index vectors = X.colStride() == 1 ? X.cols() / kLanes<S> * kLanes<S> : 0;
+  for (Index i = 0; i < X.rows(); ++i) {
+    Vec<S> bad = Vec<S>::zero();
+    for (Index j = 0; j < vectors; j += kLanes<S>) {
+      const Vec<S> v = Vec<S>::load(X.data() + i * X.rowStride() + j);
+      bad = bad + (v - v);
+    }
+    for (Index j = sum(bad) == S(0) ? vectors : 0; j < X.cols(); ++j)
+      if (!std::isfinite(X(i, j))) {
+        row = i;
+        col = j;
+        return true;
+      }
+  }
+  return false;
+}
+
+template bool pack_panels(const Operand<double, double>&, Index, Index, Index, Index, double*, Index);
+template bool pack_panels(const Operand<double, float>&, Index, Index, Index, Index, double*, Index);
+template bool pack_panels(const Operand<float, float>&, Index, Index, Index, Index, float*, Index);
+template bool find_nonfinite(const ConstMatrix<double>&, Index&, Index&);
+template bool find_nonfinite(const ConstMatrix<float>&, Index&, Index&);
+
+}  // namespace fastfisher

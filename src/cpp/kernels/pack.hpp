@@ -1,0 +1,43 @@
+// Panels and packing: how the rows of a matrix enter the product engine.
+#pragma once
+
+#include "memory.hpp"
+#include "types.hpp"
+
+namespace fastfisher {
+
+// A panel is kPanel<T> columns wide: 192 bytes, three AVX-512 registers, whatever the instruction
+// set, so what is stored in panels (triangle.hpp) can travel between machines.
+template <class T>
+constexpr int kPanel = 192 / static_cast<int>(sizeof(T));
+
+// An operand of the engine: Y[k, j] = (X[k, j] - shift) · scale, k the index that is summed over.
+// Weights, centring and widening happen here, while packing, so no kernel ever sees them and no
+// (n, p) temporary exists. Null pointers mean "none".
+//   scores of a Fisher   k = sample, j = parameter:  scale √w by k, shift mean by j
+//   scores of a Gram     k = parameter, j = sample:  scale √w by j, shift mean by k
+template <class T, class S = T>
+struct Operand {
+  ConstMatrix<S> X;                   // (depth, columns), any strides
+  const T* scale_by_depth = nullptr;  // (depth,)
+  const T* shift_by_depth = nullptr;  // (depth,)
+  const T* scale_by_column = nullptr; // (columns,)
+  const T* shift_by_column = nullptr; // (columns,)
+
+  Index depth() const { return X.rows(); }
+  Index columns() const { return X.cols(); }
+};
+
+// Packs rows [k0, k0 + depth) of panels [panel0, panel0 + panels):
+//   out[(i - panel0) * stride + k * W + r] = Y[k0 + k, i * W + r],  zero past the last column.
+// `out` is 64-byte aligned, stride ≥ depth * W. Cost: one read and one write of the block.
+// Returns false if a value of X was NaN or infinite (seen for the price of two additions a vector).
+template <class T, class S>
+bool pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
+                 Index stride);
+
+// Finds the first (row-major) NaN or infinity of X; false if there is none. One read of X.
+template <class S>
+bool find_nonfinite(const ConstMatrix<S>& X, Index& row, Index& col);
+
+}  // namespace fastfisher

@@ -1,0 +1,124 @@
+// Vec<T>: one SIMD register of float or double; the only file that names vector types.
+#pragma once
+
+#include <cstring>
+
+#include "types.hpp"
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define FASTFISHER_INLINE __forceinline
+#define FASTFISHER_UNROLL
+#define FASTFISHER_RESTRICT __restrict
+#else
+#define FASTFISHER_INLINE inline __attribute__((always_inline))
+#define FASTFISHER_RESTRICT __restrict__
+#if defined(__clang__)
+#define FASTFISHER_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FASTFISHER_UNROLL _Pragma("GCC unroll 64")
+#endif
+#endif
+
+namespace fastfisher {
+
+// Register width and count of the instruction set that this module is compiled for.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+constexpr int kVectorRegisters = 32;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+constexpr int kVectorRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16;
+constexpr int kVectorRegisters = 32;
+#else
+constexpr int kVectorBytes = 16;
+constexpr int kVectorRegisters = 16;
+#endif
+
+template <class T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+#if defined(__GNUC__) || defined(__clang__)
+
+// GCC and Clang: their vector extension, which is AVX-512, AVX2, SSE2 or NEON by the target flags.
+// a*b + c becomes one fused instruction through -ffp-contract=fast.
+template <class T, int N = kLanes<T>>
+struct Vec {
+  typedef T Native __attribute__((vector_size(N * sizeof(T))));
+  typedef T Unaligned __attribute__((vector_size(N * sizeof(T)), aligned(alignof(T)), may_alias));
+  Native v;
+
+  static FASTFISHER_INLINE Vec zero() { return {Native{}}; }
+  static FASTFISHER_INLINE Vec broadcast(T x) { return {x - Native{}}; }  // x - 0 keeps -0 and NaN
+  static FASTFISHER_INLINE Vec load(const T* p) { return {*reinterpret_cast<const Unaligned*>(p)}; }
+  // Widening load: N values of another type, converted.
+  template <class S>
+  static FASTFISHER_INLINE Vec load(const S* p) {
+    typedef S Source __attribute__((vector_size(N * sizeof(S)), aligned(alignof(S)), may_alias));
+    return {__builtin_convertvector(*reinterpret_cast<const Source*>(p), Native)};
+  }
+  FASTFISHER_INLINE void store(T* p) const { *reinterpret_cast<Unaligned*>(p) = v; }
+  friend FASTFISHER_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend FASTFISHER_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+  friend FASTFISHER_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  friend FASTFISHER_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+};
+
+FASTFISHER_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+FASTFISHER_INLINE void prefetch_for_write(const void* p) { __builtin_prefetch(p, 1); }
+
+#else
+
+// Any other compiler: plain loops over N values, which its vectoriser may or may not use.
+template <class T, int N = kLanes<T>>
+struct Vec {
+  T v[N];
+
+  static Vec zero() { return broadcast(T(0)); }
+  static Vec broadcast(T x) {
+    Vec r;
+    for (int i = 0; i < N; ++i) r.v[i] = x;
+    return r;
+  }
+  template <class S>
+  static Vec load(const S* p) {
+    Vec r;
+    for (int i = 0; i < N; ++i) r.v[i] = static_cast<T>(p[i]);
+    return r;
+  }
+  void store(T* p) const { std::memcpy(p, v, sizeof v); }
+  friend Vec operator+(Vec a, Vec b) {
+    for (int i = 0; i < N; ++i) a.v[i] += b.v[i];
+    return a;
+  }
+  friend Vec operator-(Vec a, Vec b) {
+    for (int i = 0; i < N; ++i) a.v[i] -= b.v[i];
+    return a;
+  }
+  friend Vec operator*(Vec a, Vec b) {
+    for (int i = 0; i < N; ++i) a.v[i] *= b.v[i];
+    return a;
+  }
+  friend Vec fma(Vec a, Vec b, Vec c) {
+    for (int i = 0; i < N; ++i) c.v[i] += a.v[i] * b.v[i];
+    return c;
+  }
+};
+
+inline void prefetch(const void*) {}
+inline void prefetch_for_write(const void*) {}
+
+#endif
+
+// Sum of the lanes, in a fixed (tree) order.
+template <class T, int N>
+FASTFISHER_INLINE T sum(Vec<T, N> a) {
+  T lane[N];
+  a.store(lane);
+  for (int step = N / 2; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) lane[i] += lane[i + step];
+  return lane[0];
+}
+
+}  // namespace fastfisher

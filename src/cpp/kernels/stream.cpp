@@ -1,0 +1,373 @@
+// One-pass kernels on the scores: how rows are cut into slabs and blocks, and read as lines.
+#include "stream.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lines.hpp"
+#include "memory.hpp"
+#include "parallel.hpp"
+
+namespace fastfisher {
+
+namespace {
+
+constexpr Index kMaxSlabs = 64;           // partial results held at once, and threads that can help
+constexpr Index kSlabScores = 1 << 15;    // below, waking a thread costs more than it brings
+constexpr Index kSlabRowsPerRhs = 16;     // rows of a slab pay for its partial result
+constexpr Index kChunkBlocks = 32;        // blocks summed before their sum joins the slab's: shorter
+                                          // chains of additions, smaller rounding error
+constexpr Index kRhsPass = 8;             // right-hand sides served by one pass
+
+// Rows: every row is contiguous and is a line. Columns: every column is, and a block of rows of it
+// is a line. Packed: neither (or too short for a register); a block is copied to columns first.
+enum class Layout { Rows, Columns, Packed };
+
+template <class S, class A>
+Layout layout_of(const ConstMatrix<S>& G) {
+  if (G.innerStride() == 1 && G.cols() >= kLanes<A>) return Layout::Rows;
+  if (G.outerStride() == 1 && G.rows() >= kLanes<A>) return Layout::Columns;
+  return Layout::Packed;
+}
+
+// One pass over the scores: their layout, and rows cut in slabs (shared out to threads) of chunks of
+// blocks (kept in cache). A is the type sums are taken in, W that of weights and mean.
+template <class S, class A, class W>
+struct Pass {
+  ConstMatrix<S> G;
+  const W* weights;
+  Index rhs;
+  Layout layout;
+  Index block, slab, slabs;
+  Buffer<A> centre;  // the mean as `lines` wants it
+
+  // `bytes` of scores and at most `rows` rows make a block.
+  Pass(ConstMatrix<S> scores, const W* w, const W* mean, Index right, Index bytes, Index rows)
+      : G(scores), weights(w), rhs(right), layout(layout_of<S, A>(scores)) {
+    const Index n = G.rows(), p = G.cols();
+    const Index unit = layout == Layout::Rows ? 4 : kLanes<A>;
+    const Index fit = bytes / (p * static_cast<Index>(sizeof(S)));
+    block = std::max(unit, std::min(fit, rows) / unit * unit);
+    const Index wanted = std::max({ceil_div(n, kMaxSlabs), kSlabRowsPerRhs * rhs, kSlabScores / p});
+    slab = ceil_div(wanted, block) * block;
+    slabs = ceil_div(n, slab);
+    if (!mean) return;
+    centre = Buffer<A>(spread_size<A>(p));
+    const Lines<S> x = lines(0, 0, nullptr);
+    if (layout == Layout::Rows) {
+      spread(x, p, [&](Index c) { return mean[c]; }, centre.data());
+      if (x.tail)
+        for (Index l = 0; l < kLanes<A>; ++l)
+          centre[x.vectors * kLanes<A> + l] = static_cast<A>(mean[p - kLanes<A> + l]);
+    } else {
+      std::copy(mean, mean + p, centre.data());
+    }
+  }
+
+  // Entries of a spread line: a row, or a block of a column.
+  Index line_size() const {
+    return layout == Layout::Rows ? spread_size<A>(G.cols()) : spread_size<A>(block);
+  }
+  Index line_length(Index rows) const { return layout == Layout::Rows ? G.cols() : rows; }
+  Index packed_stride() const { return block + kLanes<A>; }  // an odd number of registers apart
+  Index packed_size() const { return layout == Layout::Packed ? packed_stride() * G.cols() : 0; }
+
+  // The lines of rows row … row+rows-1; `packed` is the thread's scratch.
+  Lines<S> lines(Index row, Index rows, S* packed) const {
+    constexpr Index L = kLanes<A>;
+    const Index p = G.cols();
+    const S* at = G.data() + row * G.outerStride();
+    const Index more = row + rows < G.rows() ? rows * G.outerStride() : 0;
+    if (layout == Layout::Rows) return {at, G.outerStride(), rows, p, p / L, p % L != 0, more};
+    if (layout == Layout::Columns) return {at, G.innerStride(), p, rows, rows / L, rows % L != 0, more};
+    const Index length = ceil_div(rows, L) * L, stride = packed_stride();
+    if (packed) {
+      for (Index r = 0; r < rows; ++r)
+        for (Index c = 0; c < p; ++c) packed[c * stride + r] = at[r * G.outerStride() + c * G.innerStride()];
+      for (Index c = 0; c < p; ++c)
+        std::fill(packed + c * stride + rows, packed + c * stride + length, S(0));
+    }
+    return {packed, stride, p, length, length / L, false, 0};
+  }
+
+  // body(lines, row, rows) for the blocks of rows begin … end-1.
+  template <class Body>
+  void blocks(Index begin, Index end, S* packed, Body body) const {
+    for (Index row = begin; row < end; row += block) {
+      const Index rows = std::min(block, end - row);
+      body(lines(row, rows, packed), row, rows);
+    }
+  }
+
+  A weight(Index row) const { return weights ? static_cast<A>(weights[row]) : A(1); }
+};
+
+// Calls f with the kind of centre as a compile-time constant.
+template <class F>
+void with_centre(Layout layout, bool centred, F f) {
+  if (!centred) return f(std::integral_constant<Centre, Centre::None>());
+  if (layout == Layout::Rows) return f(std::integral_constant<Centre, Centre::Along>());
+  f(std::integral_constant<Centre, Centre::Across>());
+}
+
+// total = Σ over blocks of what body(lines, row, rows, part, scratch) adds to part; both of `size`.
+// body is given `extra` entries of scratch. Returns the buffer whose first `size` entries are total.
+template <class S, class A, class W, class Body>
+Buffer<A> sum_over_rows(const Pass<S, A, W>& pass, Index size, Index extra, int threads, Body body) {
+  threads = static_cast<int>(std::min<Index>(team_size(threads), pass.slabs));
+  const Index gap = kCacheLine / sizeof(A);  // threads never share a line
+  const Index room = ceil_div(size + extra, gap) * gap;
+  Buffer<A> total(std::max<Index>(1, pass.slabs) * size), scratch(std::max(1, threads) * room);
+  Buffer<S> packed(std::max(1, threads) * pass.packed_size());
+  if (pass.slabs == 0) total.zero();
+  run_in_order(threads, pass.slabs, [&](Index i, int thread) {
+    A* sum = total.data() + i * size;
+    A* part = scratch.data() + thread * room;
+    S* pack = packed.data() + thread * pass.packed_size();
+    std::fill(sum, sum + size, A(0));
+    const Index begin = i * pass.slab, end = std::min(begin + pass.slab, pass.G.rows());
+    for (Index row = begin; row < end; row += kChunkBlocks * pass.block) {
+      std::fill(part, part + size, A(0));
+      pass.blocks(row, std::min(row + kChunkBlocks * pass.block, end), pack,
+                  [&](const Lines<S>& x, Index r, Index rows) { body(x, r, rows, part, part + size); });
+      for (Index e = 0; e < size; ++e) sum[e] += part[e];
+    }
+  });
+  // The slabs' sums join in their order, piece by piece.
+  constexpr Index piece = 1 << 13;
+  run_in_order(size * pass.slabs > (1 << 17) ? threads : 1, ceil_div(size, piece), [&](Index i, int) {
+    const Index begin = i * piece, end = std::min(begin + piece, size);
+    for (Index s = 1; s < pass.slabs; ++s) {
+      const A* other = total.data() + s * size;
+      for (Index e = begin; e < end; ++e) total[e] += other[e];
+    }
+  });
+  return total;
+}
+
+// A function of `lines` form for V (p, k): spread rows of Vᵀ for Rows, V itself (contiguous) else.
+template <class S, class A, class W>
+Buffer<A> right_sides(const Pass<S, A, W>& pass, const ConstMatrix<A>& V, Index first) {
+  const Index p = pass.G.cols(), k = pass.rhs, ld = pass.line_size();
+  Buffer<A> packed(pass.layout == Layout::Rows ? k * ld : p * k);
+  if (pass.layout == Layout::Rows) {
+    const Lines<S> x = pass.lines(0, 0, nullptr);
+    for (Index j = 0; j < k; ++j)
+      spread(x, p, [&](Index c) { return V(c, first + j); }, packed.data() + j * ld);
+  } else {
+    for (Index c = 0; c < p; ++c)
+      for (Index j = 0; j < k; ++j) packed[c * k + j] = V(c, first + j);
+  }
+  return packed;
+}
+
+// Hands entry (c, j) of a (p, k) sum to put(c, j, value).
+template <class S, class A, class W, class Put>
+void collect(const Pass<S, A, W>& pass, const Buffer<A>& sum, Put put) {
+  const Index p = pass.G.cols(), k = pass.rhs, ld = pass.line_size();
+  const bool rows = pass.layout == Layout::Rows;
+  const Lines<S> x = pass.lines(0, 0, nullptr);
+  for (Index c = 0; c < p; ++c) {
+    const Index place = rows ? spread_place<A>(x, p, c) : c * k;
+    for (Index j = 0; j < k; ++j) put(c, j, sum[rows ? j * ld + place : place + j]);
+  }
+}
+
+template <class S, class A, class W>
+Index sum_size(const Pass<S, A, W>& pass) {
+  return pass.rhs * (pass.layout == Layout::Rows ? pass.line_size() : pass.G.cols());
+}
+
+// (p, k) sum Σ_r f(s_r − m) w_r right(r, j), f the identity or the square.
+template <bool Squared, class S, class A, class W, class Right>
+Buffer<A> transpose_dot(const Pass<S, A, W>& pass, Right right, int threads) {
+  const Index k = pass.rhs, ld = pass.line_size();
+  const bool as_rows = pass.layout == Layout::Rows;
+  Buffer<A> total;
+  with_centre(pass.layout, pass.centre.size() > 0, [&](auto kind) {
+    constexpr Centre M = decltype(kind)::value;
+    total = sum_over_rows(
+        pass, sum_size(pass), as_rows ? pass.block * k : k * ld, threads,
+        [&](const Lines<S>& x, Index row, Index rows, A* part, A* y) {
+          if (as_rows) {
+            for (Index r = 0; r < rows; ++r)
+              for (Index j = 0; j < k; ++j) y[r * k + j] = pass.weight(row + r) * right(row + r, j);
+            sums<M, Squared>(x, pass.centre.data(), y, k, k, part, ld);
+          } else {
+            for (Index j = 0; j < k; ++j)
+              spread(x, rows, [&](Index r) { return pass.weight(row + r) * right(row + r, j); }, y + j * ld);
+            dots<M, Squared>(x, pass.centre.data(), y, ld, k, part, k);
+          }
+        });
+  });
+  return total;
+}
+
+// Σ w, in double, in blocks: the error of long sums grows with the number of blocks alone.
+template <class W>
+double sum_of(const W* w, Index n) {
+  constexpr Index block = 256;
+  double total = 0.0;
+  for (Index begin = 0; begin < n; begin += block) {
+    double part = 0.0;
+    for (Index i = begin; i < std::min(begin + block, n); ++i) part += static_cast<double>(w[i]);
+    total += part;
+  }
+  return total;
+}
+
+// The first NaN or Inf of the scores, row by row.
+template <class S>
+Report first_bad(const ConstMatrix<S>& G) {
+  for (Index r = 0; r < G.rows(); ++r)
+    for (Index c = 0; c < G.cols(); ++c)
+      if (!std::isfinite(G(r, c))) return {Status::NonFinite, r, c, static_cast<double>(G(r, c))};
+  return {};
+}
+
+constexpr Index kCacheBytes = 1 << 14;  // a block of rows that stays in L1 beside V and the result
+constexpr Index kL2Bytes = 1 << 17;
+template <class S, class A>
+Index pass_bytes(const ConstMatrix<S>& G, Index rhs) {
+  return layout_of<S, A>(G) == Layout::Rows ? (rhs == 1 ? kCacheBytes : 2 * kCacheBytes) : 2 * kL2Bytes;
+}
+
+}  // namespace
+
+template <class S, class A>
+Report column_mean(ConstMatrix<S> scores, const A* weights, A* out, bool check_finite, int threads) {
+  const Index n = scores.rows(), p = scores.cols();
+  if (p == 0) return {};
+  const Pass<S, double, A> pass(scores, weights, nullptr, 1, kL2Bytes, 512);
+  const Buffer<double> total =
+      transpose_dot<false>(pass, [](Index, Index) { return 1.0; }, threads);
+  const double weight_sum = weights ? sum_of(weights, n) : static_cast<double>(n);
+  bool finite = true;
+  collect(pass, total, [&](Index c, Index, double value) {
+    finite = finite && std::isfinite(value);
+    out[c] = static_cast<A>(weight_sum == 0.0 ? 0.0 : value / weight_sum);
+  });
+  return check_finite && !finite ? first_bad(scores) : Report{};
+}
+
+template <class S, class A>
+Report diagonal(ConstMatrix<S> scores, const A* weights, const A* mean, A* out, bool check_finite,
+                int threads) {
+  if (scores.cols() == 0) return {};
+  const Pass<S, double, A> pass(scores, weights, mean, 1, kL2Bytes, 512);
+  const Buffer<double> total = transpose_dot<true>(pass, [](Index, Index) { return 1.0; }, threads);
+  bool finite = true;
+  collect(pass, total, [&](Index c, Index, double value) {
+    finite = finite && std::isfinite(value);
+    out[c] = static_cast<A>(value);
+  });
+  return check_finite && !finite ? first_bad(scores) : Report{};
+}
+
+template <class S, class A>
+void fvp(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> V, double scale,
+         double damping, Matrix<A> out, int threads) {
+  const Index p = scores.cols();
+  for (Index first = 0; first < V.cols() && p > 0; first += kRhsPass) {
+    const Index k = std::min(kRhsPass, V.cols() - first);
+    const Pass<S, A, A> pass(scores, weights, mean, k, pass_bytes<S, A>(scores, k), 64);
+    const Buffer<A> right = right_sides(pass, V, first);
+    const Index ld = pass.line_size();
+    const bool as_rows = pass.layout == Layout::Rows;
+    Buffer<A> total;
+    with_centre(pass.layout, mean != nullptr, [&](auto kind) {
+      constexpr Centre M = decltype(kind)::value;
+      const A* centre = pass.centre.data();
+      total = sum_over_rows(
+          pass, sum_size(pass), as_rows ? pass.block * k : (k + 1) * ld, threads,
+          [&](Lines<S> x, Index row, Index rows, A* part, A* t) {
+            const Index ahead = x.ahead;
+            x.ahead = 0;
+            if (as_rows) {
+              std::fill(t, t + rows * k, A(0));
+              dots<M, false>(x, centre, right.data(), ld, k, t, k);
+              if (weights)
+                for (Index r = 0; r < rows; ++r)
+                  for (Index j = 0; j < k; ++j) t[r * k + j] *= weights[row + r];
+              x.ahead = ahead;
+              sums<M, false>(x, centre, t, k, k, part, ld);
+            } else {
+              A* w = t + k * ld;
+              const Index size = (x.vectors + x.tail) * kLanes<A>;
+              std::fill(t, t + k * ld, A(0));
+              sums<M, false>(x, centre, right.data(), k, k, t, ld);
+              spread(x, rows, [&](Index r) { return pass.weight(row + r); }, w);
+              for (Index j = 0; j < k; ++j)
+                for (Index l = 0; l < size; ++l) t[j * ld + l] *= w[l];
+              x.ahead = ahead;
+              dots<M, false>(x, centre, t, ld, k, part, k);
+            }
+          });
+    });
+    collect(pass, total, [&](Index c, Index j, A value) {
+      A result = static_cast<A>(scale) * value;
+      if (damping != 0.0) result += static_cast<A>(damping) * V(c, first + j);
+      out(c, first + j) = result;
+    });
+  }
+}
+
+template <class S, class A>
+void scores_dot(ConstMatrix<S> scores, const A* mean, ConstMatrix<A> V, Matrix<A> out, int threads) {
+  if (scores.cols() == 0) return out.setZero(), void();
+  for (Index first = 0; first < V.cols(); first += kRhsPass) {
+    const Index k = std::min(kRhsPass, V.cols() - first);
+    const Pass<S, A, A> pass(scores, nullptr, mean, k, kL2Bytes, 512);
+    const Buffer<A> right = right_sides(pass, V, first);
+    const Index ld = pass.line_size();
+    const bool as_rows = pass.layout == Layout::Rows;
+    const Index room = ceil_div(as_rows ? pass.block * k : k * ld, 16) * 16;
+    const int team = static_cast<int>(std::max<Index>(1, std::min<Index>(team_size(threads), pass.slabs)));
+    Buffer<A> scratch(team * room);
+    Buffer<S> packed(team * pass.packed_size());
+    with_centre(pass.layout, mean != nullptr, [&](auto kind) {
+      constexpr Centre M = decltype(kind)::value;
+      run_in_order(team, pass.slabs, [&](Index i, int thread) {
+        A* t = scratch.data() + thread * room;
+        const Index begin = i * pass.slab, end = std::min(begin + pass.slab, scores.rows());
+        pass.blocks(begin, end, packed.data() + thread * pass.packed_size(),
+                    [&](const Lines<S>& x, Index row, Index rows) {
+          std::fill(t, t + room, A(0));
+          if (as_rows)
+            dots<M, false>(x, pass.centre.data(), right.data(), ld, k, t, k);
+          else
+            sums<M, false>(x, pass.centre.data(), right.data(), k, k, t, ld);
+          for (Index r = 0; r < rows; ++r) {
+            const Index place = as_rows ? r * k : spread_place<A>(x, rows, r);
+            for (Index j = 0; j < k; ++j) out(row + r, first + j) = t[place + j * (as_rows ? 1 : ld)];
+          }
+        });
+      });
+    });
+  }
+}
+
+template <class S, class A>
+void scores_transpose_dot(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> Y,
+                          Matrix<A> out, int threads) {
+  for (Index first = 0; first < Y.cols() && scores.cols() > 0; first += kRhsPass) {
+    const Index k = std::min(kRhsPass, Y.cols() - first);
+    const Pass<S, A, A> pass(scores, weights, mean, k, kL2Bytes, 512);
+    const Buffer<A> total =
+        transpose_dot<false>(pass, [&](Index r, Index j) { return Y(r, first + j); }, threads);
+    collect(pass, total, [&](Index c, Index j, A value) { out(c, first + j) = value; });
+  }
+}
+
+#define FASTFISHER_STREAM(S, A)                                                                     \
+  template Report column_mean(ConstMatrix<S>, const A*, A*, bool, int);                             \
+  template Report diagonal(ConstMatrix<S>, const A*, const A*, A*, bool, int);                      \
+  template void fvp(ConstMatrix<S>, const A*, const A*, ConstMatrix<A>, double, double, Matrix<A>, int); \
+  template void scores_dot(ConstMatrix<S>, const A*, ConstMatrix<A>, Matrix<A>, int);               \
+  template void scores_transpose_dot(ConstMatrix<S>, const A*, const A*, ConstMatrix<A>, Matrix<A>, int);
+FASTFISHER_STREAM(double, double)
+FASTFISHER_STREAM(float, float)
+FASTFISHER_STREAM(float, double)
+#undef FASTFISHER_STREAM
+
+}  // namespace fastfisher
