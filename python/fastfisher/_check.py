@@ -1,0 +1,281 @@
+"""Every input check, in one grammar: *name: expected …, got …*, then one sentence of advice."""
+
+import math
+import operator
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
+
+__all__ = [
+    "accumulation_dtype",
+    "columns",
+    "count",
+    "cut",
+    "damping",
+    "finite_columns",
+    "finite_inputs",
+    "finite_report",
+    "flag",
+    "generator",
+    "has_rows",
+    "matrix",
+    "narrowing",
+    "positive_definite_report",
+    "real_dtype",
+    "reduction",
+    "scores",
+    "threads",
+    "weights",
+]
+
+Reduction = Literal["mean", "sum"]
+
+_NATIVE: dict[str, np.dtype[Any]] = {"d": np.dtype(np.float64), "f": np.dtype(np.float32)}
+_LATER = "float16, bfloat16 and complex scores are not supported yet: convert them first"
+
+
+def real_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+    """Return the native float dtype, or raise; the one place that says which dtypes we take."""
+    dtype = np.dtype(dtype)
+    native = _NATIVE.get(dtype.char)
+    if native is not None:
+        return native
+    if dtype.kind in "biu":
+        advice = "Integers are not scores: use scores.astype(np.float64) if they are meant so"
+    elif dtype.kind in "fcV":
+        advice = _LATER
+    else:
+        advice = "Give an array of numbers"
+    raise TypeError(f"{name}: expected float64 or float32, got {dtype.name}. {advice}.")
+
+
+def accumulation_dtype(requested: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype to sum in: as `requested`, but never narrower than `dtype`."""
+    chosen = real_dtype("dtype", requested)
+    if chosen.itemsize < dtype.itemsize:
+        raise TypeError(
+            f"dtype: expected {dtype} or wider, got {chosen}. "
+            f"Sums are never kept narrower than the scores: use scores.astype(np.{chosen})."
+        )
+    return chosen
+
+
+def narrowing(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
+    """Raise if scores of `dtype` would lose digits in an accumulator that holds `held`."""
+    if dtype.itemsize > held.itemsize:
+        raise TypeError(
+            f"scores: expected {held} (what the accumulator holds) or narrower, got {dtype}. "
+            f"Build the accumulator with dtype=np.{dtype}, or use scores.astype(np.{held})."
+        )
+
+
+def scores(ops: ModuleType, value: Any, params: int | None = None) -> Any:
+    """Return `value` as native scores (n, p); no copy if they are."""
+    array = ops.to_array("scores", value)
+    if array.ndim != 2:
+        raise ValueError(
+            f"scores: expected a 2-D array (n_samples, n_params), got shape {array.shape}. "
+            "Give one row per sample, also for a single sample or a single parameter."
+        )
+    columns = array.shape[1]
+    if columns == 0:
+        raise ValueError(
+            f"scores: expected at least one parameter, got shape {array.shape}. "
+            "There is no Fisher matrix of no parameters."
+        )
+    if params is not None and columns != params:
+        raise ValueError(
+            f"scores: expected {params} columns, one per parameter, got shape {array.shape}. "
+            "Give one row per sample."
+        )
+    return array
+
+
+def has_rows(array: Any, reduction: str = "mean") -> None:
+    """Raise if there is nothing to average."""
+    if array.shape[0] == 0 and reduction == "mean":
+        raise ValueError(
+            f"scores: expected at least one sample, got shape {array.shape}. "
+            "The mean over no samples is not defined; reduction='sum' gives zeros."
+        )
+
+
+def weights(
+    ops: ModuleType, value: Any, samples: int, dtype: np.dtype[Any]
+) -> tuple[Any | None, float]:
+    """Return the weights in `dtype` (None stays None) and their sum."""
+    if value is None:
+        return None, float(samples)
+    array = ops.to_vector("weights", value, dtype)
+    if array.ndim != 1 or array.shape[0] != samples:
+        raise ValueError(
+            f"weights: expected shape ({samples},), one per sample, got {array.shape}. "
+            "Weights are given per row of the scores."
+        )
+    if samples == 0:
+        return array, 0.0
+    least, total = ops.least_and_sum(array)
+    if not (least >= 0.0 and math.isfinite(total)):
+        place, found = ops.first_bad_weight(array)
+        where = f"at index {place}" if place >= 0 else "as their sum"
+        raise ValueError(
+            f"weights: expected finite numbers that are not negative, got {found} {where}. "
+            "Give 0 to leave a sample out."
+        )
+    if total == 0.0:
+        raise ValueError(
+            "weights: expected at least one that is positive, got all zero. "
+            "There is nothing to average."
+        )
+    return array, total
+
+
+def matrix(ops: ModuleType, value: Any, name: str = "matrix") -> Any:
+    """Return a native square matrix (p, p); only its lower triangle will be read."""
+    array = ops.to_array(name, value)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
+        raise ValueError(
+            f"{name}: expected a square matrix (p, p) with p ≥ 1, got shape {array.shape}. "
+            "Pass a score array (n, p) to ScoreFisher or DenseFisher.from_scores instead."
+        )
+    return array
+
+
+def columns(ops: ModuleType, name: str, value: Any, rows: int, dtype: np.dtype[Any]) -> Any:
+    """Return a vector (p,), or several as columns (p, k), in `dtype`."""
+    array = ops.to_vector(name, value, dtype)
+    if array.ndim not in (1, 2) or array.shape[0] != rows:
+        raise ValueError(
+            f"{name}: expected shape ({rows},) or ({rows}, k), got {array.shape}. "
+            "Several vectors are given as columns."
+        )
+    return array
+
+
+def finite_columns(ops: ModuleType, name: str, value: Any, rows: int, dtype: np.dtype[Any]) -> Any:
+    """Return `columns`, whose entries are finite."""
+    array = columns(ops, name, value, rows, dtype)
+    if not ops.all_finite(array):
+        raise NonFiniteError(
+            f"{name}: expected finite values, got NaN or infinity. Find out where it comes from."
+        )
+    return array
+
+
+def damping(ops: ModuleType, value: Any, params: int) -> Any:
+    """Return the damping as a float or a float64 vector (p,), finite and not negative."""
+    if type(value) is float and 0.0 <= value < math.inf:
+        return value
+    array = ops.to_vector("damping", value, np.dtype(np.float64))
+    if array.ndim > 1 or (array.ndim == 1 and array.shape[0] != params):
+        raise ValueError(
+            f"damping: expected a number or shape ({params},), got shape {array.shape}. "
+            "A vector adds diag(damping)."
+        )
+    if not bool(((array >= 0.0) & (array < math.inf)).all()):
+        raise ValueError(
+            f"damping: expected finite numbers that are not negative, got {value}. "
+            "Damping makes F + λI better conditioned; it never takes away."
+        )
+    return float(array) if array.ndim == 0 else array
+
+
+def reduction(value: Any) -> Reduction:
+    """Return "mean" or "sum"."""
+    if value not in ("mean", "sum"):
+        raise ValueError(
+            f"reduction: expected 'mean' or 'sum', got {value!r}. "
+            "'mean' divides by the sum of the weights."
+        )
+    return value  # type: ignore[no-any-return]
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(
+            f"{name}: expected True or False, got {type(value).__name__}. Give a plain bool."
+        )
+    return bool(value)
+
+
+def count(name: str, value: Any, least: int = 0) -> int:
+    """Return a whole number that is at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(
+            f"{name}: expected a whole number, got {type(value).__name__}. Give an int."
+        )
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}. Give a larger int.")
+    return number
+
+
+def cut(name: str, value: Any) -> float:
+    """Return a finite number that is not negative."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0.0 <= number < math.inf:
+        raise ValueError(
+            f"{name}: expected a finite number that is not negative, got {value!r}. Give a float."
+        )
+    return number
+
+
+def threads(value: Any) -> int:
+    """Return the number of threads, 0 for the default."""
+    return 0 if value is None else count("n_threads", value, 1)
+
+
+def generator(rng: Any) -> "np.random.Generator":
+    """Return a generator from None, a seed or a generator."""
+    if rng is None or isinstance(rng, int | np.integer | np.random.Generator):
+        return np.random.default_rng(rng)
+    raise TypeError(
+        f"rng: expected None, an int or a numpy.random.Generator, got {type(rng).__name__}. "
+        "An int gives the same draws each time."
+    )
+
+
+def finite_report(report: tuple[int, int, int, float], name: str) -> None:
+    """Raise what a kernel reports about the values of `name`."""
+    status, row, column, value = report
+    if status:
+        raise NonFiniteError(
+            f"{name}: expected finite values, got {value} at row {row}, column {column}. "
+            "Leave that sample out, or find out where it comes from.",
+            row=row,
+            column=column,
+        )
+
+
+def positive_definite_report(report: tuple[int, int, int, float], tolerance: float) -> None:
+    """Raise what the factorisation reports."""
+    status, pivot, _, value = report
+    if status == 0:
+        return
+    if status == 1:
+        raise NotPositiveDefiniteError(
+            "fisher: expected a positive definite F + damping, got pivot "
+            f"{value:.3g} at parameter {pivot}, not above {tolerance:.2g} times its diagonal "
+            "entry.",
+            pivot=pivot,
+            value=value,
+        )
+    raise NonFiniteError(
+        f"fisher: expected finite values, got {value} at parameter {pivot} while factoring. "
+        "Look for overflow: scale the scores down.",
+        row=pivot,
+        column=pivot,
+    )
+
+
+def finite_inputs(ops: ModuleType, scores: Any, V: Any, threads: int) -> None:
+    """Name the NaN or infinity that spoiled a product of finite-looking inputs, if there is one."""
+    ops.column_mean(scores, None, scores.dtype, True, threads)
+    finite_columns(ops, "v", V, V.shape[0], V.dtype)

@@ -1,0 +1,143 @@
+"""Types of the native core; every level (`_core`, `_core_avx2`, `_core_avx512`) has the same verbs.
+
+A report is `(status, row, col, value)`: a `fastfisher.Status` number, the place of the trouble (-1
+where there is none) and the number found there. `threads=0` means the default. Arrays must have the
+exact dtype and rank; nothing is converted.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+Report: TypeAlias = tuple[int, int, int, float]
+Outcome: TypeAlias = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]
+
+isa: str
+openmp: bool
+eigen_version: str
+compiler: str
+
+def max_threads() -> int: ...
+def set_threads(n: int, /) -> None: ...
+
+# ---- the panel triangle ----
+def triangle_size(p: int, itemsize: int) -> int: ...
+def triangle_zeros(p: int, itemsize: int) -> Array: ...
+def triangle_from_dense(matrix: Array, triangle: Array, threads: int) -> Report: ...
+def triangle_to_dense(triangle: Array, scale: float, out: Array, threads: int) -> None: ...
+def triangle_diagonal(triangle: Array, p: int) -> Array: ...
+def triangle_add_outer(triangle: Array, x: Array, alpha: float, threads: int) -> None: ...
+def triangle_product(
+    triangle: Array, V: Array, scale: float, damping: float, out: Array, threads: int
+) -> None: ...
+def triangle_norm1(triangle: Array, p: int) -> float: ...
+
+# ---- the product engine on scores ----
+def accumulate(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    triangle: Array,
+    fresh: bool,
+    check_finite: bool,
+    threads: int,
+) -> Report: ...
+def gram(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    triangle: Array,
+    check_finite: bool,
+    threads: int,
+) -> Report: ...
+def product(X: Array, Y: Array, out: Array, threads: int) -> None: ...
+
+# ---- one pass over the scores ----
+def column_mean(
+    scores: Array, weights: Array | None, out: Array, check_finite: bool, threads: int
+) -> Report: ...
+def diagonal(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    out: Array,
+    check_finite: bool,
+    threads: int,
+) -> Report: ...
+def fvp(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    V: Array,
+    scale: float,
+    damping: float,
+    out: Array,
+    threads: int,
+) -> None: ...
+def scores_dot(scores: Array, mean: Array | None, V: Array, out: Array, threads: int) -> None: ...
+def scores_transpose_dot(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    Y: Array,
+    out: Array,
+    threads: int,
+) -> None: ...
+
+# ---- Cholesky; L is a panel triangle ----
+def cholesky(
+    triangle: Array, p: int, scale: float, shift: Array, tolerance: float, threads: int
+) -> Report: ...
+def cholesky_solve(L: Array, B: Array, out: Array, threads: int) -> None: ...
+def cholesky_half_solve(L: Array, B: Array, transposed: bool, out: Array, threads: int) -> None: ...
+def cholesky_logdet(L: Array, p: int) -> float: ...
+def cholesky_inverse(L: Array, p: int, out_triangle: Array, threads: int) -> None: ...
+def cholesky_inverse_diagonal(L: Array, out: Array, threads: int) -> None: ...
+def cholesky_rcond(L: Array, p: int, norm1: float, threads: int) -> float: ...
+
+# ---- conjugate gradients ----
+def cg_scores(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    scale: float,
+    damping: Array,
+    B: Array,
+    X0: Array | None,
+    preconditioner_diagonal: Array | None,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    out: Array,
+    threads: int,
+) -> Outcome: ...
+def cg_triangle(
+    triangle: Array,
+    scale: float,
+    damping: Array,
+    B: Array,
+    X0: Array | None,
+    preconditioner_diagonal: Array | None,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    out: Array,
+    threads: int,
+) -> Outcome: ...
+def cg_callable(
+    apply: Callable[[Array], Array],
+    precondition: Callable[[Array], Array] | None,
+    B: Array,
+    X0: Array | None,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    out: Array,
+) -> Outcome: ...
+
+# ---- roofs, measured ----
+def fma_peak(itemsize: int, threads: int) -> float: ...
+def read_bandwidth(bytes: int, threads: int) -> float: ...

@@ -1,0 +1,3 @@
+"""Types of `_cpu`, the module that says what this machine can run."""
+
+def supported() -> list[str]: ...

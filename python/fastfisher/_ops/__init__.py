@@ -1,0 +1,72 @@
+"""The only door to arrays: picks the verbs that serve an array's type.
+
+Every kind of array has one file with the same verbs, written out in ``numpy_ops``:
+
+* in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``
+* looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
+* on scores: ``column_mean``, ``diagonal``, ``fvp``, ``scores_dot``, ``scores_transpose_dot``
+* symmetric matrices: ``Triangle`` and the ``Factor`` that its ``cholesky`` gives
+* iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``
+* ``xp``, the namespace for element-wise arithmetic, and ``eigh``
+
+To serve another kind, write ``<kind>_ops.py`` with these verbs and add its line to `KINDS`.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from fastfisher._ops import numpy_ops
+
+__all__ = ["KINDS", "VERBS", "ops_of"]
+
+# Top-level package of an array's type -> module of verbs (None: known, but not served yet).
+KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
+
+VERBS = (
+    "Factor",
+    "Triangle",
+    "all_finite",
+    "cg_callable",
+    "cg_scores",
+    "cg_triangle",
+    "column_mean",
+    "diagonal",
+    "eigh",
+    "empty",
+    "first_bad_weight",
+    "fvp",
+    "least_and_sum",
+    "scores_dot",
+    "scores_transpose_dot",
+    "to_array",
+    "to_output",
+    "to_vector",
+    "worst_residual",
+    "xp",
+    "zeros",
+)
+
+_known: dict[type, ModuleType] = {numpy_ops.ndarray: numpy_ops, type(None): numpy_ops}
+
+
+def ops_of(array: Any) -> ModuleType:
+    """Return the verbs for `array`; anything that NumPy can read as an array is NumPy's."""
+    kind = type(array)
+    ops = _known.get(kind)
+    if ops is None:
+        ops = _known[kind] = _find(kind)
+    return ops
+
+
+def _find(kind: type) -> ModuleType:
+    package = kind.__module__.partition(".")[0]
+    if package not in KINDS:
+        return numpy_ops
+    module = KINDS[package]
+    if module is None:
+        raise TypeError(
+            f"scores: expected a NumPy array, got {package}.{kind.__name__}. "
+            f"{package} arrays are not served yet: pass numpy.asarray(x) of a host copy."
+        )
+    return import_module(f"fastfisher._ops.{module}")

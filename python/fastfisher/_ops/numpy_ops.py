@@ -1,0 +1,267 @@
+"""The array verbs for NumPy, each one call into the native core."""
+
+from typing import Any
+
+import numpy as np
+from numpy import empty, ndarray, zeros
+
+from fastfisher import _check
+from fastfisher._native import core
+from fastfisher._ops.numpy_triangle import Factor, Triangle
+
+__all__ = [
+    "Factor",
+    "Triangle",
+    "all_finite",
+    "cg_callable",
+    "cg_scores",
+    "cg_triangle",
+    "column_mean",
+    "diagonal",
+    "eigh",
+    "empty",
+    "first_bad_weight",
+    "fvp",
+    "least_and_sum",
+    "ndarray",
+    "scores_dot",
+    "scores_transpose_dot",
+    "to_array",
+    "to_output",
+    "to_vector",
+    "worst_residual",
+    "xp",
+    "zeros",
+]
+
+xp = np
+Array = np.ndarray[Any, np.dtype[Any]]
+Outcome = tuple[Array, Array, Array, Array]
+
+
+# ---- in and out ----
+def to_array(name: str, value: Any) -> Array:
+    """Return `value` as an aligned array of native float64 or float32; strided views stay views."""
+    if type(value) is not ndarray:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name}: expected a plain array, got a masked one. "
+                "Its mask would be ignored: leave rows out, or give them weight 0."
+            )
+        value = np.asarray(value)
+    array: Array = value
+    dtype = array.dtype
+    if dtype.char not in "df" or not dtype.isnative:
+        array = array.astype(_check.real_dtype(name, dtype))
+    elif not array.flags.aligned:
+        array = array.copy()
+    return array
+
+
+def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """Return real numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
+    array: Array = value if type(value) is ndarray else np.asarray(value)
+    if array.dtype is not dtype:
+        if array.dtype.kind not in "fiub":
+            raise TypeError(
+                f"{name}: expected real numbers, got {array.dtype.name}. "
+                "Give an array of float64 or float32."
+            )
+        with np.errstate(over="ignore"):
+            array = array.astype(dtype)
+    flags = array.flags
+    if not flags.aligned or (array.ndim == 1 and not flags.c_contiguous):
+        array = array.copy()
+    return array
+
+
+def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:
+    """Return `out` if a result of this shape and dtype may be written there, else raise."""
+    if not isinstance(out, ndarray):
+        raise TypeError(
+            f"out: expected a NumPy array, got {type(out).__name__}. Leave it out to get a new one."
+        )
+    if out.shape != shape or out.dtype != dtype or not out.dtype.isnative:
+        raise ValueError(
+            f"out: expected shape {shape} and dtype {dtype}, got shape {out.shape} and dtype "
+            f"{out.dtype}. Leave it out to get a new array."
+        )
+    if not (out.flags.writeable and out.flags.aligned):
+        raise ValueError(
+            "out: expected a writable, aligned array, got one that is not. "
+            "Leave it out to get a new array."
+        )
+    if any(x is not None and np.may_share_memory(out, x) for x in inputs):
+        raise ValueError(
+            "out: expected memory of its own, got an array that overlaps an input. "
+            "Inputs are never written to: give another array."
+        )
+    return out
+
+
+# ---- looking ----
+def least_and_sum(weights: Array) -> tuple[float, float]:
+    """Return the smallest weight and the sum of all, in float64; NaN stays NaN."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(weights.min()), float(weights.sum(dtype=np.float64))
+
+
+def first_bad_weight(weights: Array) -> tuple[int, float]:
+    """Return place and value of the first weight that is negative or not finite (else the sum)."""
+    bad = ~((weights >= 0) & np.isfinite(weights))
+    if not bad.any():
+        return -1, float("inf")
+    place = int(bad.argmax())
+    return place, float(weights[place])
+
+
+def all_finite(array: Array) -> bool:
+    """Tell whether every number is finite."""
+    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
+
+
+def worst_residual(rhs: Array, product: Array) -> float:
+    """Return max over the columns of ‖b − Ax‖ / ‖b‖, and 0 for b = 0."""
+    if rhs.shape[1] == 0:
+        return 0.0
+    error = np.linalg.norm(rhs - product, axis=0)
+    size = np.linalg.norm(rhs, axis=0)
+    return float(np.max(error / np.where(size > 0, size, 1)))
+
+
+# ---- on scores ----
+def column_mean(
+    scores: Array, weights: Array | None, dtype: np.dtype[Any], check_finite: bool, threads: int
+) -> Array:
+    """Return Σ w s / Σ w, (p,) of `dtype`."""
+    out = empty(scores.shape[1], dtype)
+    _check.finite_report(core.column_mean(scores, weights, out, check_finite, threads), "scores")
+    return out
+
+
+def diagonal(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    dtype: np.dtype[Any],
+    check_finite: bool,
+    threads: int,
+) -> Array:
+    """Return Σ w (s − m)², (p,) of `dtype`."""
+    out = empty(scores.shape[1], dtype)
+    _check.finite_report(core.diagonal(scores, weights, mean, out, check_finite, threads), "scores")
+    return out
+
+
+def fvp(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    V: Array,
+    scale: float,
+    damping: float,
+    threads: int,
+) -> Array:
+    """Return scale · Σ w (s − m)(s − m)ᵀ V + damping · V, (p, k), in one pass over the scores."""
+    out = empty(V.shape, V.dtype)
+    core.fvp(scores, weights, mean, V, scale, damping, out, threads)
+    return out
+
+
+def scores_dot(scores: Array, mean: Array | None, V: Array, threads: int) -> Array:
+    """Return (S − 1mᵀ) V, (n, k)."""
+    out = empty((scores.shape[0], V.shape[1]), V.dtype)
+    core.scores_dot(scores, mean, V, out, threads)
+    return out
+
+
+def scores_transpose_dot(
+    scores: Array, weights: Array | None, mean: Array | None, Y: Array, threads: int
+) -> Array:
+    """Return (S − 1mᵀ)ᵀ diag(w) Y, (p, k)."""
+    out = empty((scores.shape[1], Y.shape[1]), Y.dtype)
+    core.scores_transpose_dot(scores, weights, mean, Y, out, threads)
+    return out
+
+
+# ---- iterations: (x, status, iterations, true relative residual), the last three per column ----
+def cg_scores(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    scale: float,
+    shift: Array,
+    rhs: Array,
+    preconditioner: Array | None,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    threads: int,
+) -> Outcome:
+    """Solve (scale · Σ w (s − m)(s − m)ᵀ + diag(shift)) x = rhs without forming the matrix."""
+    out = empty(rhs.shape, rhs.dtype)
+    outcome = core.cg_scores(
+        scores,
+        weights,
+        mean,
+        scale,
+        shift,
+        rhs,
+        None,
+        preconditioner,
+        rtol,
+        atol,
+        max_iterations,
+        out,
+        threads,
+    )
+    return out, *outcome
+
+
+def cg_triangle(
+    triangle: Triangle,
+    scale: float,
+    shift: Array,
+    rhs: Array,
+    preconditioner: Array | None,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    threads: int,
+) -> Outcome:
+    """Solve (scale · T + diag(shift)) x = rhs."""
+    out = empty(rhs.shape, rhs.dtype)
+    outcome = core.cg_triangle(
+        triangle.panels,
+        scale,
+        shift,
+        rhs,
+        None,
+        preconditioner,
+        rtol,
+        atol,
+        max_iterations,
+        out,
+        threads,
+    )
+    return out, *outcome
+
+
+def cg_callable(
+    apply: Any,
+    precondition: Any,
+    rhs: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+) -> Outcome:
+    """Solve apply(x) = rhs; `precondition` gives an approximate solution, or is None."""
+    out = empty(rhs.shape, rhs.dtype)
+    outcome = core.cg_callable(apply, precondition, rhs, None, rtol, atol, max_iterations, out)
+    return out, *outcome
+
+
+def eigh(matrix: Array) -> tuple[Array, Array]:
+    """Return eigenvalues, ascending, and eigenvectors; the lower triangle is read."""
+    values, vectors = np.linalg.eigh(matrix)
+    return values, vectors

@@ -1,0 +1,182 @@
+"""The panel triangle: a symmetric matrix held by its lower half, and its Cholesky factor."""
+
+from typing import Any
+
+import numpy as np
+
+from fastfisher import _check
+from fastfisher._native import core
+
+__all__ = ["Factor", "Triangle"]
+
+# No machine holds a matrix of so many rows, and below it the core's integers do not overflow.
+LARGEST = 2**30
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Triangle:
+    """A symmetric p × p matrix, zero at first, in half the memory.
+
+    The entries lie in the order in which the native engine writes and reads them, so sums of
+    matrices are sums of `panels`. What that order is only the core knows.
+    """
+
+    __slots__ = ("panels", "size")
+
+    def __init__(self, size: int, dtype: np.dtype[Any]) -> None:
+        self.size = size
+        self.panels: Array = core.triangle_zeros(size, dtype.itemsize)
+
+    @staticmethod
+    def length(size: int, dtype: np.dtype[Any]) -> int:
+        """Return how many numbers a triangle of this size holds."""
+        return core.triangle_size(size, dtype.itemsize)
+
+    @staticmethod
+    def bytes_for(size: int, dtype: np.dtype[Any]) -> int:
+        """Return the bytes that a triangle of this size takes, p²/2 for the largest."""
+        half = size * size // 2 * dtype.itemsize
+        return half if size > LARGEST else core.triangle_size(size, dtype.itemsize) * dtype.itemsize
+
+    @classmethod
+    def from_dense(cls, matrix: Array, name: str = "matrix", threads: int = 0) -> "Triangle":
+        """Take over the lower half of `matrix` (p, p)."""
+        triangle = cls(matrix.shape[0], matrix.dtype)
+        report = core.triangle_from_dense(matrix, triangle.panels, threads)
+        _check.finite_report(report, name)
+        return triangle
+
+    @classmethod
+    def from_panels(cls, size: int, panels: Array) -> "Triangle":
+        """Take over the panels of another triangle, copied."""
+        triangle = cls(size, panels.dtype)
+        triangle.panels[...] = panels
+        return triangle
+
+    def copy(self) -> "Triangle":
+        """Return a triangle of its own."""
+        return Triangle.from_panels(self.size, self.panels)
+
+    def add_scores(
+        self,
+        scores: Array,
+        weights: Array | None,
+        mean: Array | None,
+        *,
+        fresh: bool,
+        check_finite: bool,
+        threads: int,
+    ) -> None:
+        """Add Σ w (s − m)(s − m)ᵀ. `fresh` says the triangle is zero; an error then spoils it."""
+        report = core.accumulate(scores, weights, mean, self.panels, fresh, check_finite, threads)
+        if report[0]:
+            _check.finite_report(report, "scores")
+
+    def set_gram(
+        self,
+        scores: Array,
+        weights: Array | None,
+        mean: Array | None,
+        check_finite: bool,
+        threads: int,
+    ) -> None:
+        """Turn a zero triangle (n × n) into W½ (S − 1mᵀ)(S − 1mᵀ)ᵀ W½."""
+        report = core.gram(scores, weights, mean, self.panels, check_finite, threads)
+        _check.finite_report(report, "scores")
+
+    def add(self, other: "Triangle") -> None:
+        """Add another triangle of the same size."""
+        self.panels += other.panels
+
+    def scale(self, factor: float) -> None:
+        """Multiply every entry."""
+        self.panels *= factor
+
+    def add_outer(self, x: Array, alpha: float, threads: int = 0) -> None:
+        """Add alpha · x xᵀ."""
+        core.triangle_add_outer(self.panels, x, alpha, threads)
+
+    def to_dense(self, scale: float, out: Array | None = None, threads: int = 0) -> Array:
+        """Return scale times the full symmetric matrix, in `out` if given."""
+        if out is None:
+            out = np.empty((self.size, self.size), self.panels.dtype)
+        core.triangle_to_dense(self.panels, scale, out, threads)
+        return out
+
+    def product(self, V: Array, scale: float, threads: int = 0) -> Array:
+        """Return scale · T V for V of shape (p, k)."""
+        out = np.empty(V.shape, V.dtype)
+        core.triangle_product(self.panels, V, scale, 0.0, out, threads)
+        return out
+
+    def diagonal(self) -> Array:
+        """Return the diagonal, (p,)."""
+        return core.triangle_diagonal(self.panels, self.size)
+
+    def norm1(self) -> float:
+        """Return the largest column sum of absolute values."""
+        return core.triangle_norm1(self.panels, self.size)
+
+    def cholesky(
+        self, scale: float, shift: float | Array, *, threads: int = 0, with_norm: bool = True
+    ) -> "Factor":
+        """Factor scale · T + diag(shift) in place: the triangle is used up, also by a failure.
+
+        `with_norm` reads the matrix once more beforehand, which `Factor.rcond` needs.
+        """
+        p, panels = self.size, self.panels
+        diagonal = np.empty(p, panels.dtype)
+        diagonal[...] = shift
+        norm = np.nan
+        if with_norm:
+            # ‖scale·T + D‖₁ ≤ scale·‖T‖₁ + max D, with equality where the damping is one number.
+            norm = scale * self.norm1() + float(diagonal.max())
+        tolerance = p * float(np.finfo(panels.dtype).eps)
+        report = core.cholesky(panels, p, scale, diagonal, tolerance, threads)
+        if report[0]:
+            _check.positive_definite_report(report, tolerance)
+        return Factor(panels, p, norm)
+
+
+class Factor:
+    """The Cholesky factor L of a matrix A = L Lᵀ, held as a panel triangle."""
+
+    __slots__ = ("norm", "panels", "size")
+
+    def __init__(self, panels: Array, size: int, norm: float) -> None:
+        self.panels = panels
+        self.size = size
+        self.norm = norm
+
+    def solve(self, B: Array, threads: int = 0) -> Array:
+        """Return A⁻¹ B for B of shape (p, k)."""
+        out = np.empty(B.shape, B.dtype)
+        core.cholesky_solve(self.panels, B, out, threads)
+        return out
+
+    def half_solve(self, B: Array, *, transposed: bool = False, threads: int = 0) -> Array:
+        """Return L⁻¹ B, or L⁻ᵀ B."""
+        out = np.empty(B.shape, B.dtype)
+        core.cholesky_half_solve(self.panels, B, transposed, out, threads)
+        return out
+
+    def logdet(self) -> float:
+        """Return log det A."""
+        return core.cholesky_logdet(self.panels, self.size)
+
+    def inverse(self, threads: int = 0) -> Triangle:
+        """Return A⁻¹ as a triangle."""
+        out = Triangle(self.size, self.panels.dtype)
+        core.cholesky_inverse(self.panels, self.size, out.panels, threads)
+        return out
+
+    def inverse_diagonal(self, threads: int = 0) -> Array:
+        """Return the diagonal of A⁻¹, (p,)."""
+        out = np.empty(self.size, self.panels.dtype)
+        core.cholesky_inverse_diagonal(self.panels, out, threads)
+        return out
+
+    def rcond(self, threads: int = 0) -> float:
+        """Return an estimate of 1 / κ₁(A)."""
+        return core.cholesky_rcond(self.panels, self.size, self.norm, threads)

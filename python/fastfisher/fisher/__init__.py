@@ -1,0 +1,13 @@
+"""Representations: F held in no more memory than its structure needs, one class per file."""
+
+from fastfisher.fisher.dense import DenseFisher
+from fastfisher.fisher.diagonal import DiagonalFisher
+from fastfisher.fisher.protocol import Fisher
+from fastfisher.fisher.score import ScoreFisher
+
+__all__ = ["REPRESENTATIONS", "DenseFisher", "DiagonalFisher", "Fisher", "ScoreFisher"]
+
+# What `load` may build, by the name in the file.
+REPRESENTATIONS: dict[str, type[Fisher]] = {
+    kind.__name__: kind for kind in (DenseFisher, DiagonalFisher, ScoreFisher)
+}

@@ -1,0 +1,287 @@
+"""Accumulators: representations that are sums over samples, so they stream, merge and decay."""
+
+import threading
+from abc import abstractmethod
+from contextlib import ExitStack
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+
+from fastfisher import _check
+from fastfisher._ops import ops_of
+from fastfisher.fisher.protocol import Fisher
+
+__all__ = ["Accumulator"]
+
+
+class Accumulator(Fisher):
+    """A representation that holds Σ w (s − m)(s − m)ᵀ, or the part of it that it keeps.
+
+    Sums of different samples add, so accumulators are commutative monoids to rounding: the empty
+    one changes nothing, and any split of the samples gives the same F. Centred sums are about the
+    mean m of their own samples, and are joined by the exact update of Chan, Golub and LeVeque:
+    M = M₁ + M₂ + (w₁w₂ / (w₁ + w₂)) (m₂ − m₁)(m₂ − m₁)ᵀ, which no offset of the scores disturbs.
+
+    Several threads may use one accumulator: every change takes its lock.
+    """
+
+    def __init__(
+        self,
+        n_params: int,
+        *,
+        dtype: Any = np.float64,
+        center: bool = False,
+        reduction: str = "mean",
+        like: Any = None,
+    ) -> None:
+        self._ops = ops_of(like)
+        self._params = _check.count("n_params", n_params, 1)
+        self._dtype = _check.real_dtype("dtype", dtype)
+        self._center = _check.flag("center", center)
+        self._reduction = _check.reduction(reduction)
+        self._weight_sum = 0.0
+        self._n_samples = 0
+        self._lock = threading.RLock()
+        self._mean: Any = self._ops.zeros(self._params, self._dtype) if center else None
+        self._sums: Any = self._empty_sums()
+
+    # ---- what a representation writes about its sums ----
+    @abstractmethod
+    def _empty_sums(self) -> Any:
+        """Return the sums over no samples."""
+
+    @abstractmethod
+    def _add_scores(
+        self, scores: Any, weights: Any, mean: Any, check_finite: bool, threads: int
+    ) -> None:
+        """Add Σ w (s − m)(s − m)ᵀ; an error changes nothing."""
+
+    @abstractmethod
+    def _add_sums(self, other: Any) -> None:
+        """Add another representation's sums."""
+
+    @abstractmethod
+    def _add_outer(self, x: Any, alpha: float) -> None:
+        """Add alpha · x xᵀ."""
+
+    @abstractmethod
+    def _scale_sums(self, factor: float) -> None:
+        """Multiply the sums."""
+
+    @classmethod
+    @abstractmethod
+    def _sums_length(cls, ops: ModuleType, params: int, dtype: Any) -> int:
+        """Return how many numbers the sums are, without building them."""
+
+    @abstractmethod
+    def _sums_array(self) -> Any:
+        """Return the sums as one array, to be copied."""
+
+    @abstractmethod
+    def _set_sums(self, array: Any) -> None:
+        """Take over a copy of what `_sums_array` gave."""
+
+    # ---- building ----
+    @classmethod
+    def from_scores(
+        cls,
+        scores: Any,
+        *,
+        weights: Any = None,
+        dtype: Any = None,
+        center: bool = False,
+        reduction: str = "mean",
+        check_finite: bool = True,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Return the Fisher of these scores.
+
+        Parameters
+        ----------
+        scores : array (n, p), float64 or float32
+            One row per sample: ∇θ log p(xᵢ | θ).
+        weights : array (n,), optional
+            Not negative; a weight of 2 counts a sample twice.
+        dtype : dtype, optional
+            To sum in; default that of the scores.
+        center : bool
+            Subtract the (weighted) mean score.
+        reduction : {"mean", "sum"}
+            Divide by Σw or not.
+        check_finite : bool
+            Raise on NaN and infinity, naming row and column.
+        n_threads : int, optional
+        """
+        rows = _check.scores(ops_of(scores), scores)
+        fisher = cls(
+            rows.shape[1],
+            dtype=rows.dtype if dtype is None else _check.accumulation_dtype(dtype, rows.dtype),
+            center=center,
+            reduction=reduction,
+            like=rows,
+        )
+        return fisher.update(rows, weights, check_finite=check_finite, n_threads=n_threads)
+
+    def copy(self) -> Self:
+        """Return an accumulator of its own with the same content."""
+        return type(self)._from_state(self._state())
+
+    # ---- streaming ----
+    def update(
+        self,
+        scores: Any,
+        weights: Any = None,
+        *,
+        check_finite: bool = True,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Add samples, and return self.
+
+        Parameters
+        ----------
+        scores : array (n, p)
+            No wider than `dtype`; n = 0 changes nothing.
+        weights : array (n,), optional
+        check_finite : bool
+        n_threads : int, optional
+
+        Raises
+        ------
+        NonFiniteError
+            Names the row and column; the accumulator is unchanged.
+        """
+        rows = _check.scores(self._ops, scores, self._params)
+        _check.narrowing(rows.dtype, self._dtype)
+        weights, total = _check.weights(self._ops, weights, rows.shape[0], self._dtype)
+        threads = _check.threads(n_threads)
+        if rows.shape[0] == 0:
+            return self
+        mean = None
+        if self._center:
+            mean = self._ops.column_mean(rows, weights, self._dtype, check_finite, threads)
+            check_finite = False  # the mean has just looked
+        with self._lock:
+            self._add_scores(rows, weights, mean, check_finite, threads)
+            self._join(mean, total, rows.shape[0])
+        return self
+
+    def merge(self, *others: Self) -> Self:
+        """Add what the others hold, in the order given, and return self.
+
+        They must agree in class, size, dtype, center and reduction.
+        """
+        for other in others:
+            self._check_mergeable(other)
+        for other in others:
+            with ExitStack() as stack:
+                # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
+                for one in sorted((self, other), key=id):
+                    stack.enter_context(one._lock)
+                self._add_sums(other)
+                self._join(other._mean, other._weight_sum, other._n_samples)
+        return self
+
+    def decay(self, factor: float) -> Self:
+        """Keep `factor` (0 … 1) of the old sums and their weight, and return self.
+
+        ``F.decay(0.95).update(batch)`` is an exponentially weighted average: the mean of a
+        mean-reduced F is unchanged by decay alone.
+        """
+        kept = _check.cut("factor", factor)
+        if kept > 1.0:
+            raise ValueError(
+                f"factor: expected at most 1, got {factor}. It is what is kept of the old: 0.95 "
+                "forgets a twentieth."
+            )
+        with self._lock:
+            self._scale_sums(kept)
+            self._weight_sum *= kept
+        return self
+
+    def __add__(self, other: Any) -> Any:
+        """Return the Fisher of both sets of samples."""
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.copy().merge(other)
+
+    def _join(self, mean: Any, total: float, samples: int) -> None:
+        """Account for sums that were added, taken about `mean` with the weight `total`."""
+        combined = self._weight_sum + total
+        if mean is not None and total > 0.0:
+            if self._weight_sum == 0.0:
+                self._mean = mean.copy()
+            else:
+                step = mean - self._mean
+                self._add_outer(step, self._weight_sum * (total / combined))
+                self._mean = self._mean + step * (total / combined)
+        self._weight_sum = combined
+        self._n_samples += samples
+
+    def _check_mergeable(self, other: Any) -> None:
+        def told(fisher: Any) -> tuple[Any, ...]:
+            return (
+                type(fisher).__name__,
+                fisher._params,
+                str(fisher._dtype),
+                fisher._center,
+                fisher._reduction,
+            )
+
+        if type(other) is not type(self):
+            raise TypeError(
+                f"others: expected {type(self).__name__}, got {type(other).__name__}. "
+                "Only representations of one class merge."
+            )
+        if told(other) != told(self):
+            raise ValueError(
+                f"others: expected (class, p, dtype, center, reduction) = {told(self)}, got "
+                f"{told(other)}. Build both the same way."
+            )
+
+    def _mean_or_none(self) -> Any:
+        return self._mean
+
+    # ---- pickle and files ----
+    def _state(self) -> dict[str, Any]:
+        with self._lock:
+            state: dict[str, Any] = {
+                "n_params": self._params,
+                "dtype": str(self._dtype),
+                "center": self._center,
+                "reduction": self._reduction,
+                "weight_sum": self._weight_sum,
+                "n_samples": self._n_samples,
+                "sums": self._sums_array().copy(),
+            }
+            if self._mean is not None:
+                state["mean"] = self._mean.copy()
+            return state
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        params = _check.count("n_params", state["n_params"], 1)
+        dtype = _check.real_dtype("dtype", state["dtype"])
+        lengths = {"sums": cls._sums_length(ops_of(state["sums"]), params, dtype)}
+        if state["center"]:
+            lengths["mean"] = params
+        for name, length in lengths.items():
+            found = state[name]
+            if found.shape != (length,) or found.dtype != dtype:
+                raise ValueError(
+                    f"{name}: expected shape ({length},) of {dtype}, got {found.shape} of "
+                    f"{found.dtype}. The state is damaged."
+                )
+        fisher = cls(
+            params,
+            dtype=dtype,
+            center=state["center"],
+            reduction=state["reduction"],
+            like=state["sums"],
+        )
+        fisher._set_sums(state["sums"])
+        if fisher._center:
+            fisher._mean = state["mean"].copy()
+        fisher._weight_sum = _check.cut("weight_sum", state["weight_sum"])
+        fisher._n_samples = _check.count("n_samples", state["n_samples"])
+        return fisher

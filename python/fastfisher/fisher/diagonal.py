@@ -1,0 +1,135 @@
+"""DiagonalFisher: the diagonal alone, p numbers."""
+
+from types import ModuleType
+from typing import Any
+
+from fastfisher.errors import NotPositiveDefiniteError
+from fastfisher.fisher.accumulator import Accumulator
+from fastfisher.fisher.factor import DiagonalFactor, Factor
+from fastfisher.fisher.spectrum import eigenvalue_powers
+
+__all__ = ["DiagonalFisher"]
+
+
+class DiagonalFisher(Accumulator):
+    """The diagonal of the Fisher, as elastic weight consolidation and Adam-like scaling use it.
+
+    Equivalent to ``(scores**2).mean(axis=0)``: the mean of squares per sample. It is not the
+    square of the mean gradient, which is what squaring a batch gradient gives.
+
+    Parameters
+    ----------
+    n_params : int
+        p, at least 1.
+    dtype : dtype
+        float64 or float32, to sum in.
+    center : bool
+        Subtract the (weighted) mean score, which gives the variances of the scores.
+    reduction : {"mean", "sum"}
+        Whether reading divides by Σw.
+    like : array, optional
+        An array of the kind that the scores will have.
+
+    See Also
+    --------
+    DenseFisher, fisher_diagonal
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> F = ff.DiagonalFisher.from_scores(np.array([[1.0, 0.0], [1.0, 2.0]]))
+    >>> F.diagonal()
+    array([1., 2.])
+    >>> F.solve(np.ones(2), damping=1.0).round(4)
+    array([0.5   , 0.3333])
+    """
+
+    def diagonal(self) -> Any:
+        """Return the diagonal of F, (p,)."""
+        with self._lock:
+            return self._sums * self._scale
+
+    def to_dense(self) -> Any:
+        """Return F as a full array (p, p), zero off the diagonal."""
+        self._guard_matrix()
+        return self._ops.xp.diag(self.diagonal())
+
+    def _product(self, V: Any, threads: int) -> Any:  # noqa: ARG002
+        return self.diagonal()[:, None] * V
+
+    def _matrix_triangle(self, threads: int) -> tuple[Any, float]:
+        return self._ops.Triangle.from_dense(self.to_dense(), threads=threads), 1.0
+
+    @property
+    def _matrix_rows(self) -> int:
+        return 1
+
+    def _matrix_factor(self, shift: Any, *, threads: int = 0, with_norm: bool = True) -> Factor:  # noqa: ARG002
+        damped = self._damped(shift)
+        bad = ~(damped > 0)
+        if bool(bad.any()):
+            place = int(bad.argmax())
+            raise NotPositiveDefiniteError(
+                f"fisher: expected a positive definite F + damping, got {float(damped[place]):.3g} "
+                f"on the diagonal at parameter {place}.",
+                pivot=place,
+                value=float(damped[place]),
+            )
+        return DiagonalFactor(self._ops, damped, threads)
+
+    def _eigenvalue_bound(self) -> float:
+        return float(self.diagonal().max())
+
+    def _spectral_power(
+        self,
+        V: Any,
+        power: float,
+        shift: Any,
+        *,
+        truncate: bool,
+    ) -> tuple[Any, int]:
+        powers, rank = eigenvalue_powers(self._ops.xp, self._damped(shift), power, truncate)
+        return powers[:, None] * V, rank
+
+    def _leading(self, k: int) -> tuple[Any, Any]:
+        diagonal = self.diagonal()
+        order = self._ops.xp.argsort(-diagonal, kind="stable")[:k]
+        vectors = self._ops.zeros((self._params, k), self._dtype)
+        vectors[order, self._ops.xp.arange(k)] = 1
+        return diagonal[order], vectors
+
+    def _effective_dimension(self, shift: Any) -> float:
+        self._matrix_factor(shift)
+        diagonal = self.diagonal()
+        return float((diagonal / (diagonal + shift)).sum(dtype="float64"))
+
+    def _damped(self, shift: Any) -> Any:
+        return (self.diagonal() + shift).astype(self._dtype)
+
+    # ---- the sums ----
+    def _empty_sums(self) -> Any:
+        return self._ops.zeros(self._params, self._dtype)
+
+    def _add_scores(
+        self, scores: Any, weights: Any, mean: Any, check_finite: bool, threads: int
+    ) -> None:
+        self._sums += self._ops.diagonal(scores, weights, mean, self._dtype, check_finite, threads)
+
+    def _add_sums(self, other: Any) -> None:
+        self._sums += other._sums
+
+    def _add_outer(self, x: Any, alpha: float) -> None:
+        self._sums += alpha * x * x
+
+    def _scale_sums(self, factor: float) -> None:
+        self._sums *= factor
+
+    @classmethod
+    def _sums_length(cls, ops: ModuleType, params: int, dtype: Any) -> int:  # noqa: ARG003
+        return params
+
+    def _sums_array(self) -> Any:
+        return self._sums
+
+    def _set_sums(self, array: Any) -> None:
+        self._sums = array.copy()

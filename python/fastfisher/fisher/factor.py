@@ -1,0 +1,290 @@
+"""Factors: F + damping made ready, to solve and sample with as often as one likes."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from fastfisher import _check, _memory
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from fastfisher.fisher.score import ScoreFisher
+
+__all__ = ["DiagonalFactor", "DualFactor", "Factor", "MatrixFactor"]
+
+
+class Factor(ABC):
+    """A reusable factorisation of A = F + damping; ``Fisher.factor`` makes it.
+
+    Attributes
+    ----------
+    logdet : float
+        log det A.
+    rcond : float
+        Estimate of 1 / κ₁ of the matrix that was factored (the Gram matrix in the dual).
+    shape : tuple
+        (p, p).
+    """
+
+    method: str
+    _ops: "ModuleType"
+    _dtype: Any
+
+    def __init__(self, params: int, threads: int) -> None:
+        self.shape = (params, params)
+        self._threads = threads
+
+    @abstractmethod
+    def solve_columns(self, rhs: Any) -> Any:
+        """Return A⁻¹ rhs for a checked right-hand side (p, k)."""
+
+    @abstractmethod
+    def quadratic_columns(self, V: Any) -> Any:
+        """Return vᵀ A⁻¹ v for each column of V (p, k)."""
+
+    @property
+    @abstractmethod
+    def logdet(self) -> float:
+        """Log det A."""
+
+    @property
+    @abstractmethod
+    def rcond(self) -> float:
+        """Estimate of 1 / κ₁."""
+
+    @abstractmethod
+    def inverse_diagonal(self) -> Any:
+        """Return the diagonal of A⁻¹, (p,): the variances, if F is the total information."""
+
+    @abstractmethod
+    def _sample_columns(self, generator: Any, count: int) -> Any:
+        """Return `count` draws as columns (p, count)."""
+
+    def solve(self, rhs: Any) -> Any:
+        """Return A⁻¹ rhs.
+
+        Parameters
+        ----------
+        rhs : array (p,) or (p, k)
+
+        Returns
+        -------
+        array, of the shape of `rhs`
+        """
+        columns = _check.finite_columns(self._ops, "rhs", rhs, self.shape[0], self._dtype)
+        return self.solve_columns(columns.reshape(self.shape[0], -1)).reshape(columns.shape)
+
+    def inverse(self) -> Any:
+        """Return A⁻¹, (p, p), symmetric."""
+        params = self.shape[0]
+        _memory.guard(
+            params * params * self._dtype.itemsize,
+            "inverse",
+            "inverse_diagonal() and solve() do without the matrix.",
+        )
+        half = self.solve_columns(self._ops.xp.eye(params, dtype=self._dtype))
+        return (half + half.T) / 2
+
+    def sample(self, rng: Any = None, size: int | None = None) -> Any:
+        """Draw from the Gaussian N(0, A⁻¹).
+
+        Parameters
+        ----------
+        rng : None, int or numpy.random.Generator
+            An int gives the same draws each time.
+        size : int, optional
+            How many; None gives one, without the leading axis.
+
+        Returns
+        -------
+        array (p,) or (size, p)
+        """
+        count = 1 if size is None else _check.count("size", size)
+        draws = self._sample_columns(_check.generator(rng), count).T
+        return draws[0] if size is None else draws
+
+    def _normal(self, generator: Any, rows: int, count: int) -> Any:
+        return generator.standard_normal((count, rows)).T.astype(self._dtype)
+
+
+class MatrixFactor(Factor):
+    """The Cholesky factor of an explicit matrix."""
+
+    method = "cholesky"
+
+    def __init__(self, ops: "ModuleType", factor: Any, threads: int) -> None:
+        super().__init__(factor.size, threads)
+        self._ops = ops
+        self._factor = factor
+        self._dtype = factor.panels.dtype
+
+    def solve_columns(self, rhs: Any) -> Any:
+        """Return A⁻¹ rhs."""
+        return self._factor.solve(rhs, self._threads)
+
+    def quadratic_columns(self, V: Any) -> Any:
+        """Return ‖L⁻¹ v‖² for each column."""
+        return (self._factor.half_solve(V, threads=self._threads) ** 2).sum(axis=0)
+
+    @property
+    def logdet(self) -> float:
+        """Log det A."""
+        return float(self._factor.logdet())
+
+    @property
+    def rcond(self) -> float:
+        """Estimate of 1 / κ₁(A), by Hager and Higham."""
+        return float(self._factor.rcond(self._threads))
+
+    def inverse(self) -> Any:
+        """Return A⁻¹, (p, p), symmetric."""
+        _memory.guard(
+            self.shape[0] ** 2 * self._dtype.itemsize,
+            "inverse",
+            "inverse_diagonal() and solve() do without the matrix.",
+        )
+        return self._factor.inverse(self._threads).to_dense(1.0, threads=self._threads)
+
+    def inverse_diagonal(self) -> Any:
+        """Return the diagonal of A⁻¹, (p,)."""
+        return self._factor.inverse_diagonal(self._threads)
+
+    def _sample_columns(self, generator: Any, count: int) -> Any:
+        normal = self._normal(generator, self.shape[0], count)
+        return self._factor.half_solve(normal, transposed=True, threads=self._threads)
+
+
+class DiagonalFactor(Factor):
+    """A diagonal matrix: everything is element-wise."""
+
+    method = "diagonal"
+
+    def __init__(self, ops: "ModuleType", diagonal: Any, threads: int) -> None:
+        super().__init__(diagonal.shape[0], threads)
+        self._ops = ops
+        self._diagonal = diagonal
+        self._dtype = diagonal.dtype
+
+    def solve_columns(self, rhs: Any) -> Any:
+        """Return rhs / diagonal."""
+        return rhs / self._diagonal[:, None]
+
+    def quadratic_columns(self, V: Any) -> Any:
+        """Return Σ v² / diagonal for each column."""
+        return (V * V / self._diagonal[:, None]).sum(axis=0)
+
+    @property
+    def logdet(self) -> float:
+        """Sum of the logarithms."""
+        return float(self._ops.xp.log(self._diagonal).sum(dtype="float64"))
+
+    @property
+    def rcond(self) -> float:
+        """Smallest over largest."""
+        return float(self._diagonal.min() / self._diagonal.max())
+
+    def inverse_diagonal(self) -> Any:
+        """Return 1 / diagonal."""
+        return 1 / self._diagonal
+
+    def _sample_columns(self, generator: Any, count: int) -> Any:
+        normal = self._normal(generator, self.shape[0], count)
+        return normal / self._ops.xp.sqrt(self._diagonal)[:, None]
+
+
+class DualFactor(Factor):
+    """The Cholesky factor of c U Uᵀ + λI, n × n, standing for A = c UᵀU + λI, p × p.
+
+    U = W½ (S − 1mᵀ) and c is 1 / Σw, or 1 for sums. A vector damping D is carried by the scaled
+    scores S D^-½ with λ = 1: A = D^½ (c Ũᵀ Ũ + I) D^½.
+    """
+
+    method = "dual"
+
+    def __init__(self, fisher: "ScoreFisher", shift: Any, threads: int, with_norm: bool) -> None:
+        super().__init__(fisher.shape[0], threads)
+        self._ops = fisher._ops
+        self._dtype = fisher.dtype
+        self._stretch: Any = None
+        if not isinstance(shift, float):
+            self._stretch = (1.0 / self._ops.xp.sqrt(shift)).astype(self._dtype)
+            fisher, shift = fisher._stretched(self._stretch), 1.0
+        self._fisher = fisher
+        self._damping = float(shift)
+        gram = fisher._gram_triangle(threads)
+        self._factor = gram.cholesky(
+            fisher._scale, self._damping, threads=threads, with_norm=with_norm
+        )
+
+    def _stretched(self, columns: Any) -> Any:
+        return columns if self._stretch is None else columns * self._stretch[:, None]
+
+    def solve_columns(self, rhs: Any) -> Any:
+        """Return (g − c Uᵀ (c UUᵀ + λI)⁻¹ U g) / λ."""
+        fisher = self._fisher
+        g = self._stretched(rhs)
+        z = self._factor.solve(fisher._rooted_dot(g, self._threads), self._threads)
+        x = (g - fisher._scale * fisher._rooted_transpose_dot(z, self._threads)) / self._damping
+        return self._stretched(x)
+
+    def solve_gram(self, Y: Any) -> Any:
+        """Return (c UUᵀ + λI)⁻¹ Y for Y of shape (n, k)."""
+        return self._factor.solve(Y, self._threads)
+
+    def solve_mean_score(self) -> Any:
+        """Return A⁻¹ times the mean score, (p, 1): Uᵀ (c UUᵀ + λI)⁻¹ √w / Σw when not centred."""
+        fisher = self._fisher
+        if fisher.center:
+            mean = fisher._mean_score(self._threads)
+            return self.solve_columns(
+                mean if self._stretch is None else mean / self._stretch[:, None]
+            )
+        z = self._factor.solve(fisher._root_weights(), self._threads)
+        x = fisher._rooted_transpose_dot(z, self._threads) / fisher.weight_sum
+        return self._stretched(x)
+
+    def quadratic_columns(self, V: Any) -> Any:
+        """Return (‖v‖² − c ‖L⁻¹ U v‖²) / λ for each column, never below 0."""
+        fisher = self._fisher
+        V = self._stretched(V)
+        half = self._factor.half_solve(fisher._rooted_dot(V, self._threads), threads=self._threads)
+        difference = (V * V).sum(axis=0) - fisher._scale * (half * half).sum(axis=0)
+        return self._ops.xp.maximum(difference, 0) / self._damping
+
+    @property
+    def logdet(self) -> float:
+        """Log det of the n × n matrix, plus (p − n) log λ, plus Σ log D."""
+        rest: float = (self.shape[0] - self._factor.size) * math.log(self._damping)
+        if self._stretch is not None:
+            rest -= 2 * float(self._ops.xp.log(self._stretch).sum(dtype="float64"))
+        return rest + float(self._factor.logdet())
+
+    @property
+    def rcond(self) -> float:
+        """Estimate of 1 / κ₁ of the n × n matrix."""
+        return float(self._factor.rcond(self._threads))
+
+    def inverse_diagonal(self) -> Any:
+        """Return (1 − c ‖L⁻¹ U e_j‖²) / λ for each parameter j, (p,)."""
+        xp, params = self._ops.xp, self.shape[0]
+        out = xp.empty(params, self._dtype)
+        for start in range(0, params, 1024):
+            block = slice(start, start + 1024)
+            half = self._factor.half_solve(
+                self._fisher._rooted_columns(block), threads=self._threads
+            )
+            out[block] = 1 - self._fisher._scale * (half * half).sum(axis=0)
+        out = xp.maximum(out, 0) / self._damping
+        return out if self._stretch is None else out * self._stretch**2
+
+    def _sample_columns(self, generator: Any, count: int) -> Any:
+        # A⁻¹ (√c Uᵀ e₁ + D^½ e₂) has covariance A⁻¹ (c UᵀU + D) A⁻¹ = A⁻¹.
+        fisher = self._fisher
+        samples, params = self._factor.size, self.shape[0]
+        first = fisher._rooted_transpose_dot(self._normal(generator, samples, count), self._threads)
+        second = self._normal(generator, params, count)
+        z = math.sqrt(fisher._scale) * first + math.sqrt(self._damping) * second
+        if self._stretch is not None:
+            z = z / self._stretch[:, None]
+        return self.solve_columns(z)

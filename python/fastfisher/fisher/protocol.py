@@ -1,0 +1,405 @@
+"""The protocol that every representation of F meets, with what they share written once."""
+
+from abc import ABC, abstractmethod
+from os import PathLike
+from types import ModuleType
+from typing import Any
+
+from fastfisher import _check, _memory, _persist
+from fastfisher.errors import NotPositiveDefiniteError
+from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor
+from fastfisher.fisher.spectrum import eigenvalue_powers, signed
+from fastfisher.solvers.damping import diagonal_shift
+from fastfisher.solvers.failure import smallest_damping
+from fastfisher.solvers.solve import solve_system
+
+__all__ = ["Fisher"]
+
+# Leverages are computed for this many rows at a time, so their memory does not grow with n.
+_LEVERAGE_ROWS = 1024
+
+
+class Fisher(ABC):
+    """A Fisher matrix: p × p, symmetric, positive semi-definite, held as its structure allows.
+
+    Every representation has these methods. `damping` is a number or a vector (p,); the matrix
+    that is solved, factored or raised to a power is F + damping. `damping_mode` says what the
+    number means: ``"absolute"`` F + λI, ``"trace"`` F + λ (tr F / p) I, ``"diagonal"``
+    F + λ diag(F).
+
+    Attributes
+    ----------
+    shape : tuple
+        (p, p).
+    dtype : numpy.dtype
+        Of the sums and of every result; vectors are converted to it.
+    weight_sum : float
+        Σw of what went in.
+    n_samples : int
+        How many rows went in.
+    reduction : "mean" or "sum"
+        Whether F is divided by `weight_sum`.
+    center : bool
+        Whether the mean score is subtracted.
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> isinstance(ff.DenseFisher.from_scores(np.eye(2)), ff.Fisher)
+    True
+    """
+
+    __array_ufunc__ = None  # so that `array @ F` asks us instead of taking F apart
+
+    _ops: ModuleType
+    _params: int
+    _dtype: Any
+    _center: bool
+    _reduction: str
+    _weight_sum: float
+    _n_samples: int
+
+    # ---- what a representation writes ----
+    @abstractmethod
+    def _product(self, V: Any, threads: int) -> Any:
+        """Return F V for V of shape (p, k)."""
+
+    @abstractmethod
+    def diagonal(self) -> Any:
+        """Return the diagonal of F, (p,)."""
+
+    @abstractmethod
+    def to_dense(self) -> Any:
+        """Return F as a full symmetric array (p, p)."""
+
+    @abstractmethod
+    def _matrix_triangle(self, threads: int) -> tuple[Any, float]:
+        """Return a triangle T that may be used up, and c, with F = c T."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, Any]:
+        """Return everything as plain arrays, numbers and strings, for pickle and `save`."""
+
+    @classmethod
+    @abstractmethod
+    def _from_state(cls, state: dict[str, Any]) -> "Fisher":
+        """Build from `_state`; raise ValueError if the pieces do not fit together."""
+
+    # ---- what it is ----
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p, p)."""
+        return (self._params, self._params)
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the sums and results."""
+        return self._dtype
+
+    @property
+    def weight_sum(self) -> float:
+        """Σw of the samples, after any decay."""
+        return self._weight_sum
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples that went in; decay does not change it."""
+        return self._n_samples
+
+    @property
+    def reduction(self) -> str:
+        """``"mean"`` or ``"sum"``."""
+        return self._reduction
+
+    @property
+    def center(self) -> bool:
+        """Whether the mean score is subtracted."""
+        return self._center
+
+    @property
+    def _scale(self) -> float:
+        """The c in F = c · sums."""
+        if self._reduction == "sum":
+            return 1.0
+        if self._weight_sum == 0.0:
+            raise ValueError(
+                f"{type(self).__name__}: expected at least one sample, got none. "
+                "The mean over no samples is not defined: update first, or use reduction='sum'."
+            )
+        return 1.0 / self._weight_sum
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(n_params={self._params}, dtype={self._dtype}, "
+            f"center={self._center}, reduction={self._reduction!r}, "
+            f"n_samples={self._n_samples}, weight_sum={self._weight_sum:g})"
+        )
+
+    # ---- products ----
+    def __matmul__(self, v: Any) -> Any:
+        """Return F v for v of shape (p,) or (p, k)."""
+        if isinstance(v, Fisher):
+            return NotImplemented
+        columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
+        return self._product(columns.reshape(self._params, -1), 0).reshape(columns.shape)
+
+    def quadratic_form(self, v: Any) -> Any:
+        """Return vᵀ F v: a float for v (p,), an array (k,) for the columns of v (p, k)."""
+        columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
+        V = columns.reshape(self._params, -1)
+        values = (V * self._product(V, 0)).sum(axis=0)
+        return values if columns.ndim == 2 else float(values[0])
+
+    def trace(self) -> float:
+        """Return tr F."""
+        return float(self.diagonal().sum(dtype="float64"))
+
+    def as_linear_operator(self) -> Any:
+        """Return F as a ``scipy.sparse.linalg.LinearOperator``; needs SciPy."""
+        from scipy.sparse.linalg import LinearOperator
+
+        product = self.__matmul__
+        return LinearOperator(
+            self.shape, matvec=product, rmatvec=product, matmat=product, dtype=self._dtype
+        )
+
+    # ---- solves ----
+    def solve(
+        self,
+        rhs: Any,
+        *,
+        damping: Any = 0.0,
+        damping_mode: str = "absolute",
+        solver: Any = "auto",
+        n_threads: int | None = None,
+    ) -> Any:
+        """Return (F + damping)⁻¹ rhs; ``fastfisher.solve`` also tells how it went.
+
+        Parameters
+        ----------
+        rhs : array (p,) or (p, k)
+        damping : float or array (p,)
+        damping_mode : {"absolute", "trace", "diagonal"}
+        solver : "auto" or a solver
+        n_threads : int, optional
+
+        Returns
+        -------
+        array, of the shape of `rhs`
+
+        Raises
+        ------
+        NotPositiveDefiniteError, ConvergenceError, NonFiniteError
+        """
+        return solve_system(
+            self,
+            rhs,
+            damping=damping,
+            damping_mode=damping_mode,
+            solver=solver,
+            threads=_check.threads(n_threads),
+            diagnose=False,
+        ).value
+
+    def factor(
+        self, *, damping: Any = 0.0, damping_mode: str = "absolute", n_threads: int | None = None
+    ) -> Factor:
+        """Return a reusable factorisation of F + damping.
+
+        It has ``.solve(rhs)``, ``.logdet``, ``.inverse()``, ``.inverse_diagonal()``,
+        ``.sample(rng)`` and ``.rcond``, and does not change when F does.
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+        """
+        shift = diagonal_shift(self, damping, damping_mode)
+        threads = _check.threads(n_threads)
+        try:
+            return self._factor(shift, threads)
+        except NotPositiveDefiniteError as error:
+            extra, _ = smallest_damping(self, lambda mu: self._factor(shift + mu, threads))
+            raise error.with_damping(extra) from None
+
+    def logdet(self, damping: Any = 0.0, *, damping_mode: str = "absolute") -> float:
+        """Return log det (F + damping)."""
+        return self.factor(damping=damping, damping_mode=damping_mode).logdet
+
+    def effective_dimension(self, damping: Any = 0.0, *, damping_mode: str = "absolute") -> float:
+        """Return tr F (F + damping)⁻¹, the number of directions that the damping leaves free."""
+        return self._effective_dimension(diagonal_shift(self, damping, damping_mode))
+
+    def leverage(self, scores: Any, damping: Any = 0.0, *, damping_mode: str = "absolute") -> Any:
+        """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ per row, (n,), divided by Σw when F is a mean.
+
+        Over the samples that F was made of, Σ wᵢ hᵢ is the effective dimension. A centred F
+        subtracts its mean score first.
+        """
+        rows = _check.scores(self._ops, scores, self._params)
+        factor = self.factor(damping=damping, damping_mode=damping_mode)
+        mean, scale = self._mean_or_none(), self._scale
+        out = self._ops.empty(rows.shape[0], self._dtype)
+        for start in range(0, rows.shape[0], _LEVERAGE_ROWS):
+            block = slice(start, start + _LEVERAGE_ROWS)
+            V = rows[block].astype(self._dtype)
+            if mean is not None:
+                V = V - mean
+            out[block] = scale * factor.quadratic_columns(V.T)
+        if not self._ops.all_finite(out):
+            self._ops.column_mean(rows, None, rows.dtype, True, 0)  # names the place
+        return out
+
+    # ---- spectrum ----
+    def apply_power(
+        self, v: Any, power: float, *, damping: Any = 0.0, damping_mode: str = "absolute"
+    ) -> Any:
+        """Return (F + damping)^power v, by the eigenvalues; -0.5 whitens.
+
+        Eigenvalues that are zero to rounding raise `NotPositiveDefiniteError` for a negative power.
+        """
+        columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
+        shift = diagonal_shift(self, damping, damping_mode)
+        value, _ = self._spectral_power(
+            columns.reshape(self._params, -1), float(power), shift, truncate=False
+        )
+        return value.reshape(columns.shape)
+
+    def eigsh(self, k: int) -> tuple[Any, Any]:
+        """Return the k largest eigenvalues, largest first, (k,), and eigenvectors, (p, k).
+
+        The sign is fixed: the entry of largest size in each vector is positive.
+        """
+        k = _check.count("k", k, 1)
+        if k > self._params:
+            raise ValueError(
+                f"k: expected at most {self._params}, got {k}. F has no more eigenvalues."
+            )
+        values, vectors = self._leading(k)
+        return values, signed(self._ops.xp, vectors)
+
+    # ---- files ----
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write to an ``.npz`` file that ``fastfisher.load`` reads; no pickle inside.
+
+        The file appears under its name only when it is complete.
+        """
+        _persist.save(path, type(self).__name__, self._state())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self)._from_state, (self._state(),))
+
+    # ---- what solvers use; representations override what they can do better ----
+    @property
+    def _scores_held(self) -> int | None:
+        """Number of scores held, None if they are gone."""
+        return None
+
+    @property
+    def _matrix_rows(self) -> int:
+        """Rows of the matrix that `_matrix_factor` factors."""
+        return self._params
+
+    def _mean_or_none(self) -> Any:
+        """Return the mean score (p,) that is subtracted, None when not centred."""
+        return None
+
+    def _mean_score(self, threads: int) -> Any:  # noqa: ARG002
+        """Return the mean score (p, 1)."""
+        raise TypeError(
+            f"rhs: expected a right-hand side, got None. {type(self).__name__} knows no mean score."
+        )
+
+    def _matrix_factor(self, shift: Any, *, threads: int = 0, with_norm: bool = True) -> Factor:
+        """Return the Cholesky factor of F + shift."""
+        triangle, scale = self._matrix_triangle(threads)
+        factor = triangle.cholesky(scale, shift, threads=threads, with_norm=with_norm)
+        return MatrixFactor(self._ops, factor, threads)
+
+    def _dual_factor(
+        self,
+        shift: Any,  # noqa: ARG002
+        *,
+        threads: int = 0,  # noqa: ARG002
+        with_norm: bool = True,  # noqa: ARG002
+    ) -> DualFactor:
+        """Return the factor of the dual system."""
+        raise TypeError(
+            f"solver: expected Cholesky() or CG() for {type(self).__name__}, got Dual(). "
+            "The dual needs the scores: use ScoreFisher."
+        )
+
+    def _factor(self, shift: Any, threads: int) -> Factor:
+        """Return the factorisation that suits the shape."""
+        return self._matrix_factor(shift, threads=threads)
+
+    def _residual(self, rhs: Any, x: Any, shift: Any, threads: int) -> float:
+        """Return the worst ‖rhs − (F + shift) x‖ / ‖rhs‖ of the columns."""
+        product = self._product(x, threads) + self._times(shift, x)
+        return float(self._ops.worst_residual(rhs, product))
+
+    def _times(self, shift: Any, V: Any) -> Any:
+        """Return diag(shift) V."""
+        return shift * V if isinstance(shift, float) else shift[:, None] * V
+
+    def _shift_vector(self, shift: Any) -> Any:
+        """Return the shift as a vector (p,) of our dtype."""
+        out = self._ops.empty(self._params, self._dtype)
+        out[...] = shift
+        return out
+
+    def _conjugate_gradients(
+        self,
+        rhs: Any,
+        shift: Any,
+        preconditioner: Any,
+        rtol: float,
+        atol: float,
+        steps: int,
+        threads: int,
+    ) -> Any:
+        """Return (x, status, iterations, true relative residual), the last three per column."""
+        diagonal = self._shift_vector(shift)[:, None]
+
+        def apply(V: Any) -> Any:
+            return self._product(V, threads) + diagonal * V
+
+        precondition = preconditioner
+        if preconditioner is not None and not callable(preconditioner):
+
+            def precondition(R: Any) -> Any:
+                return R / preconditioner[:, None]
+
+        return self._ops.cg_callable(apply, precondition, rhs, rtol, atol, steps)
+
+    def _eigenvalue_bound(self) -> float:
+        """Return a number that no eigenvalue exceeds in size; the trace of a PSD matrix is one."""
+        return abs(self.trace())
+
+    def _spectral_power(
+        self, V: Any, power: float, shift: Any, *, truncate: bool
+    ) -> tuple[Any, int]:
+        """Return (F + shift)^power V and the rank; `truncate` drops what is not positive."""
+        matrix = self.to_dense()
+        rows = self._ops.xp.arange(self._params)
+        matrix[rows, rows] += shift
+        values, vectors = self._ops.eigh(matrix)
+        powers, rank = eigenvalue_powers(self._ops.xp, values, power, truncate)
+        return vectors @ (powers[:, None] * (vectors.T @ V)), rank
+
+    def _leading(self, k: int) -> tuple[Any, Any]:
+        """Return the k largest eigenvalues and their vectors, largest first."""
+        values, vectors = self._ops.eigh(self.to_dense())
+        return values[: -k - 1 : -1], vectors[:, : -k - 1 : -1]
+
+    def _effective_dimension(self, shift: Any) -> float:
+        # Each term (A⁻¹F)_jj is exact to its size, where p − tr D A⁻¹ would cancel.
+        factor = self._matrix_factor(shift, with_norm=False)
+        return float(self._ops.xp.trace(factor.solve_columns(self.to_dense())))
+
+    def _guard_matrix(self, copies: int = 1) -> None:
+        """Raise if `copies` of p × p numbers will not fit."""
+        _memory.guard(
+            copies * self._params**2 * self._dtype.itemsize,
+            f"{type(self).__name__} as a matrix",
+            "Use F @ v, F.diagonal() or solver=CG(), which need no matrix.",
+        )

@@ -1,0 +1,462 @@
+"""The six functions: one call on a score array each, without keeping anything."""
+
+from typing import Any
+
+from fastfisher import _check, _memory
+from fastfisher._ops import ops_of
+from fastfisher.fisher.dense import DenseFisher
+from fastfisher.fisher.protocol import Fisher
+from fastfisher.fisher.score import ScoreFisher
+from fastfisher.solvers.solution import Solution
+from fastfisher.solvers.solve import solve_system
+
+__all__ = [
+    "empirical_fisher",
+    "fisher_diagonal",
+    "fvp",
+    "gram",
+    "natural_gradient",
+    "solve",
+]
+
+
+def empirical_fisher(
+    scores: Any,
+    *,
+    weights: Any = None,
+    center: bool = False,
+    reduction: str = "mean",
+    dtype: Any = None,
+    out: Any = None,
+    check_finite: bool = True,
+    n_threads: int | None = None,
+) -> Any:
+    """Return the empirical Fisher F = Σ w s sᵀ / Σ w of the scores.
+
+    Equivalent to ``scores.T @ scores / len(scores)``, or with weights
+    ``scores.T @ (weights[:, None] * scores) / weights.sum()``.
+
+    Parameters
+    ----------
+    scores : array (n, p), float64 or float32
+        One row per sample: ∇θ log p(xᵢ | θ). Any strides; never written to.
+    weights : array (n,), optional
+        Finite, not negative, not all zero.
+    center : bool
+        Subtract the (weighted) mean score.
+    reduction : {"mean", "sum"}
+        Divide by Σw (n without weights), or not.
+    dtype : dtype, optional
+        To sum and return in, no narrower than the scores; default theirs.
+    out : array (p, p), optional
+        Written to and returned; must not overlap the inputs.
+    check_finite : bool
+        Raise on NaN and infinity; costs next to nothing.
+    n_threads : int, optional
+        For this call; the result has the same bits for any number.
+
+    Returns
+    -------
+    array (p, p), symmetric
+
+    Raises
+    ------
+    NonFiniteError
+        Names the first bad row and column.
+    MemoryLimitError
+        If p² numbers will not fit.
+    TypeError, ValueError
+        For arguments of the wrong kind or shape, or a mean over no samples.
+
+    Notes
+    -----
+    n p² multiplications; half a matrix of memory beside the result. The *empirical* Fisher has
+    the scores at the observed data; it differs from the exact Fisher away from the optimum.
+
+    References
+    ----------
+    S. Amari, "Natural gradient works efficiently in learning", Neural Comput. 10 (1998) 251.
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> ff.empirical_fisher(np.array([[1.0, 0.0], [1.0, 2.0]]))
+    array([[1., 1.],
+           [1., 2.]])
+    """
+    ops, scores, weights, mean, scale, check_finite, threads = _prepared(
+        scores, weights, center, reduction, check_finite, n_threads, dtype
+    )
+    params = scores.shape[1]
+    held = scores.dtype if dtype is None else _check.accumulation_dtype(dtype, scores.dtype)
+    if out is not None:
+        out = ops.to_output(out, (params, params), held, scores, weights)
+    _memory.guard(
+        params * params * held.itemsize * (3 if out is None else 1) // 2,
+        "empirical_fisher",
+        "Use ScoreFisher (products, dual and CG solves) or fisher_diagonal.",
+    )
+    triangle = ops.Triangle(params, held)
+    triangle.add_scores(
+        scores, weights, mean, fresh=True, check_finite=check_finite, threads=threads
+    )
+    return triangle.to_dense(scale, out, threads)
+
+
+def fisher_diagonal(
+    scores: Any,
+    *,
+    weights: Any = None,
+    center: bool = False,
+    reduction: str = "mean",
+    check_finite: bool = True,
+    n_threads: int | None = None,
+) -> Any:
+    """Return the diagonal of the empirical Fisher.
+
+    Equivalent to ``(scores**2).mean(axis=0)``, in one pass. It needs scores per sample: the square
+    of a mean gradient is something else.
+
+    Parameters
+    ----------
+    scores : array (n, p), float64 or float32
+        One row per sample.
+    weights : array (n,), optional
+        Finite, not negative, not all zero.
+    center : bool
+        Subtract the (weighted) mean score.
+    reduction : {"mean", "sum"}
+        Divide by Σw or not.
+    check_finite : bool
+        Raise on NaN and infinity.
+    n_threads : int, optional
+        For this call.
+
+    Returns
+    -------
+    array (p,)
+
+    Raises
+    ------
+    NonFiniteError, TypeError, ValueError
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> ff.fisher_diagonal(np.array([[1.0, 0.0], [1.0, 2.0]]))
+    array([1., 2.])
+    """
+    ops, scores, weights, mean, scale, check_finite, threads = _prepared(
+        scores, weights, center, reduction, check_finite, n_threads
+    )
+    out = ops.diagonal(scores, weights, mean, scores.dtype, check_finite, threads)
+    out *= scale
+    return out
+
+
+def fvp(
+    scores: Any,
+    v: Any,
+    *,
+    weights: Any = None,
+    center: bool = False,
+    reduction: str = "mean",
+    damping: float = 0.0,
+    check_finite: bool = True,
+    n_threads: int | None = None,
+) -> Any:
+    """Return the Fisher-vector product (F + damping · I) v in one pass over the scores.
+
+    Equivalent to ``scores.T @ (scores @ v) / len(scores) + damping * v``; F is never formed.
+
+    Parameters
+    ----------
+    scores : array (n, p), float64 or float32
+        One row per sample.
+    v : array (p,) or (p, k)
+        One vector or several as columns; converted to the dtype of the scores.
+    weights : array (n,), optional
+        Finite, not negative, not all zero.
+    center : bool
+        Subtract the (weighted) mean score.
+    reduction : {"mean", "sum"}
+        Divide by Σw or not.
+    damping : float
+        λ of F + λI, not negative.
+    check_finite : bool
+        Raise on NaN and infinity in the scores or in `v`.
+    n_threads : int, optional
+        For this call.
+
+    Returns
+    -------
+    array, of the shape of `v`
+
+    Raises
+    ------
+    NonFiniteError, TypeError, ValueError
+
+    Notes
+    -----
+    2 n p multiplications per column, one read of the scores.
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> ff.fvp(np.array([[1.0, 0.0], [1.0, 2.0]]), np.array([1.0, 1.0]))
+    array([2., 3.])
+    """
+    ops, scores, weights, mean, scale, _, threads = _prepared(
+        scores, weights, center, reduction, check_finite, n_threads
+    )
+    columns = _check.columns(ops, "v", v, scores.shape[1], scores.dtype)
+    damping = _check.cut("damping", damping)
+    flat = columns.ndim == 1
+    V = columns.reshape(-1, 1) if flat else columns
+    out = ops.fvp(scores, weights, mean, V, scale, damping, threads)
+    if check_finite and not ops.all_finite(out):
+        _check.finite_inputs(ops, scores, V, threads)
+    return out.reshape(-1) if flat else out
+
+
+def gram(
+    scores: Any,
+    *,
+    weights: Any = None,
+    center: bool = False,
+    reduction: str = "mean",
+    check_finite: bool = True,
+    n_threads: int | None = None,
+) -> Any:
+    """Return the Gram matrix W½ S Sᵀ W½ / Σw, the n × n dual of F.
+
+    Equivalent to ``scores @ scores.T / len(scores)``. F and it share their non-zero eigenvalues.
+
+    Parameters
+    ----------
+    scores : array (n, p), float64 or float32
+        One row per sample.
+    weights : array (n,), optional
+        Finite, not negative, not all zero.
+    center : bool
+        Subtract the (weighted) mean score.
+    reduction : {"mean", "sum"}
+        Divide by Σw or not.
+    check_finite : bool
+        Raise on NaN and infinity.
+    n_threads : int, optional
+        For this call.
+
+    Returns
+    -------
+    array (n, n), symmetric
+
+    Raises
+    ------
+    NonFiniteError, MemoryLimitError, TypeError, ValueError
+
+    Notes
+    -----
+    n² p multiplications; half a matrix of memory beside the result.
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> ff.gram(np.array([[1.0, 0.0, 1.0], [1.0, 2.0, 0.0]]), reduction="sum")
+    array([[2., 1.],
+           [1., 5.]])
+    """
+    ops, scores, weights, mean, scale, check_finite, threads = _prepared(
+        scores, weights, center, reduction, check_finite, n_threads
+    )
+    samples = scores.shape[0]
+    if samples == 0:
+        return ops.empty((0, 0), scores.dtype)
+    _memory.guard(
+        samples * samples * scores.dtype.itemsize * 3 // 2,
+        "gram",
+        "Use ScoreFisher with CG(), or DenseFisher if p is small.",
+    )
+    triangle = ops.Triangle(samples, scores.dtype)
+    triangle.set_gram(scores, weights, mean, check_finite, threads)
+    return triangle.to_dense(scale, None, threads)
+
+
+def natural_gradient(
+    scores: Any,
+    grad: Any = None,
+    *,
+    damping: Any,
+    damping_mode: str = "absolute",
+    solver: Any = "auto",
+    weights: Any = None,
+    center: bool = False,
+    check_finite: bool = True,
+    n_threads: int | None = None,
+) -> Any:
+    """Return the natural gradient (F + damping)⁻¹ g, with F the empirical Fisher of the scores.
+
+    Equivalent to ``np.linalg.solve(S.T @ S / n + damping * np.eye(p), S.mean(axis=0))``.
+
+    Parameters
+    ----------
+    scores : array (n, p), float64 or float32, n ≥ 1
+        One row per sample.
+    grad : array (p,) or (p, k), optional
+        g. None means the (weighted) mean score, the ascent direction of the mean log-likelihood,
+        and takes a formula for it that is more accurate when n < p.
+    damping : float or array (p,)
+        λ, finite and not negative; a vector adds diag(λ).
+    damping_mode : {"absolute", "trace", "diagonal"}
+        F + λI, F + λ (tr F / p) I, or F + λ diag(F).
+    solver : "auto", Cholesky(), CG(…) or Dual()
+        "auto" is the dual when n < p, else Cholesky up to p = 16384, else CG.
+    weights : array (n,), optional
+        Finite, not negative, not all zero.
+    center : bool
+        Subtract the (weighted) mean score in F; the gradient stays the plain mean.
+    check_finite : bool
+        Raise on NaN and infinity.
+    n_threads : int, optional
+        For this call.
+
+    Returns
+    -------
+    array (p,), or of the shape of `grad`
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        Names the pivot and a damping that would do.
+    ConvergenceError, NonFiniteError, MemoryLimitError, TypeError, ValueError
+
+    Notes
+    -----
+    By Cholesky the only p² object is half a matrix, factored where it lies.
+
+    References
+    ----------
+    S. Amari, "Natural gradient works efficiently in learning", Neural Comput. 10 (1998) 251.
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> ff.natural_gradient(np.array([[1.0, 0.0], [1.0, 2.0]]), damping=1.0).round(3)
+    array([0.4, 0.2])
+    """
+    fisher = ScoreFisher(
+        scores, weights=weights, center=center, check_finite=check_finite, n_threads=n_threads
+    )
+    return solve_system(
+        fisher,
+        grad,
+        damping=damping,
+        damping_mode=damping_mode,
+        solver=solver,
+        check_finite=check_finite,
+        threads=_check.threads(n_threads),
+        diagnose=False,
+    ).value
+
+
+def solve(
+    fisher: Any,
+    rhs: Any,
+    *,
+    damping: Any = 0.0,
+    damping_mode: str = "absolute",
+    solver: Any = "auto",
+    on_failure: str = "raise",
+    check_finite: bool = True,
+    n_threads: int | None = None,
+) -> Solution:
+    """Solve (F + damping) x = rhs and tell how it went.
+
+    Equivalent to ``np.linalg.solve(F + damping * np.eye(p), rhs)``.
+
+    Parameters
+    ----------
+    fisher : Fisher or array (p, p)
+        Any representation, or a symmetric matrix, of which only the lower triangle is read.
+    rhs : array (p,) or (p, k)
+        One right-hand side or several as columns.
+    damping : float or array (p,)
+        λ, finite and not negative; a vector adds diag(λ).
+    damping_mode : {"absolute", "trace", "diagonal"}
+        F + λI, F + λ (tr F / p) I, or F + λ diag(F).
+    solver : "auto", Cholesky(), CG(…) or Dual()
+        The choice of "auto" is in ``Solution.method``.
+    on_failure : {"raise", "nan", "shift", "pinv"}
+        Raise; return NaN with the status; add the smallest damping of the ladder 2ʲ eps ‖F‖,
+        j = 0, 1, …, that works (``SHIFTED``, see ``damping_used``); or drop the eigenvalues that
+        are not above p eps λ_max (``TRUNCATED``, see ``rank``). The last two cure a matrix that is
+        not positive definite; other failures still raise.
+    check_finite : bool
+        Raise on NaN and infinity in the right-hand side.
+    n_threads : int, optional
+        For this call.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        Names the pivot and a damping that would do.
+    ConvergenceError, NonFiniteError, MemoryLimitError, TypeError, ValueError
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> singular = np.ones((2, 2))
+    >>> solution = ff.solve(singular, np.array([1.0, 1.0]), on_failure="pinv")
+    >>> solution.value.round(12), solution.status.name, solution.rank
+    (array([0.5, 0.5]), 'TRUNCATED', 1)
+    """
+    threads = _check.threads(n_threads)
+    if not isinstance(fisher, Fisher):
+        array = _check.matrix(ops_of(fisher), fisher, "fisher")
+        fisher = DenseFisher.from_matrix(array, reduction="sum", n_threads=n_threads)
+    if rhs is None:
+        raise TypeError("rhs: expected an array, got None. natural_gradient takes the mean score.")
+    return solve_system(
+        fisher,
+        rhs,
+        damping=damping,
+        damping_mode=damping_mode,
+        solver=solver,
+        on_failure=on_failure,
+        check_finite=_check.flag("check_finite", check_finite),
+        threads=threads,
+    )
+
+
+def _prepared(
+    scores: Any,
+    weights: Any,
+    center: bool,
+    reduction: str,
+    check_finite: bool,
+    n_threads: int | None,
+    dtype: Any = None,
+) -> tuple[Any, Any, Any, Any, float, bool, int]:
+    """Return ops, scores, weights, mean, scale, check_finite and threads, all checked."""
+    ops = ops_of(scores)
+    scores = _check.scores(ops, scores)
+    if reduction != "mean":
+        _check.reduction(reduction)
+    threads = 0 if n_threads is None else _check.threads(n_threads)
+    samples = scores.shape[0]
+    if samples == 0:
+        _check.has_rows(scores, reduction)
+    held = scores.dtype if dtype is None else _check.accumulation_dtype(dtype, scores.dtype)
+    total = float(samples)
+    if weights is not None:
+        weights, total = _check.weights(ops, weights, samples, held)
+    mean = None
+    if center is not False and _check.flag("center", center) and samples:
+        mean = ops.column_mean(scores, weights, held, check_finite, threads)
+        check_finite = False  # the mean has just looked
+    scale = 1.0 / total if reduction == "mean" else 1.0
+    return ops, scores, weights, mean, scale, check_finite, threads

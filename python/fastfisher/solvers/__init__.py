@@ -1,0 +1,15 @@
+"""Solvers: small frozen values that say how (F + damping) x = g is solved.
+
+A solver is anything with the method ``solve(fisher, rhs, shift, *, threads, diagnose)``. `rhs` is
+(p, k), or None for the mean score of a `ScoreFisher`; `shift` is what is added to the diagonal, a
+float or a vector (p,); `diagnose=False` leaves out residual and condition number for callers who
+want the value alone. It returns a `Solution`, or raises what `fastfisher.errors` names.
+"""
+
+from fastfisher.solvers.auto import choose
+from fastfisher.solvers.cg import CG
+from fastfisher.solvers.cholesky import Cholesky
+from fastfisher.solvers.dual import Dual
+from fastfisher.solvers.solution import Solution, Status
+
+__all__ = ["CG", "Cholesky", "Dual", "Solution", "Status", "choose"]

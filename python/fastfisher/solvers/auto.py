@@ -1,0 +1,39 @@
+"""The automatic choice of a solver, from shapes alone, so that it is the same on every machine."""
+
+from typing import TYPE_CHECKING, Any
+
+from fastfisher.solvers.cg import CG
+from fastfisher.solvers.cholesky import Cholesky
+from fastfisher.solvers.dual import Dual
+
+if TYPE_CHECKING:
+    from fastfisher.fisher.protocol import Fisher
+
+__all__ = ["DIRECT_LIMIT", "choose"]
+
+# The largest matrix that "auto" factors: half of 16384² float64 numbers are 1 GiB.
+DIRECT_LIMIT = 16384
+
+
+def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
+    """Return `solver`, or for ``"auto"`` the one that suits the shape of `fisher`.
+
+    Dual where F holds n < p scores, Cholesky otherwise, and CG where the matrix to factor would
+    have more than `DIRECT_LIMIT` rows.
+    """
+    if solver == "auto":
+        rows = fisher._scores_held
+        if rows is not None and rows < fisher.shape[0]:
+            return Dual() if rows <= DIRECT_LIMIT else CG()
+        return Cholesky() if fisher._matrix_rows <= DIRECT_LIMIT else CG()
+    if not hasattr(solver, "solve"):
+        got = repr(solver) if isinstance(solver, str) else type(solver).__name__
+        raise TypeError(
+            f"solver: expected 'auto' or a solver such as Cholesky(), CG() or Dual(), got {got}. "
+            "Solvers are values: write CG(), not 'cg' or CG."
+        )
+    if isinstance(solver, type):
+        raise TypeError(
+            f"solver: expected a value, got the class {solver.__name__}. Write {solver.__name__}()."
+        )
+    return solver

@@ -1,0 +1,132 @@
+"""What to do when F + damping cannot be solved: raise, NaN, shift or pinv, always reported."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from fastfisher.errors import (
+    ConvergenceError,
+    FisherError,
+    NonFiniteError,
+    NotPositiveDefiniteError,
+)
+from fastfisher.solvers.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from fastfisher.fisher.protocol import Fisher
+
+__all__ = ["POLICIES", "recover", "smallest_damping"]
+
+POLICIES = ("raise", "nan", "shift", "pinv")
+T = TypeVar("T")
+
+
+def recover(
+    policy: str,
+    error: FisherError,
+    solver: Any,
+    fisher: "Fisher",
+    rhs: Any,
+    shift: Any,
+    threads: int,
+) -> Solution:
+    """Return the Solution that `policy` makes of `error`, or raise it.
+
+    ``"shift"`` and ``"pinv"`` cure a matrix that is not positive definite and nothing else: NaN
+    input and a slow iteration still raise.
+    """
+    if policy == "nan":
+        return _nan(error, fisher, rhs, shift)
+    if not isinstance(error, NotPositiveDefiniteError):
+        raise error
+    if policy == "pinv":
+        return _truncated(fisher, rhs, shift, threads)
+
+    def attempt(extra: float) -> Solution:
+        solution: Solution = solver.solve(fisher, rhs, shift + extra, threads=threads)
+        return solution
+
+    if policy == "shift":
+        extra, solution = smallest_damping(fisher, attempt)
+        return replace(
+            solution,
+            status=Status.SHIFTED,
+            method=f"{solution.method}+shift",
+            message=f"not positive definite: {extra:.3g} was added to every diagonal entry",
+        )
+    if error.pivot is not None:  # a direct method, whose answer comes in a known time
+        raise error.with_damping(smallest_damping(fisher, attempt)[0]) from None
+    raise error
+
+
+def smallest_damping(fisher: "Fisher", attempt: Callable[[float], T]) -> tuple[float, T]:
+    """Return the first rung μ of a doubling ladder at which `attempt(μ)` works, and its result.
+
+    The rungs are μ_j = 2ʲ · eps · b, j = 0, 1, …, with b an upper bound of the largest absolute
+    eigenvalue (‖F‖₁, or the trace where F is given by its scores), so a rung below 4 b always
+    works. They are found by galloping and bisection, in at most a dozen factorisations.
+    """
+    bound = fisher._eigenvalue_bound() or 1.0
+    first = float(np.finfo(fisher.dtype).eps) * bound
+    if not 0.0 < first < math.inf:
+        raise NonFiniteError(
+            f"fisher: expected finite values, got a norm of {bound}. Look for overflow."
+        )
+
+    def rung(j: int) -> tuple[float, T] | None:
+        try:
+            return first * 2.0**j, attempt(first * 2.0**j)
+        except (NotPositiveDefiniteError, ConvergenceError):
+            return None
+
+    low, high = -1, 0
+    while (found := rung(high)) is None:
+        low, high = high, 2 * high + 1
+        if high > 2**10:
+            raise NonFiniteError(
+                "fisher: expected a matrix that damping makes positive definite, got one that "
+                "none does. Look for overflow."
+            )
+    while high - low > 1:
+        middle = (low + high) // 2
+        better = rung(middle)
+        if better is None:
+            low = middle
+        else:
+            high, found = middle, better
+    return found
+
+
+def _nan(error: FisherError, fisher: "Fisher", rhs: Any, shift: Any) -> Solution:
+    return Solution(
+        value=fisher._ops.xp.full_like(rhs, math.nan),
+        status=_status_of(error),
+        residual=None,
+        damping_used=shift,
+        method="none",
+        message=str(error),
+    )
+
+
+def _truncated(fisher: "Fisher", rhs: Any, shift: Any, threads: int) -> Solution:
+    value, rank = fisher._spectral_power(rhs, -1.0, shift, truncate=True)
+    return Solution(
+        value=value,
+        status=Status.TRUNCATED,
+        residual=fisher._residual(rhs, value, shift, threads),
+        damping_used=shift,
+        method="eigh+pinv",
+        rank=rank,
+        message=f"not positive definite: {rank} of {fisher.shape[0]} eigenvalues were kept",
+    )
+
+
+def _status_of(error: FisherError) -> Status:
+    if isinstance(error.solution, Solution):
+        return error.solution.status
+    if isinstance(error, NonFiniteError):
+        return Status.NON_FINITE
+    return Status.NOT_POSITIVE_DEFINITE

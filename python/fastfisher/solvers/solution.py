@@ -1,0 +1,72 @@
+"""What a solve returns: the answer, and what happened on the way."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+__all__ = ["Solution", "Status"]
+
+
+class Status(IntEnum):
+    """How a solve ended; the numbers are those of the native core and of ``batch``.
+
+    Examples
+    --------
+    >>> import fastfisher as ff
+    >>> ff.Status.SUCCESS == 0
+    True
+    """
+
+    SUCCESS = 0
+    NOT_POSITIVE_DEFINITE = 1
+    NON_FINITE = 2
+    SHIFTED = 3
+    TRUNCATED = 4
+    MAX_ITERATIONS = 5
+    NEGATIVE_CURVATURE = 6
+    STAGNATED = 7
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """The solution of (F + damping) x = g and how it was found.
+
+    Attributes
+    ----------
+    value : array
+        x, of the shape of the right-hand side.
+    status : Status
+        ``SUCCESS``, or what was done or happened instead.
+    residual : float or None
+        ‖g − (F + damping) x‖ / ‖g‖ in the 2-norm, computed from x; the worst column of several.
+        After ``TRUNCATED`` by an eigenvalue cut-off it holds the part of g that was cut off.
+    damping_used : float or array
+        What was added to the diagonal: a number, or one number per parameter.
+    method : str
+        The solver that gave the value, also when ``"auto"`` or `on_failure` chose it.
+    iterations : int
+        Iterations of the slowest column; 0 for a direct method.
+    rcond : float or None
+        Estimate of 1 / κ₁ of the matrix that was factored; None where nothing was.
+    rank : int or None
+        Eigenvalues kept by ``on_failure="pinv"``; None otherwise.
+    message : str
+        The same in words; empty after plain success.
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> solution = ff.solve(np.diag([1.0, 3.0]), np.ones(2), damping=1.0)
+    >>> solution.value, solution.status.name, solution.method
+    (array([0.5 , 0.25]), 'SUCCESS', 'cholesky')
+    """
+
+    value: Any
+    status: Status
+    residual: float | None
+    damping_used: Any
+    method: str
+    iterations: int = 0
+    rcond: float | None = None
+    rank: int | None = None
+    message: str = ""

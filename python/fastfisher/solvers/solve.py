@@ -1,0 +1,63 @@
+"""One solve, from arguments as the caller wrote them to a Solution."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fastfisher import _check
+from fastfisher.errors import FisherError
+from fastfisher.solvers.auto import choose
+from fastfisher.solvers.damping import diagonal_shift
+from fastfisher.solvers.failure import POLICIES, recover
+from fastfisher.solvers.solution import Solution
+
+if TYPE_CHECKING:
+    from fastfisher.fisher.protocol import Fisher
+
+__all__ = ["solve_system"]
+
+
+def solve_system(
+    fisher: "Fisher",
+    rhs: Any,
+    *,
+    damping: Any = 0.0,
+    damping_mode: str = "absolute",
+    solver: Any = "auto",
+    on_failure: str = "raise",
+    check_finite: bool = True,
+    threads: int = 0,
+    diagnose: bool = True,
+) -> Solution:
+    """Check the arguments, choose the solver, solve, and apply `on_failure`.
+
+    `rhs` None stands for the mean score of a `ScoreFisher`. The value is (p, k) for a `rhs` of that
+    shape and (p,) otherwise.
+    """
+    if on_failure not in POLICIES:
+        raise ValueError(
+            f"on_failure: expected one of {', '.join(POLICIES)}, got {on_failure!r}. "
+            "'raise' names what is wrong."
+        )
+    columns, flat = rhs, True
+    if rhs is not None:
+        columns = _check.columns(fisher._ops, "rhs", rhs, fisher.shape[0], fisher.dtype)
+        flat = columns.ndim == 1
+        if flat:
+            columns = columns.reshape(-1, 1)
+    shift = diagonal_shift(fisher, damping, damping_mode)
+    chosen = choose(fisher, solver)
+    try:
+        if check_finite and columns is not None:
+            _check.finite_columns(fisher._ops, "rhs", columns, fisher.shape[0], fisher.dtype)
+        solution: Solution = chosen.solve(
+            fisher, columns, shift, threads=threads, diagnose=diagnose
+        )
+    except FisherError as error:
+        if flat and isinstance(error.solution, Solution):
+            error.solution = _flattened(error.solution)
+        solution = recover(on_failure, error, chosen, fisher, columns, shift, threads)
+    return _flattened(solution) if flat else solution
+
+
+def _flattened(solution: Solution) -> Solution:
+    return replace(solution, value=solution.value.reshape(-1))
