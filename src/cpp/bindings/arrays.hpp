@@ -36,7 +36,8 @@ inline std::string shape_text(const py::array& a) {
   return text + (a.ndim() == 1 ? ",)" : ")");
 }
 
-[[noreturn]] inline void refuse(const char* name, const std::string& expected, const std::string& got) {
+[[noreturn]] inline void refuse(const char* name, const std::string& expected,
+                                const std::string& got) {
   throw py::value_error(std::string(name) + ": expected " + expected + ", got " + got + ".");
 }
 

@@ -35,8 +35,10 @@ struct System {
   std::vector<CgOutcome> outcome;
 
   System(const Array<T>& b, const OptionalArray<T>& x0, Array<T>& x, Index params, CgLimits l)
-      : B(read_matrix(b, params, kAny, "B")), out(write_matrix(x, B.rows(), B.cols(), "out")),
-        limits(l), outcome(static_cast<std::size_t>(B.cols())) {
+      : B(read_matrix(b, params, kAny, "B")),
+        out(write_matrix(x, B.rows(), B.cols(), "out")),
+        limits(l),
+        outcome(static_cast<std::size_t>(B.cols())) {
     if (x0) start.emplace(read_matrix(*x0, B.rows(), B.cols(), "X0"));
   }
   const ConstMatrix<T>* X0() const { return start ? &*start : nullptr; }
@@ -116,8 +118,9 @@ py::arg array(const char* name) {
 template <class S, class A>
 void define_scores(py::module_& m) {
   m.def("cg_scores", &cg_scores<S, A>, array("scores"), array("weights"), array("mean"),
-        py::arg("scale"), array("damping"), array("B"), array("X0"), array("preconditioner_diagonal"),
-        py::arg("rtol"), py::arg("atol"), py::arg("max_iterations"), array("out"), py::arg("threads"));
+        py::arg("scale"), array("damping"), array("B"), array("X0"),
+        array("preconditioner_diagonal"), py::arg("rtol"), py::arg("atol"),
+        py::arg("max_iterations"), array("out"), py::arg("threads"));
 }
 
 template <class T>

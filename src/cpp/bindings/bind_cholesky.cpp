@@ -20,7 +20,8 @@ template <class T>
 void register_type(py::module_& m) {
   m.def(
       "cholesky",
-      [](Array<T> triangle, Index params, double scale, const OptionalArray<T>& shift, double tolerance, int threads) {
+      [](Array<T> triangle, Index params, double scale, const OptionalArray<T>& shift,
+         double tolerance, int threads) {
         T* in_place = write_vector(triangle, triangle_size<T>(params), "triangle");
         const T* d = read_vector(shift, params, "shift");
         Report report;
@@ -34,15 +35,18 @@ void register_type(py::module_& m) {
       py::arg("tolerance"), py::arg("threads"));
   m.def(
       "cholesky_solve",
-      [](const Array<T>& L, const Array<T>& B, Array<T> out, int threads) { solve(L, B, Half::Both, out, threads); },
-      py::arg("L").noconvert(), py::arg("B").noconvert(), py::arg("out").noconvert(), py::arg("threads"));
+      [](const Array<T>& L, const Array<T>& B, Array<T> out, int threads) {
+        solve(L, B, Half::Both, out, threads);
+      },
+      py::arg("L").noconvert(), py::arg("B").noconvert(), py::arg("out").noconvert(),
+      py::arg("threads"));
   m.def(
       "cholesky_half_solve",
       [](const Array<T>& L, const Array<T>& B, bool transposed, Array<T> out, int threads) {
         solve(L, B, transposed ? Half::Upper : Half::Lower, out, threads);
       },
-      py::arg("L").noconvert(), py::arg("B").noconvert(), py::arg("transposed"), py::arg("out").noconvert(),
-      py::arg("threads"));
+      py::arg("L").noconvert(), py::arg("B").noconvert(), py::arg("transposed"),
+      py::arg("out").noconvert(), py::arg("threads"));
   m.def(
       "cholesky_logdet",
       [](const Array<T>& L, Index params) {
@@ -57,7 +61,8 @@ void register_type(py::module_& m) {
         py::gil_scoped_release release;
         cholesky_inverse(factor, params, to, threads);
       },
-      py::arg("L").noconvert(), py::arg("p"), py::arg("out_triangle").noconvert(), py::arg("threads"));
+      py::arg("L").noconvert(), py::arg("p"), py::arg("out_triangle").noconvert(),
+      py::arg("threads"));
   m.def(
       "cholesky_inverse_diagonal",
       [](const Array<T>& L, Array<T> out, int threads) {

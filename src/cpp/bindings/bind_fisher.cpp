@@ -12,8 +12,8 @@ template <class T, class S>
 void register_scores(py::module_& m) {
   m.def(
       "accumulate",
-      [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean, Array<T> triangle,
-         bool fresh, bool check_finite, int threads) {
+      [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean,
+         Array<T> triangle, bool fresh, bool check_finite, int threads) {
         const auto X = read_matrix(scores, "scores");
         const T* w = read_vector(weights, X.rows(), "weights");
         const T* m = read_vector(mean, X.cols(), "mean");
@@ -26,11 +26,12 @@ void register_scores(py::module_& m) {
         return report_tuple(report);
       },
       py::arg("scores").noconvert(), py::arg("weights").noconvert(), py::arg("mean").noconvert(),
-      py::arg("triangle").noconvert(), py::arg("fresh"), py::arg("check_finite"), py::arg("threads"));
+      py::arg("triangle").noconvert(), py::arg("fresh"), py::arg("check_finite"),
+      py::arg("threads"));
   m.def(
       "gram",
-      [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean, Array<T> triangle,
-         bool check_finite, int threads) {
+      [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean,
+         Array<T> triangle, bool check_finite, int threads) {
         const auto X = read_matrix(scores, "scores");
         const T* w = read_vector(weights, X.rows(), "weights");
         const T* m = read_vector(mean, X.cols(), "mean");
@@ -56,7 +57,8 @@ void register_product(py::module_& m) {
         py::gil_scoped_release release;
         product(left, right, to, threads);
       },
-      py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("out").noconvert(), py::arg("threads"));
+      py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("out").noconvert(),
+      py::arg("threads"));
 }
 
 }  // namespace

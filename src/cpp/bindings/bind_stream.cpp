@@ -60,7 +60,8 @@ void scores_dot(const Array<S>& scores, const OptionalArray<A>& mean, const Arra
 
 template <class S, class A>
 void scores_transpose_dot(const Array<S>& scores, const OptionalArray<A>& weights,
-                          const OptionalArray<A>& mean, const Array<A>& Y, Array<A> out, int threads) {
+                          const OptionalArray<A>& mean, const Array<A>& Y, Array<A> out,
+                          int threads) {
   const auto G = read_matrix(scores, "scores");
   const A* w = read_vector(weights, G.rows(), "weights");
   const A* m = read_vector(mean, G.cols(), "mean");

@@ -48,12 +48,14 @@ void register_type(py::module_& m) {
         py::gil_scoped_release release;
         triangle_to_dense(from, scale, to, threads);
       },
-      py::arg("triangle").noconvert(), py::arg("scale"), py::arg("out").noconvert(), py::arg("threads"));
+      py::arg("triangle").noconvert(), py::arg("scale"), py::arg("out").noconvert(),
+      py::arg("threads"));
   m.def(
       "triangle_diagonal",
       [](const Array<T>& triangle, Index params) {
         Array<T> out(params);
-        triangle_diagonal(read_vector(triangle, triangle_size<T>(params), "triangle"), params, out.mutable_data());
+        triangle_diagonal(read_vector(triangle, triangle_size<T>(params), "triangle"), params,
+                          out.mutable_data());
         return out;
       },
       py::arg("triangle").noconvert(), py::arg("p"));
@@ -66,18 +68,20 @@ void register_type(py::module_& m) {
         py::gil_scoped_release release;
         triangle_add_outer(to, params, from, alpha, threads);
       },
-      py::arg("triangle").noconvert(), py::arg("x").noconvert(), py::arg("alpha"), py::arg("threads"));
+      py::arg("triangle").noconvert(), py::arg("x").noconvert(), py::arg("alpha"),
+      py::arg("threads"));
   m.def(
       "triangle_product",
-      [](const Array<T>& triangle, const Array<T>& V, double scale, double damping, Array<T> out, int threads) {
+      [](const Array<T>& triangle, const Array<T>& V, double scale, double damping, Array<T> out,
+         int threads) {
         const auto right = read_matrix(V, "V");
         auto to = write_matrix(out, right.rows(), right.cols(), "out");
         const T* from = read_vector(triangle, triangle_size<T>(right.rows()), "triangle");
         py::gil_scoped_release release;
         triangle_product(from, right.rows(), right, scale, damping, to, threads);
       },
-      py::arg("triangle").noconvert(), py::arg("V").noconvert(), py::arg("scale"), py::arg("damping"),
-      py::arg("out").noconvert(), py::arg("threads"));
+      py::arg("triangle").noconvert(), py::arg("V").noconvert(), py::arg("scale"),
+      py::arg("damping"), py::arg("out").noconvert(), py::arg("threads"));
   m.def(
       "triangle_norm1",
       [](const Array<T>& triangle, Index params) {

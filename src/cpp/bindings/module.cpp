@@ -17,8 +17,9 @@ PYBIND11_MODULE(FASTFISHER_CORE_NAME, m) {
   using namespace fastfisher;
   m.attr("isa") = FASTFISHER_ISA;
   m.attr("openmp") = has_openmp();
-  m.attr("eigen_version") = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) +
-                            "." + std::to_string(EIGEN_MINOR_VERSION);
+  m.attr("eigen_version") = std::to_string(EIGEN_WORLD_VERSION) + "." +
+                            std::to_string(EIGEN_MAJOR_VERSION) + "." +
+                            std::to_string(EIGEN_MINOR_VERSION);
 #if defined(__VERSION__)
   m.attr("compiler") = __VERSION__;
 #else

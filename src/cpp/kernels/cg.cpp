@@ -17,7 +17,8 @@ namespace {
 
 constexpr int kRestarts = 3;  // from a true residual that the recurrence did not know of
 
-// Steps without halving the residual after which a column has stagnated: exact arithmetic ends in p.
+// Steps without halving the residual after which a column has stagnated: exact arithmetic ends in
+// p.
 Index patience(Index params) { return std::max<Index>(100, 2 * params); }
 
 // Right-hand sides beyond 2^±kScaleLimit are solved for b / 2^e, since CG squares what it works on.
@@ -71,15 +72,15 @@ enum class Asks {
 
 struct Column {
   Asks asks = Asks::Check;
-  bool started = false;               // the first check only tells where x0 stands
-  Status verdict = Status::Success;   // what the column will end with unless the check disagrees
+  bool started = false;              // the first check only tells where x0 stands
+  Status verdict = Status::Success;  // what the column will end with unless the check disagrees
   int restarts = 0;
   double rhs_norm = 0.0, tolerance = 0.0;
-  double rho = 0.0;                   // rᵀz of the last step; 0: the next direction is z itself
-  double size = 0.0;                  // the largest ‖Ad‖/‖d‖ seen, a lower bound of ‖A‖
-  double best = 0.0;                  // the last residual that counted as progress,
-  Index best_at = 0;                  // and its iteration
-  int exponent = 0;                   // b, x, r, d are held divided by 2^exponent
+  double rho = 0.0;   // rᵀz of the last step; 0: the next direction is z itself
+  double size = 0.0;  // the largest ‖Ad‖/‖d‖ seen, a lower bound of ‖A‖
+  double best = 0.0;  // the last residual that counted as progress,
+  Index best_at = 0;  // and its iteration
+  int exponent = 0;   // b, x, r, d are held divided by 2^exponent
 };
 
 template <class T>
@@ -87,9 +88,18 @@ class Solver {
  public:
   Solver(const BlockOperator<T>& apply, const BlockOperator<T>& precondition, ConstMatrix<T> B,
          const ConstMatrix<T>* X0, const CgLimits& limits, CgOutcome* outcome)
-      : apply_(apply), precondition_(precondition), limits_(limits), outcome_(outcome),
-        params_(B.rows()), columns_(static_cast<std::size_t>(B.cols())),
-        b_(B.size()), x_(B.size()), r_(B.size()), d_(B.size()), in_(B.size()), result_(B.size()) {
+      : apply_(apply),
+        precondition_(precondition),
+        limits_(limits),
+        outcome_(outcome),
+        params_(B.rows()),
+        columns_(static_cast<std::size_t>(B.cols())),
+        b_(B.size()),
+        x_(B.size()),
+        r_(B.size()),
+        d_(B.size()),
+        in_(B.size()),
+        result_(B.size()) {
     for (Index j = 0; j < B.cols(); ++j)
       for (Index i = 0; i < params_; ++i) {
         at(b_, j)[i] = B(i, j);
@@ -217,7 +227,8 @@ class Solver {
         claim(j, Status::NonFinite);
         continue;
       }
-      if (rho <= 0.0) {  // a residual so small that its square is zero, or M is not positive definite
+      if (rho <=
+          0.0) {  // a residual so small that its square is zero, or M is not positive definite
         claim(j, dot(z, z, params_) > 0.0 ? Status::NegativeCurvature : Status::Stagnated);
         continue;
       }
@@ -342,11 +353,13 @@ void cg_triangle(const T* triangle, Index params, double scale, const T* damping
   conjugate_gradients<T>(apply, jacobi_of(jacobi), B, X0, limits, out, outcome);
 }
 
-#define FASTFISHER_CG(T)                                                                             \
-  template void conjugate_gradients(const BlockOperator<T>&, const BlockOperator<T>&, ConstMatrix<T>, \
-                                    const ConstMatrix<T>*, const CgLimits&, Matrix<T>, CgOutcome*);  \
-  template void cg_triangle(const T*, Index, double, const T*, ConstMatrix<T>, const ConstMatrix<T>*, \
-                            const T*, const CgLimits&, Matrix<T>, CgOutcome*, int);
+#define FASTFISHER_CG(T)                                                                    \
+  template void conjugate_gradients(const BlockOperator<T>&, const BlockOperator<T>&,       \
+                                    ConstMatrix<T>, const ConstMatrix<T>*, const CgLimits&, \
+                                    Matrix<T>, CgOutcome*);                                 \
+  template void cg_triangle(const T*, Index, double, const T*, ConstMatrix<T>,              \
+                            const ConstMatrix<T>*, const T*, const CgLimits&, Matrix<T>,    \
+                            CgOutcome*, int);
 FASTFISHER_CG(double)
 FASTFISHER_CG(float)
 #undef FASTFISHER_CG

@@ -8,8 +8,8 @@
 
 namespace fastfisher {
 
-// out = A V for a symmetric positive definite A, or out = M⁻¹ V; V and out (p, m) with row stride 1,
-// for whatever number m of columns is still at work. V and out never overlap.
+// out = A V for a symmetric positive definite A, or out = M⁻¹ V; V and out (p, m) with row stride
+// 1, for whatever number m of columns is still at work. V and out never overlap.
 template <class T>
 using BlockOperator = std::function<void(ConstMatrix<T> V, Matrix<T> out)>;
 
@@ -35,7 +35,8 @@ struct CgOutcome {
 
 // Solves A X = B column by column, all columns in one operator call per iteration.
 //
-//   x ← x + α d,  r ← r − α A d,  α = rᵀz / dᵀAd,      z = M⁻¹ r,      d ← z + β d,  β = r₊ᵀz₊ / rᵀz
+//   x ← x + α d,  r ← r − α A d,  α = rᵀz / dᵀAd,      z = M⁻¹ r,      d ← z + β d,  β = r₊ᵀz₊ /
+//   rᵀz
 //
 // Equivalent to scipy.sparse.linalg.cg(A, b, x0, rtol, atol, maxiter, M) for each column.
 //

@@ -36,7 +36,8 @@ struct Factor {
 // X is a W-row panel: of L itself while factoring, of right-hand sides (one per row) in a solve.
 // `rows` of the panel are in use, a multiple of the vector length.
 template <class T, int V>
-FASTFISHER_INLINE void divide_block(const T* diagonal, Index c0, Index count, const T* inverse, T* X) {
+FASTFISHER_INLINE void divide_block(const T* diagonal, Index c0, Index count, const T* inverse,
+                                    T* X) {
   constexpr Index W = kPanel<T>;
   constexpr int lanes = kLanes<T>;
   for (Index c = c0; c < c0 + count; ++c) {
@@ -54,7 +55,8 @@ FASTFISHER_INLINE void divide_block(const T* diagonal, Index c0, Index count, co
   }
 }
 
-// Columns of one W×W diagonal block, in steps of the register block: engine first, then the small rest.
+// Columns of one W×W diagonal block, in steps of the register block: engine first, then the small
+// rest.
 template <class T>
 void divide_panel(const T* diagonal, Index columns, const T* inverse, T* X, Index rows) {
   constexpr Index W = kPanel<T>;
@@ -63,7 +65,8 @@ void divide_panel(const T* diagonal, Index columns, const T* inverse, T* X, Inde
     if (c > 0) multiply_panel<T, W, 1>(c, X, diagonal + c, X + c * W, T(-1), 0, rows);
     const Index count = std::min<Index>(kColumns, columns - c);
     Index r = 0;
-    for (; r + 3 * lanes <= rows; r += 3 * lanes) divide_block<T, 3>(diagonal, c, count, inverse, X + r);
+    for (; r + 3 * lanes <= rows; r += 3 * lanes)
+      divide_block<T, 3>(diagonal, c, count, inverse, X + r);
     for (; r < rows; r += lanes) divide_block<T, 1>(diagonal, c, count, inverse, X + r);
   }
 }
@@ -73,8 +76,8 @@ void inverse_pivots(const T* diagonal, Index columns, T* inverse) {
   for (Index c = 0; c < columns; ++c) inverse[c] = T(1) / diagonal[c * kPanel<T> + c];
 }
 
-// LLᵀ of one W×W diagonal block, right-looking, whole columns at a time (rows above the diagonal are
-// scratch). Returns the index of the first pivot ≤ tolerance · own[c], or -1.
+// LLᵀ of one W×W diagonal block, right-looking, whole columns at a time (rows above the diagonal
+// are scratch). Returns the index of the first pivot ≤ tolerance · own[c], or -1.
 template <class T>
 Index factor_block(T* block, Index columns, const T* own, T tolerance, T& pivot) {
   constexpr Index W = kPanel<T>;
@@ -106,7 +109,7 @@ struct Factorisation {
   T scale;
   const T* shift;
   T tolerance;
-  std::vector<Finished> row;      // tiles finished in each tile row, from left to right
+  std::vector<Finished> row;  // tiles finished in each tile row, from left to right
   std::atomic<bool> failed{false};
   Report report;
 };
@@ -117,7 +120,8 @@ template <class T>
 void run_tile(Factorisation<T>& job, Index I, Index J) {
   constexpr Index W = kPanel<T>;
   const Factor<T>& A = job.A;
-  const Index i1 = std::min((I + 1) * kTile<T>, A.panels()), j0 = J * kTile<T>, j1 = std::min(j0 + kTile<T>, A.panels());
+  const Index i1 = std::min((I + 1) * kTile<T>, A.panels()), j0 = J * kTile<T>,
+              j1 = std::min(j0 + kTile<T>, A.panels());
   const auto rows = [&](Index i) { return panel_rows<T>(i, A.params); };
   T own[kTile<T> * kPanel<T>];  // the diagonal of A, before elimination
 
@@ -140,7 +144,8 @@ void run_tile(Factorisation<T>& job, Index I, Index J) {
     const Index depth = std::min(kDepth, j0 * W - k);
     for (Index c = j0 * W; c < std::min(j1 * W, A.params); c += kColumns)
       for (Index i = std::max(I * kTile<T>, c / W); i < i1; ++i)
-        multiply_panel<T, W, 1>(depth, A.column(i, k), A.column(c / W, k) + c % W, A.column(i, c), T(-1), 0, rows(i));
+        multiply_panel<T, W, 1>(depth, A.column(i, k), A.column(c / W, k) + c % W, A.column(i, c),
+                                T(-1), 0, rows(i));
   }
 
   if (I != J) job.row[static_cast<std::size_t>(J)].wait(J + 1);
@@ -150,14 +155,17 @@ void run_tile(Factorisation<T>& job, Index I, Index J) {
     const auto eliminate = [&](Index i) {
       if (j > j0)
         for (Index c = j * W; c < j * W + A.columns(j); c += kColumns)
-          multiply_panel<T, W, 1>((j - j0) * W, A.column(i, j0 * W), A.column(j, j0 * W) + c % W, A.column(i, c), T(-1), 0, rows(i));
+          multiply_panel<T, W, 1>((j - j0) * W, A.column(i, j0 * W), A.column(j, j0 * W) + c % W,
+                                  A.column(i, c), T(-1), 0, rows(i));
     };
     if (I == J) {
       eliminate(j);
       T pivot = 0;
-      const Index bad = factor_block(diagonal, A.columns(j), own + (j - j0) * W, job.tolerance, pivot);
+      const Index bad =
+          factor_block(diagonal, A.columns(j), own + (j - j0) * W, job.tolerance, pivot);
       if (bad >= 0) {  // only the first diagonal tile to fail gets here: later ones wait for it
-        job.report = {Status::NotPositiveDefinite, j * W + bad, j * W + bad, static_cast<double>(pivot)};
+        job.report = {Status::NotPositiveDefinite, j * W + bad, j * W + bad,
+                      static_cast<double>(pivot)};
         job.failed.store(true);
         return;
       }
@@ -171,8 +179,8 @@ void run_tile(Factorisation<T>& job, Index I, Index J) {
   }
 }
 
-// R = L⁻¹R for right-hand sides in a panel, R[k * W + q] (k parameter, q right-hand side), given that
-// rows before panel `first` are zero; `data` points at the row of that panel.
+// R = L⁻¹R for right-hand sides in a panel, R[k * W + q] (k parameter, q right-hand side), given
+// that rows before panel `first` are zero; `data` points at the row of that panel.
 template <class T>
 void forward(const Factor<T>& L, Index first, T* data, Index lanes_used) {
   constexpr Index W = kPanel<T>;
@@ -181,7 +189,8 @@ void forward(const Factor<T>& L, Index first, T* data, Index lanes_used) {
     T* X = data + (j - first) * W * W;
     if (j > first)
       for (Index c = 0; c < L.columns(j); c += kColumns)
-        multiply_panel<T, W, 1>((j - first) * W, data, L.column(j, first * W) + c, X + c * W, T(-1), 0, lanes_used);
+        multiply_panel<T, W, 1>((j - first) * W, data, L.column(j, first * W) + c, X + c * W, T(-1),
+                                0, lanes_used);
     inverse_pivots(L.column(j, j * W), L.columns(j), inverse);
     divide_panel(L.column(j, j * W), L.columns(j), inverse, X, lanes_used);
   }
@@ -195,8 +204,10 @@ void backward(const Factor<T>& L, T* data, Index lanes_used) {
   for (Index j = L.panels() - 1; j >= 0; --j) {
     T* X = data + j * W * W;
     for (Index i = j + 1; i < L.panels(); ++i)
-      for (Index c = 0; c < W; c += kColumns)  // reads L[i-th panel's rows, c …] with k along the rows
-        multiply_panel<T, 1, W>(L.columns(i), data + i * W * W, L.column(i, j * W + c), X + c * W, T(-1), 0, lanes_used);
+      for (Index c = 0; c < W;
+           c += kColumns)  // reads L[i-th panel's rows, c …] with k along the rows
+        multiply_panel<T, 1, W>(L.columns(i), data + i * W * W, L.column(i, j * W + c), X + c * W,
+                                T(-1), 0, lanes_used);
     const T* diagonal = L.column(j, j * W);
     for (Index c = L.columns(j) - 1; c >= 0; --c) {
       const Vec<T> inverse = Vec<T>::broadcast(T(1) / diagonal[c * W + c]);
@@ -224,24 +235,33 @@ Factor<T> view(const T* L, Index params) {
   return {const_cast<T*>(L), params};
 }
 
-int useful_threads(int requested, Index params) { return params < kParallelOrder ? 1 : team_size(requested); }
+int useful_threads(int requested, Index params) {
+  return params < kParallelOrder ? 1 : team_size(requested);
+}
 
 }  // namespace
 
 template <class T>
-Report cholesky(T* triangle, Index params, double scale, const T* shift, double tolerance, int threads) {
+Report cholesky(T* triangle, Index params, double scale, const T* shift, double tolerance,
+                int threads) {
   const Factor<T> A{triangle, params};
   const Index tiles = ceil_div(A.panels(), kTile<T>);
-  Factorisation<T> job{A, static_cast<T>(scale), shift, static_cast<T>(tolerance),
-                       std::vector<Finished>(static_cast<std::size_t>(tiles)), {}, {}};
+  Factorisation<T> job{A,
+                       static_cast<T>(scale),
+                       shift,
+                       static_cast<T>(tolerance),
+                       std::vector<Finished>(static_cast<std::size_t>(tiles)),
+                       {},
+                       {}};
   std::vector<std::pair<Index, Index>> order;
   for (Index J = 0; J < tiles; ++J)
     for (Index I = J; I < tiles; ++I) order.emplace_back(I, J);
-  run_in_order(useful_threads(threads, params), static_cast<Index>(order.size()), [&](Index task, int) {
-    const auto [I, J] = order[static_cast<std::size_t>(task)];
-    run_tile(job, I, J);
-    job.row[static_cast<std::size_t>(I)].add();
-  });
+  run_in_order(useful_threads(threads, params), static_cast<Index>(order.size()),
+               [&](Index task, int) {
+                 const auto [I, J] = order[static_cast<std::size_t>(task)];
+                 run_tile(job, I, J);
+                 job.row[static_cast<std::size_t>(I)].add();
+               });
   return job.report;
 }
 
@@ -250,7 +270,8 @@ void cholesky_solve(const T* L, const ConstMatrix<T>& B, Half half, Matrix<T> ou
   constexpr Index W = kPanel<T>;
   const Factor<T> factor = view(L, B.rows());
   const Index columns = B.cols(), size = factor.panels() * W * W, groups = ceil_div(columns, W);
-  threads = static_cast<int>(std::min<Index>(useful_threads(threads, factor.params), std::max<Index>(groups, 1)));
+  threads = static_cast<int>(
+      std::min<Index>(useful_threads(threads, factor.params), std::max<Index>(groups, 1)));
   Buffer<T> scratch(threads * size);
   run_in_order(threads, groups, [&](Index g, int thread) {
     T* R = scratch.data() + thread * size;
@@ -269,7 +290,8 @@ void cholesky_solve(const T* L, const ConstMatrix<T>& B, Half half, Matrix<T> ou
 template <class T>
 double cholesky_logdet(const T* L, Index params) {
   double total = 0;
-  for (Index j = 0; j < params; ++j) total += std::log(static_cast<double>(L[triangle_at<T>(j, j)]));
+  for (Index j = 0; j < params; ++j)
+    total += std::log(static_cast<double>(L[triangle_at<T>(j, j)]));
   return 2 * total;
 }
 
@@ -279,8 +301,11 @@ void cholesky_inverse(const T* L, Index params, T* inverse, int threads) {
   const Factor<T> factor = view(L, params), out{inverse, params};
   const Index panels = factor.panels(), tiles = ceil_div(panels, kTile<T>);
   threads = useful_threads(threads, params);
-  Buffer<T> M(triangle_size<T>(params));  // panel q has panels - q blocks: the triangle, upside down
-  const auto M_panel = [&](Index q) { return M.data() + triangle_size<T>(params) - panel_offset<T>(panels - q); };
+  Buffer<T> M(
+      triangle_size<T>(params));  // panel q has panels - q blocks: the triangle, upside down
+  const auto M_panel = [&](Index q) {
+    return M.data() + triangle_size<T>(params) - panel_offset<T>(panels - q);
+  };
   run_in_order(threads, panels, [&](Index q, int) { invert_panel(factor, q, M_panel(q)); });
 
   std::fill_n(inverse, triangle_size<T>(params), T(0));
@@ -289,14 +314,16 @@ void cholesky_inverse(const T* L, Index params, T* inverse, int threads) {
     for (Index J = 0; J <= I; ++J) order.emplace_back(I, J);
   run_in_order(threads, static_cast<Index>(order.size()), [&](Index task, int) {
     const auto [I, J] = order[static_cast<std::size_t>(task)];
-    const Index i1 = std::min((I + 1) * kTile<T>, panels), c1 = std::min((J + 1) * kTile<T> * W, params);
+    const Index i1 = std::min((I + 1) * kTile<T>, panels),
+                c1 = std::min((J + 1) * kTile<T> * W, params);
     for (Index k0 = I * kTile<T> * W; k0 < params; k0 += kDepth)
       for (Index c = J * kTile<T> * W; c < c1; c += kColumns)
         for (Index i = std::max(I * kTile<T>, c / W); i < i1; ++i) {
           const Index k = std::max(k0, i * W), depth = std::min(k0 + kDepth, params) - k;
           if (depth > 0)
-            multiply_panel<T, W, 1>(depth, M_panel(i) + (k - i * W) * W, M_panel(c / W) + (k - c / W * W) * W + c % W,
-                                    out.column(i, c), T(1), 0, panel_rows<T>(i, params));
+            multiply_panel<T, W, 1>(depth, M_panel(i) + (k - i * W) * W,
+                                    M_panel(c / W) + (k - c / W * W) * W + c % W, out.column(i, c),
+                                    T(1), 0, panel_rows<T>(i, params));
         }
   });
 }
@@ -324,7 +351,8 @@ double cholesky_rcond(const T* L, Index params, double norm1, int threads) {
   if (params == 0) return 1.0;
   const auto solve = [&](Array& x) {
     Matrix<T> X(x.data(), params, 1, Strides(1, 1));
-    cholesky_solve<T>(L, ConstMatrix<T>(x.data(), params, 1, Strides(1, 1)), Half::Both, X, threads);
+    cholesky_solve<T>(L, ConstMatrix<T>(x.data(), params, 1, Strides(1, 1)), Half::Both, X,
+                      threads);
   };
   // Maximise ‖A⁻¹x‖₁ over the unit 1-norm ball: from its centre, then along its best vertex.
   Array x = Array::Constant(params, T(1) / static_cast<T>(params));
@@ -346,19 +374,22 @@ double cholesky_rcond(const T* L, Index params, double norm1, int threads) {
   }
   // Higham's safeguard against cancellation: an alternating, growing vector.
   for (Index j = 0; j < params; ++j)
-    x[j] = static_cast<T>((j % 2 ? -1.0 : 1.0) * (1.0 + static_cast<double>(j) / std::max<double>(1.0, static_cast<double>(params - 1))));
+    x[j] = static_cast<T>(
+        (j % 2 ? -1.0 : 1.0) *
+        (1.0 + static_cast<double>(j) / std::max<double>(1.0, static_cast<double>(params - 1))));
   solve(x);
-  best = std::max(best, 2.0 * static_cast<double>(x.abs().template cast<double>().sum()) / (3.0 * static_cast<double>(params)));
+  best = std::max(best, 2.0 * static_cast<double>(x.abs().template cast<double>().sum()) /
+                            (3.0 * static_cast<double>(params)));
   const double rcond = 1.0 / best / norm1;
   return std::isfinite(rcond) ? std::min(rcond, 1.0) : 0.0;
 }
 
-#define FASTFISHER_INSTANTIATE(T)                                                         \
-  template Report cholesky(T*, Index, double, const T*, double, int);                     \
-  template void cholesky_solve(const T*, const ConstMatrix<T>&, Half, Matrix<T>, int);    \
-  template double cholesky_logdet(const T*, Index);                                       \
-  template void cholesky_inverse(const T*, Index, T*, int);                               \
-  template void cholesky_inverse_diagonal(const T*, Index, T*, int);                      \
+#define FASTFISHER_INSTANTIATE(T)                                                      \
+  template Report cholesky(T*, Index, double, const T*, double, int);                  \
+  template void cholesky_solve(const T*, const ConstMatrix<T>&, Half, Matrix<T>, int); \
+  template double cholesky_logdet(const T*, Index);                                    \
+  template void cholesky_inverse(const T*, Index, T*, int);                            \
+  template void cholesky_inverse_diagonal(const T*, Index, T*, int);                   \
   template double cholesky_rcond(const T*, Index, double, int);
 FASTFISHER_INSTANTIATE(double)
 FASTFISHER_INSTANTIATE(float)

@@ -25,8 +25,8 @@ Report nonfinite_report(const ConstMatrix<S>& scores) {
 }  // namespace
 
 template <class T, class S>
-Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle, bool fresh,
-                  bool check_finite, int threads) {
+Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
+                  bool fresh, bool check_finite, int threads) {
   if (check_finite && !fresh && !works_by_slabs<T>(scores.rows(), scores.cols())) {
     const Report report = nonfinite_report(scores);
     if (!report.ok()) return report;
@@ -40,8 +40,8 @@ Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean,
 }
 
 template <class T, class S>
-Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle, bool check_finite,
-            int threads) {
+Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
+            bool check_finite, int threads) {
   const Buffer<T> roots = square_roots(weights, scores.rows());
   Operand<T, S> Y{ConstMatrix<S>(scores.data(), scores.cols(), scores.rows(),
                                  Strides(scores.colStride(), scores.rowStride()))};
@@ -51,9 +51,12 @@ Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* tr
   return report.ok() ? report : nonfinite_report(scores);
 }
 
-template Report accumulate(const ConstMatrix<double>&, const double*, const double*, double*, bool, bool, int);
-template Report accumulate(const ConstMatrix<float>&, const double*, const double*, double*, bool, bool, int);
-template Report accumulate(const ConstMatrix<float>&, const float*, const float*, float*, bool, bool, int);
+template Report accumulate(const ConstMatrix<double>&, const double*, const double*, double*, bool,
+                           bool, int);
+template Report accumulate(const ConstMatrix<float>&, const double*, const double*, double*, bool,
+                           bool, int);
+template Report accumulate(const ConstMatrix<float>&, const float*, const float*, float*, bool,
+                           bool, int);
 template Report gram(const ConstMatrix<double>&, const double*, const double*, double*, bool, int);
 template Report gram(const ConstMatrix<float>&, const double*, const double*, double*, bool, int);
 template Report gram(const ConstMatrix<float>&, const float*, const float*, float*, bool, int);

@@ -13,13 +13,13 @@ namespace fastfisher {
 // No (n, p) temporary: √w and m are applied while packing. n·p·(p+1) flops, one read of S.
 // NonFinite names the first bad (row, col) of S; the triangle is then unchanged unless `fresh`.
 template <class T, class S>
-Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle, bool fresh,
-                  bool check_finite, int threads);
+Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
+                  bool fresh, bool check_finite, int threads);
 
-// triangle += W½ (S - m)(S - m)ᵀ W½ (n, n);  np.tril(np.sqrt(np.outer(w, w)) * ((S - m) @ (S - m).T)).
-// Shapes and failure as above; the triangle, of size n, must be zero. n·(n+1)·p flops.
+// triangle += W½ (S - m)(S - m)ᵀ W½ (n, n);  np.tril(np.sqrt(np.outer(w, w)) * ((S - m) @ (S -
+// m).T)). Shapes and failure as above; the triangle, of size n, must be zero. n·(n+1)·p flops.
 template <class T, class S>
-Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle, bool check_finite,
-            int threads);
+Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
+            bool check_finite, int threads);
 
 }  // namespace fastfisher

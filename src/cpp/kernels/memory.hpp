@@ -68,7 +68,9 @@ class Buffer {
   Index size() const { return size_; }
   T& operator[](Index i) { return data_[i]; }
   const T& operator[](Index i) const { return data_[i]; }
-  void zero() { std::memset(static_cast<void*>(data_), 0, static_cast<std::size_t>(size_) * sizeof(T)); }
+  void zero() {
+    std::memset(static_cast<void*>(data_), 0, static_cast<std::size_t>(size_) * sizeof(T));
+  }
 
  private:
   T* data_ = nullptr;

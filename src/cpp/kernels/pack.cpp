@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "simd.hpp"
 
@@ -10,51 +11,60 @@ namespace fastfisher {
 
 namespace {
 
-// One row of a panel whose W values lie side by side in memory.
+// One vector of a row: checked, centred, weighed, stored.
 template <class T, class S, bool Affine>
-FASTFISHER_INLINE void pack_row(const S* x, const T* shift, Vec<T> shift_all, Vec<T> scale, T* out,
-                                Vec<T>& bad) {
-  constexpr int lanes = kLanes<T>;
-  FASTFISHER_UNROLL
-  for (int r = 0; r < kPanel<T>; r += lanes) {
-    Vec<T> v = Vec<T>::load(x + r);
-    bad = bad + (v - v);  // 0 for a finite value, NaN otherwise
-    if (Affine) v = (v - shift_all - Vec<T>::load(shift + r)) * scale;
-    v.store(out + r);
-  }
+FASTFISHER_INLINE void pack_vector(const S* x, const T* shift, Vec<T> shift_all, Vec<T> scale,
+                                   T* out, Vec<T>& bad) {
+  Vec<T> v = Vec<T>::load(x);
+  bad = bad + (v - v);  // 0 for a finite value, NaN otherwise
+  if (Affine) v = (v - shift_all - Vec<T>::load(shift)) * scale;
+  v.store(out);
 }
 
 // Rows whose columns lie side by side: whole panels, a group of them at a time, so that each row is
-// read in one run of `panels` * 192 bytes. The last panel may be narrower than W: its rows go through
-// a copy padded with zeros.
+// read in one run of `panels` * 192 bytes. Of the last panel only the columns that exist are
+// packed, rounded up to the register block: whole vectors where they lie, the rest through a padded
+// copy.
 template <class T, class S, bool Affine>
-bool pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
-                     Index stride) {
-  constexpr Index W = kPanel<T>;
-  constexpr Index ahead = 8;  // rows; a strided row is a new page, which hardware does not prefetch
+bool pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels,
+                     T* out, Index stride) {
+  constexpr Index W = kPanel<T>, lanes = kLanes<T>;
+  // Rows; a long row is a new page each, which hardware does not prefetch.
+  constexpr Index ahead = 8;
   constexpr Index line = static_cast<Index>(kCacheLine / sizeof(S));
   const Index ld = Y.X.rowStride(), width = std::min(Y.columns() - panel0 * W, panels * W);
-  const Index whole = width / W, rest = width % W;
+  const Index whole = width / W, rest = width % W, vectors = rest / lanes * lanes,
+              odd = rest % lanes;
+  const Index used =
+      ceil_div(rest, std::max<Index>(lanes, kColumns)) * std::max<Index>(lanes, kColumns);
   const S* x = Y.X.data() + k0 * ld + panel0 * W;
+  const bool long_rows = std::abs(ld) * static_cast<Index>(sizeof(S)) >= 2048;
+  S tail[lanes] = {};
+  T shift_tail[W] = {}, no_shift[W] = {};
   const T* shift = Y.shift_by_column ? Y.shift_by_column + panel0 * W : nullptr;
-  S tail[W] = {};
-  T tail_shift[W] = {}, no_shift[W] = {};
-  if (shift) std::copy_n(shift + whole * W, rest, tail_shift);
+  if (shift) std::copy_n(shift + whole * W, rest, shift_tail);
 
   Vec<T> bad = Vec<T>::zero();
   for (Index k = 0; k < depth; ++k, x += ld) {
     const Vec<T> scale = Vec<T>::broadcast(Y.scale_by_depth ? Y.scale_by_depth[k0 + k] : T(1));
     const Vec<T> shift_all = Vec<T>::broadcast(Y.shift_by_depth ? Y.shift_by_depth[k0 + k] : T(0));
-    if (k + ahead < depth)
+    const auto pack = [&](const S* from, const T* s, T* to) {
+      pack_vector<T, S, Affine>(from, s, shift_all, scale, to, bad);
+    };
+    if (long_rows && k + ahead < depth)
       for (Index j = 0; j < width; j += line) prefetch(x + ahead * ld + j);
     T* to = out + k * W;
-    for (Index i = 0; i < whole; ++i)
-      pack_row<T, S, Affine>(x + i * W, shift ? shift + i * W : no_shift, shift_all, scale, to + i * stride, bad);
-    if (rest) {
-      std::copy_n(x + whole * W, rest, tail);
-      pack_row<T, S, Affine>(tail, tail_shift, shift_all, scale, to + whole * stride, bad);
-      if (Y.shift_by_depth) std::fill_n(to + whole * stride + rest, W - rest, T(0));
+    for (Index i = 0; i < whole; ++i, to += stride) {
+      const T* s = shift ? shift + i * W : no_shift;
+      FASTFISHER_UNROLL
+      for (Index r = 0; r < W; r += lanes) pack(x + i * W + r, s + r, to + r);
     }
+    for (Index r = 0; r < vectors; r += lanes) pack(x + whole * W + r, shift_tail + r, to + r);
+    if (odd) {
+      std::copy_n(x + whole * W + vectors, odd, tail);
+      pack(tail, shift_tail + vectors, to + vectors);
+    }
+    if (used > rest) std::fill(to + rest, to + used, T(0));
   }
   return sum(bad) == T(0);
 }
@@ -131,8 +141,10 @@ bool find_nonfinite(const ConstMatrix<S>& X, Index& row, Index& col) {
   return false;
 }
 
-template bool pack_panels(const Operand<double, double>&, Index, Index, Index, Index, double*, Index);
-template bool pack_panels(const Operand<double, float>&, Index, Index, Index, Index, double*, Index);
+template bool pack_panels(const Operand<double, double>&, Index, Index, Index, Index, double*,
+                          Index);
+template bool pack_panels(const Operand<double, float>&, Index, Index, Index, Index, double*,
+                          Index);
 template bool pack_panels(const Operand<float, float>&, Index, Index, Index, Index, float*, Index);
 template bool find_nonfinite(const ConstMatrix<double>&, Index&, Index&);
 template bool find_nonfinite(const ConstMatrix<float>&, Index&, Index&);

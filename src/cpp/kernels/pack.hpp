@@ -2,9 +2,15 @@
 #pragma once
 
 #include "memory.hpp"
+#include "simd.hpp"
 #include "types.hpp"
 
 namespace fastfisher {
+
+// The register block: kRowVectors vectors of rows by kColumns broadcast columns. With 32 registers
+// 24 accumulators + 3 rows + 1 broadcast, with 16 registers 12 + 3 + 1.
+constexpr int kRowVectors = 3;
+constexpr int kColumns = kVectorRegisters >= 32 ? 8 : 4;
 
 // A panel is kPanel<T> columns wide: 192 bytes, three AVX-512 registers, whatever the instruction
 // set, so what is stored in panels (triangle.hpp) can travel between machines.
@@ -18,18 +24,19 @@ constexpr int kPanel = 192 / static_cast<int>(sizeof(T));
 //   scores of a Gram     k = parameter, j = sample:  scale √w by j, shift mean by k
 template <class T, class S = T>
 struct Operand {
-  ConstMatrix<S> X;                   // (depth, columns), any strides
-  const T* scale_by_depth = nullptr;  // (depth,)
-  const T* shift_by_depth = nullptr;  // (depth,)
-  const T* scale_by_column = nullptr; // (columns,)
-  const T* shift_by_column = nullptr; // (columns,)
+  ConstMatrix<S> X;                    // (depth, columns), any strides
+  const T* scale_by_depth = nullptr;   // (depth,)
+  const T* shift_by_depth = nullptr;   // (depth,)
+  const T* scale_by_column = nullptr;  // (columns,)
+  const T* shift_by_column = nullptr;  // (columns,)
 
   Index depth() const { return X.rows(); }
   Index columns() const { return X.cols(); }
 };
 
 // Packs rows [k0, k0 + depth) of panels [panel0, panel0 + panels):
-//   out[(i - panel0) * stride + k * W + r] = Y[k0 + k, i * W + r],  zero past the last column.
+//   out[(i - panel0) * stride + k * W + r] = Y[k0 + k, i * W + r]
+// and zero past the last column, up to the next multiple of the register block; nothing beyond.
 // `out` is 64-byte aligned, stride ≥ depth * W. Cost: one read and one write of the block.
 // Returns false if a value of X was NaN or infinite (seen for the price of two additions a vector).
 template <class T, class S>

@@ -14,7 +14,8 @@ std::atomic<int> chosen_threads{0};
 #if defined(_OPENMP) && !defined(_WIN32)
 // libgomp's workers do not survive fork(), yet the child believes in them and hangs at its first
 // parallel region. Ending them just before the fork leaves both sides with a fresh start.
-const int fork_handler = pthread_atfork([] { omp_pause_resource_all(omp_pause_soft); }, nullptr, nullptr);
+const int fork_handler =
+    pthread_atfork([] { omp_pause_resource_all(omp_pause_soft); }, nullptr, nullptr);
 #endif
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Threads: how many, and the one way kernels use them; with parallel.cpp the only files that name OpenMP.
+// Threads: how many, and the one way kernels use them; with parallel.cpp the only files that name
+// OpenMP.
 #pragma once
 
 #include <atomic>
@@ -13,8 +14,8 @@
 namespace fastfisher {
 
 // How many threads a call may use: `requested`, or the default where requested is 0
-// (set_threads, else OpenMP's own number, which OMP_NUM_THREADS, the affinity mask and threadpoolctl
-// rule). Inside another pool's OpenMP region: one.
+// (set_threads, else OpenMP's own number, which OMP_NUM_THREADS, the affinity mask and
+// threadpoolctl rule). Inside another pool's OpenMP region: one.
 int team_size(int requested);
 void set_threads(int threads);  // 0: back to OpenMP's number
 bool has_openmp();

@@ -48,13 +48,15 @@ double fma_peak(int threads) {
   Buffer<T> kept(tasks * 16);
   volatile T a = T(0.5), b = T(1);  // unknown to the compiler
   const T av = a, bv = b;
-  run_in_order(threads, tasks, [&](Index i, int) { kept[16 * i] = multiply_add(Index{1000}, av, bv); });
+  run_in_order(threads, tasks,
+               [&](Index i, int) { kept[16 * i] = multiply_add(Index{1000}, av, bv); });
   const auto start = Clock::now();
   run_in_order(threads, tasks, [&](Index i, int) { kept[16 * i] = multiply_add(rounds, av, bv); });
   const double seconds = seconds_since(start);
   volatile T sink = kept[0];
   (void)sink;
-  return 2.0 * kChains * kLanes<T> * static_cast<double>(rounds) * static_cast<double>(tasks) / seconds;
+  return 2.0 * kChains * kLanes<T> * static_cast<double>(rounds) * static_cast<double>(tasks) /
+         seconds;
 }
 
 double read_bandwidth(Index bytes, int threads) {

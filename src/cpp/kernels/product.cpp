@@ -13,8 +13,9 @@ namespace {
 
 // The micro-kernel for V vectors of rows: V × kColumns accumulators stay in registers.
 template <class T, int V, int BK, int BJ>
-FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT A, const T* FASTFISHER_RESTRICT B,
-                                      T* FASTFISHER_RESTRICT C, T sign) {
+FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT A,
+                                      const T* FASTFISHER_RESTRICT B, T* FASTFISHER_RESTRICT C,
+                                      T sign) {
   constexpr int lanes = kLanes<T>;
   constexpr int W = kPanel<T>;
   Vec<T> sum[V][kColumns];
@@ -74,8 +75,8 @@ void multiply_panel(Index depth, const T* A, const T* B, T* C, T sign, Index fir
 
 namespace {
 
-// Rows per packed block. A panel's block is kDepth × 192 bytes; a tile of kTilePanels of them (0.4 MB)
-// stays in the second-level cache while columns stream past it.
+// Rows per packed block. A panel's block is kDepth × 192 bytes; a tile of kTilePanels of them (0.4
+// MB) stays in the second-level cache while columns stream past it.
 constexpr Index kDepth = 256;
 constexpr Index kTilePanels = 8;
 // Below this many flops a second thread costs more than it brings.
@@ -94,10 +95,11 @@ struct Packed {
   const T* panel(Index i) const { return data + i * stride; }
 };
 
-// C(panels [i0, i1) × columns [c0, c1)) += YᵀY over `depth` rows, for the tiles on or below the diagonal.
+// C(panels [i0, i1) × columns [c0, c1)) += YᵀY over `depth` rows, for the tiles on or below the
+// diagonal.
 template <class T>
-void multiply_triangle(Index depth, Packed<T> Y, Index i0, Index i1, Index c0, Index c1, Index params,
-                       T* triangle) {
+void multiply_triangle(Index depth, Packed<T> Y, Index i0, Index i1, Index c0, Index c1,
+                       Index params, T* triangle) {
   constexpr Index W = kPanel<T>;
   constexpr Index lanes = kLanes<T>;
   c1 = std::min(c1, params);
@@ -106,8 +108,8 @@ void multiply_triangle(Index depth, Packed<T> Y, Index i0, Index i1, Index c0, I
     const T* B = Y.panel(diagonal) + c % W;
     for (Index i = std::max(i0, diagonal); i < i1; ++i) {
       const Index first = i == diagonal ? c % W / lanes * lanes : 0;
-      multiply_panel<T, W, 1>(depth, Y.panel(i), B, triangle + panel_offset<T>(i) + c * W, T(1), first,
-                              panel_rows<T>(i, params));
+      multiply_panel<T, W, 1>(depth, Y.panel(i), B, triangle + panel_offset<T>(i) + c * W, T(1),
+                              first, panel_rows<T>(i, params));
     }
   }
 }
@@ -120,8 +122,8 @@ void multiply_triangle(Index depth, Packed<T> Y, Index i0, Index i1, Index c0, I
 template <class Pack, class Tile>
 void run_chunks(int threads, Index chunks, Index packs, Index tiles, Pack&& pack, Tile&& tile) {
   // Tasks finished: packs of each chunk, tiles of each chunk, chunks of each tile.
-  std::vector<Finished> packed(static_cast<std::size_t>(chunks)), tiled(static_cast<std::size_t>(chunks)),
-      taken(static_cast<std::size_t>(tiles));
+  std::vector<Finished> packed(static_cast<std::size_t>(chunks)),
+      tiled(static_cast<std::size_t>(chunks)), taken(static_cast<std::size_t>(tiles));
   const Index half = tiles / 2, period = packs + tiles;
   const auto run_pack = [&](Index chunk, Index item) {
     if (chunk >= chunks) return;
@@ -153,7 +155,8 @@ bool symmetric_by_tiles(const Operand<T, S>& Y, T* triangle, bool check_finite, 
   // Two buffers of rows ≤ p/4 keep the scratch under the p²/2 that the triangle saves.
   const Index rows = std::min(std::clamp(columns / 4 / kDepth * kDepth, kDepth, 4 * kDepth), depth);
   const Index chunks = ceil_div(depth, rows), stride = rows * W;
-  const Index group = std::clamp<Index>(panels / 6, 1, kTilePanels), groups = ceil_div(panels, group);
+  const Index group = std::clamp<Index>(panels / 6, 1, kTilePanels),
+              groups = ceil_div(panels, group);
   Buffer<T> buffer(2 * panels * stride);
   std::vector<std::pair<Index, Index>> tiles;
   for (Index J = 0; J < groups; ++J)
@@ -166,15 +169,17 @@ bool symmetric_by_tiles(const Operand<T, S>& Y, T* triangle, bool check_finite, 
       threads, chunks, groups, static_cast<Index>(tiles.size()),
       [&](Index chunk, Index g) {
         const Index i0 = g * group, i1 = std::min(i0 + group, panels);
-        if (!pack_panels(Y, chunk * rows, chunk_rows(chunk), i0, i1 - i0, chunk_data(chunk) + i0 * stride, stride))
+        if (!pack_panels(Y, chunk * rows, chunk_rows(chunk), i0, i1 - i0,
+                         chunk_data(chunk) + i0 * stride, stride))
           finite.store(false, std::memory_order_relaxed);
       },
       [&](Index chunk, Index t) {
         const auto [I, J] = tiles[static_cast<std::size_t>(t)];
         const Index i1 = std::min((I + 1) * group, panels);
         for (Index k = 0; k < chunk_rows(chunk); k += kDepth)
-          multiply_triangle<T>(std::min(kDepth, chunk_rows(chunk) - k), {chunk_data(chunk) + k * W, stride},
-                               I * group, i1, J * group * W, (J + 1) * group * W, columns, triangle);
+          multiply_triangle<T>(std::min(kDepth, chunk_rows(chunk) - k),
+                               {chunk_data(chunk) + k * W, stride}, I * group, i1, J * group * W,
+                               (J + 1) * group * W, columns, triangle);
       });
   return finite.load() || !check_finite;
 }
@@ -187,7 +192,8 @@ bool symmetric_by_slabs(const Operand<T, S>& Y, T* triangle, bool check_finite, 
   const Index depth = Y.depth(), columns = Y.columns(), panels = panel_count<T>(columns);
   const Index size = triangle_size<T>(columns), stride = kDepth * W;
   const Index wanted = std::clamp<Index>(depth / (16 * columns), 8, 64);
-  const Index rows = ceil_div(ceil_div(depth, wanted), kDepth) * kDepth, slabs = ceil_div(depth, rows);
+  const Index rows = ceil_div(ceil_div(depth, wanted), kDepth) * kDepth,
+              slabs = ceil_div(depth, rows);
   Buffer<T> partial(slabs * size), buffer(threads * panels * stride);
 
   std::atomic<bool> finite{true};
@@ -198,7 +204,8 @@ bool symmetric_by_slabs(const Operand<T, S>& Y, T* triangle, bool check_finite, 
     const Index end = std::min(depth, (slab + 1) * rows);
     for (Index k = slab * rows; k < end; k += kDepth) {
       const Index some = std::min(kDepth, end - k);
-      if (!pack_panels(Y, k, some, 0, panels, packed, stride)) finite.store(false, std::memory_order_relaxed);
+      if (!pack_panels(Y, k, some, 0, panels, packed, stride))
+        finite.store(false, std::memory_order_relaxed);
       for (Index i = 0; i < panels; i += kTilePanels) {
         const Index i1 = std::min(i + kTilePanels, panels);
         multiply_triangle<T>(some, {packed, stride}, i, i1, 0, i1 * W, columns, own);
@@ -208,11 +215,13 @@ bool symmetric_by_slabs(const Operand<T, S>& Y, T* triangle, bool check_finite, 
   if (check_finite && !finite.load()) return false;
 
   constexpr Index run = 4096;
-  run_in_order(size * slabs < (Index{1} << 18) ? 1 : threads, ceil_div(size, run), [&](Index task, int) {
-    const Index at = task * run, some = std::min(run, size - at);
-    Vector<T> total(triangle + at, some);
-    for (Index slab = 0; slab < slabs; ++slab) total += ConstVector<T>(partial.data() + slab * size + at, some);
-  });
+  run_in_order(size * slabs < (Index{1} << 18) ? 1 : threads, ceil_div(size, run),
+               [&](Index task, int) {
+                 const Index at = task * run, some = std::min(run, size - at);
+                 Vector<T> total(triangle + at, some);
+                 for (Index slab = 0; slab < slabs; ++slab)
+                   total += ConstVector<T>(partial.data() + slab * size + at, some);
+               });
   return true;
 }
 
@@ -227,9 +236,11 @@ template <class T, class S>
 Report symmetric_product(const Operand<T, S>& Y, T* triangle, bool check_finite, int threads) {
   const Index depth = Y.depth(), columns = Y.columns();
   if (depth == 0 || columns == 0) return {};
-  threads = useful_threads(threads, static_cast<double>(depth) * static_cast<double>(columns * (columns + 1)));
-  const bool finite = works_by_slabs<T>(depth, columns) ? symmetric_by_slabs(Y, triangle, check_finite, threads)
-                                                        : symmetric_by_tiles(Y, triangle, check_finite, threads);
+  threads = useful_threads(
+      threads, static_cast<double>(depth) * static_cast<double>(columns * (columns + 1)));
+  const bool finite = works_by_slabs<T>(depth, columns)
+                          ? symmetric_by_slabs(Y, triangle, check_finite, threads)
+                          : symmetric_by_tiles(Y, triangle, check_finite, threads);
   return finite ? Report{} : Report{Status::NonFinite};
 }
 
@@ -238,16 +249,21 @@ void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, in
   constexpr Index W = kPanel<T>;
   const Index depth = X.rows(), m = X.cols(), q = Y.cols();
   if (m == 0 || q == 0) return;
-  threads = useful_threads(threads, 2.0 * static_cast<double>(depth) * static_cast<double>(m) * static_cast<double>(q));
-  const Index rows = std::min<Index>(2 * kDepth, std::max<Index>(depth, 1)), chunks = ceil_div(depth, rows);
+  threads = useful_threads(
+      threads, 2.0 * static_cast<double>(depth) * static_cast<double>(m) * static_cast<double>(q));
+  const Index rows = std::min<Index>(2 * kDepth, std::max<Index>(depth, 1)),
+              chunks = ceil_div(depth, rows);
   const Index panels = panel_count<T>(m), columns = panel_count<T>(q), stride = rows * W;
-  const Index across = std::clamp<Index>(panels / 4, 1, kTilePanels), along = std::clamp<Index>(columns / 4, 1, kTilePanels);
+  const Index across = std::clamp<Index>(panels / 4, 1, kTilePanels),
+              along = std::clamp<Index>(columns / 4, 1, kTilePanels);
   const Index x_groups = ceil_div(panels, across), y_groups = ceil_div(columns, along);
   Buffer<T> buffer(2 * (panels + columns) * stride), result(panels * columns * W * W);
   result.zero();
 
   const Operand<T> left{X}, right{Y};
-  const auto x_data = [&](Index chunk) { return buffer.data() + chunk % 2 * (panels + columns) * stride; };
+  const auto x_data = [&](Index chunk) {
+    return buffer.data() + chunk % 2 * (panels + columns) * stride;
+  };
   const auto y_data = [&](Index chunk) { return x_data(chunk) + panels * stride; };
   const auto chunk_rows = [&](Index chunk) { return std::min(rows, depth - chunk * rows); };
   run_chunks(
@@ -268,7 +284,8 @@ void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, in
             for (Index i = i0; i < i1; ++i)
               multiply_panel<T, W, 1>(some, x_data(chunk) + i * stride + k * W,
                                       y_data(chunk) + c / W * stride + k * W + c % W,
-                                      result.data() + (i * columns * W + c) * W, T(1), 0, panel_rows<T>(i, m));
+                                      result.data() + (i * columns * W + c) * W, T(1), 0,
+                                      panel_rows<T>(i, m));
         }
       });
   run_in_order(threads, panels, [&](Index i, int) {
@@ -277,10 +294,14 @@ void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, in
   });
 }
 
-template void multiply_panel<double, kPanel<double>, 1>(Index, const double*, const double*, double*, double, Index, Index);
-template void multiply_panel<double, 1, kPanel<double>>(Index, const double*, const double*, double*, double, Index, Index);
-template void multiply_panel<float, kPanel<float>, 1>(Index, const float*, const float*, float*, float, Index, Index);
-template void multiply_panel<float, 1, kPanel<float>>(Index, const float*, const float*, float*, float, Index, Index);
+template void multiply_panel<double, kPanel<double>, 1>(Index, const double*, const double*,
+                                                        double*, double, Index, Index);
+template void multiply_panel<double, 1, kPanel<double>>(Index, const double*, const double*,
+                                                        double*, double, Index, Index);
+template void multiply_panel<float, kPanel<float>, 1>(Index, const float*, const float*, float*,
+                                                      float, Index, Index);
+template void multiply_panel<float, 1, kPanel<float>>(Index, const float*, const float*, float*,
+                                                      float, Index, Index);
 template bool works_by_slabs<double>(Index, Index);
 template bool works_by_slabs<float>(Index, Index);
 template Report symmetric_product(const Operand<double, double>&, double*, bool, int);

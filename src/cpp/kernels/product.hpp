@@ -1,27 +1,23 @@
-// The product engine: packed, register-blocked XᵀX and XᵀY, on which every O(n p²) and O(p³) job runs.
+// The product engine: packed, register-blocked XᵀX and XᵀY, on which every O(n p²) and O(p³) job
+// runs.
 #pragma once
 
 #include "pack.hpp"
 #include "report.hpp"
-#include "simd.hpp"
 #include "triangle.hpp"
 
 namespace fastfisher {
 
-// The register block: kRows vectors of rows by kColumns broadcast columns. With 32 registers 24
-// accumulators + 3 rows + 1 broadcast, with 16 registers 12 + 3 + 1.
-constexpr int kRowVectors = 3;
-constexpr int kColumns = kVectorRegisters >= 32 ? 8 : 4;
-
-// THE micro-kernel. C[r, j] += sign · Σ_k A[k, r] B[k, j] for rows [first, last) of a panel, both multiples
-// of the vector length (blocks on the diagonal start below row 0, the last panel ends with the
-// matrix), and kColumns columns j.
+// THE micro-kernel. C[r, j] += sign · Σ_k A[k, r] B[k, j] for rows [first, last) of a panel, both
+// multiples of the vector length (blocks on the diagonal start below row 0, the last panel ends
+// with the matrix), and kColumns columns j.
 //   A[k * W + r]          aligned panel
 //   B[k * BK + j * BJ]    read one value at a time: (W, 1) a packed panel, (1, W) its transpose
 //   C[j * W + r]          a tile of the panel triangle, contiguous
 // Instantiated in product.cpp for float and double and these two orientations of B.
 template <class T, int BK, int BJ>
-void multiply_panel(Index depth, const T* A, const T* B, T* C, T sign, Index first = 0, Index last = kPanel<T>);
+void multiply_panel(Index depth, const T* A, const T* B, T* C, T sign, Index first = 0,
+                    Index last = kPanel<T>);
 
 // Rows of panel i that exist, rounded up to whole vectors.
 template <class T>
@@ -31,14 +27,15 @@ constexpr Index panel_rows(Index i, Index params) {
 }
 
 // triangle += YᵀY for an operand Y (depth, columns): np.tril(Y.T @ Y).
-// Two schedules, chosen by the shape alone: row slabs with a partial triangle each (tall Y) or output
-// tiles over shared packed chunks. With `check_finite`, NonFinite reports a NaN or infinity in Y; the
-// triangle is then unchanged after slabs and undefined after tiles.
-// Same bits for any thread count. depth·columns·(columns+1) flops.
+// Two schedules, chosen by the shape alone: row slabs with a partial triangle each (tall Y) or
+// output tiles over shared packed chunks. With `check_finite`, NonFinite reports a NaN or infinity
+// in Y; the triangle is then unchanged after slabs and undefined after tiles. Same bits for any
+// thread count. depth·columns·(columns+1) flops.
 template <class T, class S>
 Report symmetric_product(const Operand<T, S>& Y, T* triangle, bool check_finite, int threads);
 
-// True where symmetric_product works by slabs, so leaves the triangle alone when it reports NonFinite.
+// True where symmetric_product works by slabs, so leaves the triangle alone when it reports
+// NonFinite.
 template <class T>
 bool works_by_slabs(Index depth, Index columns);
 

@@ -12,12 +12,13 @@ namespace fastfisher {
 
 namespace {
 
-constexpr Index kMaxSlabs = 64;           // partial results held at once, and threads that can help
-constexpr Index kSlabScores = 1 << 15;    // below, waking a thread costs more than it brings
-constexpr Index kSlabRowsPerRhs = 16;     // rows of a slab pay for its partial result
-constexpr Index kChunkBlocks = 32;        // blocks summed before their sum joins the slab's: shorter
-                                          // chains of additions, smaller rounding error
-constexpr Index kRhsPass = 8;             // right-hand sides served by one pass
+constexpr Index kMaxSlabs = 64;  // partial results held at once, and threads that can help
+constexpr Index kSlabScores =
+    1 << 17;                           // below, a slab costs more than it brings (30 µs of reading)
+constexpr Index kSlabRowsPerRhs = 16;  // rows of a slab pay for its partial result
+constexpr Index kChunkBlocks = 32;     // blocks summed before their sum joins the slab's: shorter
+                                       // chains of additions, smaller rounding error
+constexpr Index kRhsPass = 8;          // right-hand sides served by one pass
 
 // Rows: every row is contiguous and is a line. Columns: every column is, and a block of rows of it
 // is a line. Packed: neither (or too short for a register); a block is copied to columns first.
@@ -30,8 +31,8 @@ Layout layout_of(const ConstMatrix<S>& G) {
   return Layout::Packed;
 }
 
-// One pass over the scores: their layout, and rows cut in slabs (shared out to threads) of chunks of
-// blocks (kept in cache). A is the type sums are taken in, W that of weights and mean.
+// One pass over the scores: their layout, and rows cut in slabs (shared out to threads) of chunks
+// of blocks (kept in cache). A is the type sums are taken in, W that of weights and mean.
 template <class S, class A, class W>
 struct Pass {
   ConstMatrix<S> G;
@@ -77,17 +78,17 @@ struct Pass {
     constexpr Index L = kLanes<A>;
     const Index p = G.cols();
     const S* at = G.data() + row * G.outerStride();
-    const Index more = row + rows < G.rows() ? rows * G.outerStride() : 0;
-    if (layout == Layout::Rows) return {at, G.outerStride(), rows, p, p / L, p % L != 0, more};
-    if (layout == Layout::Columns) return {at, G.innerStride(), p, rows, rows / L, rows % L != 0, more};
+    if (layout == Layout::Rows) return {at, G.outerStride(), rows, p, p / L, p % L != 0};
+    if (layout == Layout::Columns) return {at, G.innerStride(), p, rows, rows / L, rows % L != 0};
     const Index length = ceil_div(rows, L) * L, stride = packed_stride();
     if (packed) {
       for (Index r = 0; r < rows; ++r)
-        for (Index c = 0; c < p; ++c) packed[c * stride + r] = at[r * G.outerStride() + c * G.innerStride()];
+        for (Index c = 0; c < p; ++c)
+          packed[c * stride + r] = at[r * G.outerStride() + c * G.innerStride()];
       for (Index c = 0; c < p; ++c)
         std::fill(packed + c * stride + rows, packed + c * stride + length, S(0));
     }
-    return {packed, stride, p, length, length / L, false, 0};
+    return {packed, stride, p, length, length / L, false};
   }
 
   // body(lines, row, rows) for the blocks of rows begin … end-1.
@@ -111,9 +112,11 @@ void with_centre(Layout layout, bool centred, F f) {
 }
 
 // total = Σ over blocks of what body(lines, row, rows, part, scratch) adds to part; both of `size`.
-// body is given `extra` entries of scratch. Returns the buffer whose first `size` entries are total.
+// body is given `extra` entries of scratch. Returns the buffer whose first `size` entries are
+// total.
 template <class S, class A, class W, class Body>
-Buffer<A> sum_over_rows(const Pass<S, A, W>& pass, Index size, Index extra, int threads, Body body) {
+Buffer<A> sum_over_rows(const Pass<S, A, W>& pass, Index size, Index extra, int threads,
+                        Body body) {
   threads = static_cast<int>(std::min<Index>(team_size(threads), pass.slabs));
   const Index gap = kCacheLine / sizeof(A);  // threads never share a line
   const Index room = ceil_div(size + extra, gap) * gap;
@@ -128,20 +131,22 @@ Buffer<A> sum_over_rows(const Pass<S, A, W>& pass, Index size, Index extra, int 
     const Index begin = i * pass.slab, end = std::min(begin + pass.slab, pass.G.rows());
     for (Index row = begin; row < end; row += kChunkBlocks * pass.block) {
       std::fill(part, part + size, A(0));
-      pass.blocks(row, std::min(row + kChunkBlocks * pass.block, end), pack,
-                  [&](const Lines<S>& x, Index r, Index rows) { body(x, r, rows, part, part + size); });
+      pass.blocks(
+          row, std::min(row + kChunkBlocks * pass.block, end), pack,
+          [&](const Lines<S>& x, Index r, Index rows) { body(x, r, rows, part, part + size); });
       for (Index e = 0; e < size; ++e) sum[e] += part[e];
     }
   });
   // The slabs' sums join in their order, piece by piece.
   constexpr Index piece = 1 << 13;
-  run_in_order(size * pass.slabs > (1 << 17) ? threads : 1, ceil_div(size, piece), [&](Index i, int) {
-    const Index begin = i * piece, end = std::min(begin + piece, size);
-    for (Index s = 1; s < pass.slabs; ++s) {
-      const A* other = total.data() + s * size;
-      for (Index e = begin; e < end; ++e) total[e] += other[e];
-    }
-  });
+  run_in_order(size * pass.slabs > (1 << 17) ? threads : 1, ceil_div(size, piece),
+               [&](Index i, int) {
+                 const Index begin = i * piece, end = std::min(begin + piece, size);
+                 for (Index s = 1; s < pass.slabs; ++s) {
+                   const A* other = total.data() + s * size;
+                   for (Index e = begin; e < end; ++e) total[e] += other[e];
+                 }
+               });
   return total;
 }
 
@@ -195,7 +200,9 @@ Buffer<A> transpose_dot(const Pass<S, A, W>& pass, Right right, int threads) {
             sums<M, Squared>(x, pass.centre.data(), y, k, k, part, ld);
           } else {
             for (Index j = 0; j < k; ++j)
-              spread(x, rows, [&](Index r) { return pass.weight(row + r) * right(row + r, j); }, y + j * ld);
+              spread(
+                  x, rows, [&](Index r) { return pass.weight(row + r) * right(row + r, j); },
+                  y + j * ld);
             dots<M, Squared>(x, pass.centre.data(), y, ld, k, part, k);
           }
         });
@@ -225,20 +232,46 @@ Report first_bad(const ConstMatrix<S>& G) {
   return {};
 }
 
-constexpr Index kCacheBytes = 1 << 14;  // a block of rows that stays in L1 beside V and the result
-constexpr Index kL2Bytes = 1 << 17;
-template <class S, class A>
-Index pass_bytes(const ConstMatrix<S>& G, Index rhs) {
-  return layout_of<S, A>(G) == Layout::Rows ? (rhs == 1 ? kCacheBytes : 2 * kCacheBytes) : 2 * kL2Bytes;
+// Bytes of scores in a block, and at most how many rows. A product that reads the scores once keeps
+// only its right-hand sides in cache; fvp reads every block twice, the second time from L1 (rows),
+// or from L3, since short pieces of columns would starve the prefetcher. Measured on Zen 4.
+constexpr Index kBlockBytes = 1 << 17;
+constexpr Index kBlockRows = 64;
+constexpr Index kColumnBlockBytes = 1 << 20;
+constexpr Index kColumnBlockRows = 4096;
+
+template <class S, class A, class W>
+Pass<S, A, W> one_pass(const ConstMatrix<S>& G, const W* weights, const W* mean, Index rhs) {
+  switch (layout_of<S, A>(G)) {
+    case Layout::Rows:
+      return {G, weights, mean, rhs, kBlockBytes, kBlockRows};
+    case Layout::Columns:
+      return {G, weights, mean, rhs, Index{1} << 40, kColumnBlockRows / rhs};
+    default:
+      return {G, weights, mean, rhs, kBlockBytes, kBlockRows};
+  }
+}
+
+template <class S, class A, class W>
+Pass<S, A, W> two_reads(const ConstMatrix<S>& G, const W* weights, const W* mean, Index rhs) {
+  switch (layout_of<S, A>(G)) {
+    case Layout::Rows:
+      return {G, weights, mean, rhs, rhs == 1 ? kBlockBytes : kBlockBytes / 4, kBlockRows};
+    case Layout::Columns:
+      return {G, weights, mean, rhs, kColumnBlockBytes, kColumnBlockRows / rhs};
+    default:
+      return {G, weights, mean, rhs, kBlockBytes, kBlockRows};
+  }
 }
 
 }  // namespace
 
 template <class S, class A>
-Report column_mean(ConstMatrix<S> scores, const A* weights, A* out, bool check_finite, int threads) {
+Report column_mean(ConstMatrix<S> scores, const A* weights, A* out, bool check_finite,
+                   int threads) {
   const Index n = scores.rows(), p = scores.cols();
   if (p == 0) return {};
-  const Pass<S, double, A> pass(scores, weights, nullptr, 1, kL2Bytes, 512);
+  const Pass<S, double, A> pass = one_pass<S, double, A>(scores, weights, nullptr, 1);
   const Buffer<double> total =
       transpose_dot<false>(pass, [](Index, Index) { return 1.0; }, threads);
   const double weight_sum = weights ? sum_of(weights, n) : static_cast<double>(n);
@@ -254,7 +287,7 @@ template <class S, class A>
 Report diagonal(ConstMatrix<S> scores, const A* weights, const A* mean, A* out, bool check_finite,
                 int threads) {
   if (scores.cols() == 0) return {};
-  const Pass<S, double, A> pass(scores, weights, mean, 1, kL2Bytes, 512);
+  const Pass<S, double, A> pass = one_pass<S, double, A>(scores, weights, mean, 1);
   const Buffer<double> total = transpose_dot<true>(pass, [](Index, Index) { return 1.0; }, threads);
   bool finite = true;
   collect(pass, total, [&](Index c, Index, double value) {
@@ -270,7 +303,7 @@ void fvp(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> 
   const Index p = scores.cols();
   for (Index first = 0; first < V.cols() && p > 0; first += kRhsPass) {
     const Index k = std::min(kRhsPass, V.cols() - first);
-    const Pass<S, A, A> pass(scores, weights, mean, k, pass_bytes<S, A>(scores, k), 64);
+    const Pass<S, A, A> pass = two_reads<S, A, A>(scores, weights, mean, k);
     const Buffer<A> right = right_sides(pass, V, first);
     const Index ld = pass.line_size();
     const bool as_rows = pass.layout == Layout::Rows;
@@ -278,31 +311,31 @@ void fvp(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> 
     with_centre(pass.layout, mean != nullptr, [&](auto kind) {
       constexpr Centre M = decltype(kind)::value;
       const A* centre = pass.centre.data();
-      total = sum_over_rows(
-          pass, sum_size(pass), as_rows ? pass.block * k : (k + 1) * ld, threads,
-          [&](Lines<S> x, Index row, Index rows, A* part, A* t) {
-            const Index ahead = x.ahead;
-            x.ahead = 0;
-            if (as_rows) {
-              std::fill(t, t + rows * k, A(0));
-              dots<M, false>(x, centre, right.data(), ld, k, t, k);
-              if (weights)
-                for (Index r = 0; r < rows; ++r)
-                  for (Index j = 0; j < k; ++j) t[r * k + j] *= weights[row + r];
-              x.ahead = ahead;
-              sums<M, false>(x, centre, t, k, k, part, ld);
-            } else {
-              A* w = t + k * ld;
-              const Index size = (x.vectors + x.tail) * kLanes<A>;
-              std::fill(t, t + k * ld, A(0));
-              sums<M, false>(x, centre, right.data(), k, k, t, ld);
-              spread(x, rows, [&](Index r) { return pass.weight(row + r); }, w);
-              for (Index j = 0; j < k; ++j)
-                for (Index l = 0; l < size; ++l) t[j * ld + l] *= w[l];
-              x.ahead = ahead;
-              dots<M, false>(x, centre, t, ld, k, part, k);
-            }
-          });
+      total = sum_over_rows(pass, sum_size(pass), as_rows ? pass.block * k : (k + 1) * ld, threads,
+                            [&](const Lines<S>& x, Index row, Index rows, A* part, A* t) {
+                              if (as_rows && k == 1 && is_short(x)) {
+                                if constexpr (M != Centre::Across)
+                                  dots_then_sums<M>(
+                                      x, centre, right.data(),
+                                      [&](Index r) { return pass.weight(row + r); }, part);
+                              } else if (as_rows) {
+                                std::fill(t, t + rows * k, A(0));
+                                dots<M, false>(x, centre, right.data(), ld, k, t, k);
+                                if (weights)
+                                  for (Index r = 0; r < rows; ++r)
+                                    for (Index j = 0; j < k; ++j) t[r * k + j] *= weights[row + r];
+                                sums<M, false>(x, centre, t, k, k, part, ld);
+                              } else {
+                                A* w = t + k * ld;
+                                const Index size = (x.vectors + x.tail) * kLanes<A>;
+                                std::fill(t, t + k * ld, A(0));
+                                sums<M, false>(x, centre, right.data(), k, k, t, ld);
+                                spread(x, rows, [&](Index r) { return pass.weight(row + r); }, w);
+                                for (Index j = 0; j < k; ++j)
+                                  for (Index l = 0; l < size; ++l) t[j * ld + l] *= w[l];
+                                dots<M, false>(x, centre, t, ld, k, part, k);
+                              }
+                            });
     });
     collect(pass, total, [&](Index c, Index j, A value) {
       A result = static_cast<A>(scale) * value;
@@ -313,16 +346,18 @@ void fvp(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> 
 }
 
 template <class S, class A>
-void scores_dot(ConstMatrix<S> scores, const A* mean, ConstMatrix<A> V, Matrix<A> out, int threads) {
+void scores_dot(ConstMatrix<S> scores, const A* mean, ConstMatrix<A> V, Matrix<A> out,
+                int threads) {
   if (scores.cols() == 0) return out.setZero(), void();
   for (Index first = 0; first < V.cols(); first += kRhsPass) {
     const Index k = std::min(kRhsPass, V.cols() - first);
-    const Pass<S, A, A> pass(scores, nullptr, mean, k, kL2Bytes, 512);
+    const Pass<S, A, A> pass = one_pass<S, A, A>(scores, nullptr, mean, k);
     const Buffer<A> right = right_sides(pass, V, first);
     const Index ld = pass.line_size();
     const bool as_rows = pass.layout == Layout::Rows;
     const Index room = ceil_div(as_rows ? pass.block * k : k * ld, 16) * 16;
-    const int team = static_cast<int>(std::max<Index>(1, std::min<Index>(team_size(threads), pass.slabs)));
+    const int team =
+        static_cast<int>(std::max<Index>(1, std::min<Index>(team_size(threads), pass.slabs)));
     Buffer<A> scratch(team * room);
     Buffer<S> packed(team * pass.packed_size());
     with_centre(pass.layout, mean != nullptr, [&](auto kind) {
@@ -332,16 +367,17 @@ void scores_dot(ConstMatrix<S> scores, const A* mean, ConstMatrix<A> V, Matrix<A
         const Index begin = i * pass.slab, end = std::min(begin + pass.slab, scores.rows());
         pass.blocks(begin, end, packed.data() + thread * pass.packed_size(),
                     [&](const Lines<S>& x, Index row, Index rows) {
-          std::fill(t, t + room, A(0));
-          if (as_rows)
-            dots<M, false>(x, pass.centre.data(), right.data(), ld, k, t, k);
-          else
-            sums<M, false>(x, pass.centre.data(), right.data(), k, k, t, ld);
-          for (Index r = 0; r < rows; ++r) {
-            const Index place = as_rows ? r * k : spread_place<A>(x, rows, r);
-            for (Index j = 0; j < k; ++j) out(row + r, first + j) = t[place + j * (as_rows ? 1 : ld)];
-          }
-        });
+                      std::fill(t, t + room, A(0));
+                      if (as_rows)
+                        dots<M, false>(x, pass.centre.data(), right.data(), ld, k, t, k);
+                      else
+                        sums<M, false>(x, pass.centre.data(), right.data(), k, k, t, ld);
+                      for (Index r = 0; r < rows; ++r) {
+                        const Index place = as_rows ? r * k : spread_place<A>(x, rows, r);
+                        for (Index j = 0; j < k; ++j)
+                          out(row + r, first + j) = t[place + j * (as_rows ? 1 : ld)];
+                      }
+                    });
       });
     });
   }
@@ -352,19 +388,21 @@ void scores_transpose_dot(ConstMatrix<S> scores, const A* weights, const A* mean
                           Matrix<A> out, int threads) {
   for (Index first = 0; first < Y.cols() && scores.cols() > 0; first += kRhsPass) {
     const Index k = std::min(kRhsPass, Y.cols() - first);
-    const Pass<S, A, A> pass(scores, weights, mean, k, kL2Bytes, 512);
+    const Pass<S, A, A> pass = one_pass<S, A, A>(scores, weights, mean, k);
     const Buffer<A> total =
         transpose_dot<false>(pass, [&](Index r, Index j) { return Y(r, first + j); }, threads);
     collect(pass, total, [&](Index c, Index j, A value) { out(c, first + j) = value; });
   }
 }
 
-#define FASTFISHER_STREAM(S, A)                                                                     \
-  template Report column_mean(ConstMatrix<S>, const A*, A*, bool, int);                             \
-  template Report diagonal(ConstMatrix<S>, const A*, const A*, A*, bool, int);                      \
-  template void fvp(ConstMatrix<S>, const A*, const A*, ConstMatrix<A>, double, double, Matrix<A>, int); \
-  template void scores_dot(ConstMatrix<S>, const A*, ConstMatrix<A>, Matrix<A>, int);               \
-  template void scores_transpose_dot(ConstMatrix<S>, const A*, const A*, ConstMatrix<A>, Matrix<A>, int);
+#define FASTFISHER_STREAM(S, A)                                                                    \
+  template Report column_mean(ConstMatrix<S>, const A*, A*, bool, int);                            \
+  template Report diagonal(ConstMatrix<S>, const A*, const A*, A*, bool, int);                     \
+  template void fvp(ConstMatrix<S>, const A*, const A*, ConstMatrix<A>, double, double, Matrix<A>, \
+                    int);                                                                          \
+  template void scores_dot(ConstMatrix<S>, const A*, ConstMatrix<A>, Matrix<A>, int);              \
+  template void scores_transpose_dot(ConstMatrix<S>, const A*, const A*, ConstMatrix<A>,           \
+                                     Matrix<A>, int);
 FASTFISHER_STREAM(double, double)
 FASTFISHER_STREAM(float, float)
 FASTFISHER_STREAM(float, double)

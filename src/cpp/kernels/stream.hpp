@@ -4,8 +4,8 @@
 // sides and results of the accumulation type A, which is S or, for float scores, double; nullptr
 // where weights or mean are not given. Nothing of size n·p is ever formed.
 //
-// Threads take slabs of rows. How rows are cut depends on the shape alone and the slabs' results are
-// added in their order, so the bits do not depend on the number of threads (0: the default).
+// Threads take slabs of rows. How rows are cut depends on the shape alone and the slabs' results
+// are added in their order, so the bits do not depend on the number of threads (0: the default).
 #pragma once
 
 #include "report.hpp"
@@ -18,9 +18,9 @@ namespace fastfisher {
 //   scores  (n, p)    weights  (n,)    out  (p,)
 //
 // out overlaps nothing. float scores are summed in double. Where Σ w = 0 (no rows) out is zero.
-// 2·n·p flops, n·p scores read. NonFinite (only with check_finite) names the first NaN or Inf of the
-// scores; out is then undefined. The check costs O(p): one bad score makes its column's sum bad, and
-// only then is the matrix searched.
+// 2·n·p flops, n·p scores read. NonFinite (only with check_finite) names the first NaN or Inf of
+// the scores; out is then undefined. The check costs O(p): one bad score makes its column's sum
+// bad, and only then is the matrix searched.
 template <class S, class A>
 Report column_mean(ConstMatrix<S> scores, const A* weights, A* out, bool check_finite, int threads);
 
@@ -35,7 +35,8 @@ Report diagonal(ConstMatrix<S> scores, const A* weights, const A* mean, A* out, 
                 int threads);
 
 // out = scale Σ w (s − m) ((s − m)ᵀ V) + damping V
-//                                                    scale * X.T @ (w[:, None] * (X @ V)) + damping * V, X = S - m
+//     X = S - m;  scale * X.T @ (w[:, None] * (X @ V)) + damping * V
+//
 //   scores  (n, p)    weights  (n,)    mean  (p,)    V  (p, k)    out  (p, k)
 //
 // out may be V. 4·n·p·k flops; the scores are read from memory once for every 8 right-hand sides: a

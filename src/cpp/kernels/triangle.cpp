@@ -19,9 +19,9 @@ int useful_threads(int requested, Index params) {
   return triangle_size<T>(params) < kParallelSize ? 1 : team_size(requested);
 }
 
-// [y_own; y_above] += [T  ; Tᵀ] v for one panel and K columns of V: the panel's rows get its columns
-// times v, and its columns (the other half of the matrix) get their dot product with v's rows.
-// V and Y are (p, K) row-major; the diagonal block goes both ways by its lower half alone.
+// [y_own; y_above] += [T  ; Tᵀ] v for one panel and K columns of V: the panel's rows get its
+// columns times v, and its columns (the other half of the matrix) get their dot product with v's
+// rows. V and Y are (p, K) row-major; the diagonal block goes both ways by its lower half alone.
 template <class T, int K>
 void panel_product(const T* panel, Index i, Index params, const T* V, T* Y) {
   constexpr Index W = kPanel<T>;
@@ -65,12 +65,13 @@ void panel_product(const T* panel, Index i, Index params, const T* V, T* Y) {
 // Fixed groups of panels of about equal area, whatever the number of threads.
 constexpr Index kGroups = 16;
 inline Index group_start(Index group, Index panels) {
-  return static_cast<Index>(std::lround(std::sqrt(static_cast<double>(group) / kGroups) * static_cast<double>(panels)));
+  return static_cast<Index>(
+      std::lround(std::sqrt(static_cast<double>(group) / kGroups) * static_cast<double>(panels)));
 }
 
 template <class T, int K>
-void product_of_columns(const T* triangle, Index params, const ConstMatrix<T>& V, Index q0, T scale, T damping,
-                        Matrix<T>& out, int threads) {
+void product_of_columns(const T* triangle, Index params, const ConstMatrix<T>& V, Index q0, T scale,
+                        T damping, Matrix<T>& out, int threads) {
   const Index panels = panel_count<T>(params);
   Buffer<T> right(params * K), partial(kGroups * params * K);
   for (Index j = 0; j < params; ++j)
@@ -112,7 +113,8 @@ Report triangle_from_dense(const ConstMatrix<T>& matrix, T* triangle, int thread
   if (!finite.load())
     for (Index i = 0; i < params; ++i)
       for (Index j = 0; j <= i; ++j)
-        if (!std::isfinite(matrix(i, j))) return {Status::NonFinite, i, j, static_cast<double>(matrix(i, j))};
+        if (!std::isfinite(matrix(i, j)))
+          return {Status::NonFinite, i, j, static_cast<double>(matrix(i, j))};
   return {};
 }
 
@@ -154,12 +156,13 @@ void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int
 }
 
 template <class T>
-void triangle_product(const T* triangle, Index params, const ConstMatrix<T>& V, double scale, double damping,
-                      Matrix<T> out, int threads) {
+void triangle_product(const T* triangle, Index params, const ConstMatrix<T>& V, double scale,
+                      double damping, Matrix<T> out, int threads) {
   threads = useful_threads<T>(threads, params);
   const T s = static_cast<T>(scale), d = static_cast<T>(damping);
   Index q = 0;
-  for (; q + 4 <= V.cols(); q += 4) product_of_columns<T, 4>(triangle, params, V, q, s, d, out, threads);
+  for (; q + 4 <= V.cols(); q += 4)
+    product_of_columns<T, 4>(triangle, params, V, q, s, d, out, threads);
   for (; q < V.cols(); ++q) product_of_columns<T, 1>(triangle, params, V, q, s, d, out, threads);
 }
 
@@ -180,12 +183,13 @@ double triangle_norm1(const T* triangle, Index params) {
   return params ? sums.maxCoeff() : 0.0;
 }
 
-#define FASTFISHER_INSTANTIATE(T)                                                                          \
-  template Report triangle_from_dense(const ConstMatrix<T>&, T*, int);                                     \
-  template void triangle_to_dense(const T*, double, Matrix<T>, int);                                       \
-  template void triangle_diagonal(const T*, Index, T*);                                                    \
-  template void triangle_add_outer(T*, Index, const T*, double, int);                                      \
-  template void triangle_product(const T*, Index, const ConstMatrix<T>&, double, double, Matrix<T>, int);  \
+#define FASTFISHER_INSTANTIATE(T)                                                        \
+  template Report triangle_from_dense(const ConstMatrix<T>&, T*, int);                   \
+  template void triangle_to_dense(const T*, double, Matrix<T>, int);                     \
+  template void triangle_diagonal(const T*, Index, T*);                                  \
+  template void triangle_add_outer(T*, Index, const T*, double, int);                    \
+  template void triangle_product(const T*, Index, const ConstMatrix<T>&, double, double, \
+                                 Matrix<T>, int);                                        \
   template double triangle_norm1(const T*, Index);
 FASTFISHER_INSTANTIATE(double)
 FASTFISHER_INSTANTIATE(float)

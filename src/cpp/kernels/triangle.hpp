@@ -1,4 +1,5 @@
-// The panel triangle: the one layout of a symmetric matrix, half of p², ready for product and Cholesky.
+// The panel triangle: the one layout of a symmetric matrix, half of p², ready for product and
+// Cholesky.
 //
 // W = kPanel<T> rows make a panel. Panel i holds columns 0 … (i+1)W-1 of rows iW … iW+W-1, column
 // after column, W values each:
@@ -8,8 +9,8 @@
 //   panel 1     [ x   x   x   x | d   ·   ·   · ]                 scratch that nobody reads
 //   panel 2     [ x   x   x   x | x   x   x   x | d …
 //
-// So a W×8 block of results is contiguous (the engine's output tile), a panel's run of columns is an
-// operand of the engine as it stands (Cholesky packs nothing), and sums of matrices are sums of
+// So a W×8 block of results is contiguous (the engine's output tile), a panel's run of columns is
+// an operand of the engine as it stands (Cholesky packs nothing), and sums of matrices are sums of
 // arrays. Rows and columns past p are zero.
 #pragma once
 
@@ -41,8 +42,8 @@ constexpr Index triangle_at(Index row, Index col) {
   return panel_offset<T>(i) + col * kPanel<T> + (row - i * kPanel<T>);
 }
 
-// T = lower triangle of `matrix` (p, p); np.tril(matrix). Parallel over panels; p²/2 read, p²/2 written.
-// NonFinite names the first bad (row, col) of the lower triangle.
+// T = lower triangle of `matrix` (p, p); np.tril(matrix). Parallel over panels; p²/2 read, p²/2
+// written. NonFinite names the first bad (row, col) of the lower triangle.
 template <class T>
 Report triangle_from_dense(const ConstMatrix<T>& matrix, T* triangle, int threads);
 
@@ -63,8 +64,8 @@ void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int
 // One read of the triangle serves both halves. Parallel over fixed groups of panels whose partial
 // results are added in order: same bits for any thread count. 2p²k flops, p²/2 words.
 template <class T>
-void triangle_product(const T* triangle, Index params, const ConstMatrix<T>& V, double scale, double damping,
-                      Matrix<T> out, int threads);
+void triangle_product(const T* triangle, Index params, const ConstMatrix<T>& V, double scale,
+                      double damping, Matrix<T> out, int threads);
 
 // max_j Σ_i |F[i, j]|; np.abs(F).sum(0).max().
 template <class T>

@@ -11,8 +11,9 @@ using Strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
 
 // A read-only (rows, cols) view with any element strides, also zero or negative.
 template <class T>
-using ConstMatrix = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>,
-                               Eigen::Unaligned, Strides>;
+using ConstMatrix =
+    Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>,
+               Eigen::Unaligned, Strides>;
 
 // A writable (rows, cols) view with any element strides.
 template <class T>

@@ -1,0 +1,1 @@
+"""Every public function beside the best NumPy or SciPy line: ``python -m bench``."""

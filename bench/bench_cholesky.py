@@ -1,0 +1,116 @@
+"""Damped Cholesky beside SciPy: factor and solve, inverse, log-determinant."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as sla
+
+import fastfisher as ff
+
+from . import oracle
+from .job import Job, as_test
+
+DAMPING = 1e-2
+
+
+def system(rng, p, dtype):
+    G = rng.standard_normal((2 * p, p), dtype=dtype)
+    return G.T @ G / (2 * p), rng.standard_normal(p, dtype=dtype)
+
+
+def ours(A, b):
+    return ff.solve(A, b, damping=DAMPING, solver=ff.Cholesky()).value
+
+
+def by_cho_factor(A, b):
+    damped = A.copy(order="F")
+    np.einsum("ii->i", damped)[:] += DAMPING
+    return sla.cho_solve(
+        sla.cho_factor(damped, lower=True, overwrite_a=True, check_finite=False), b
+    )
+
+
+def by_solve(A, b):
+    damped = A.copy(order="F")
+    np.einsum("ii->i", damped)[:] += DAMPING
+    return sla.solve(damped, b, assume_a="pos", overwrite_a=True, check_finite=False)
+
+
+def error(x, A, b):
+    return oracle.solve_residual(x, A, b, DAMPING)
+
+
+def inverse(A, b):
+    return ff.DenseFisher.from_matrix(A).factor(damping=DAMPING).inverse()
+
+
+def inverse_by_potri(A, b):
+    damped = A.copy(order="F")
+    np.einsum("ii->i", damped)[:] += DAMPING
+    L, _ = sla.lapack.dpotrf(damped, lower=True, overwrite_a=True)
+    X, _ = sla.lapack.dpotri(L, lower=True, overwrite_c=True)
+    return np.tril(X) + np.tril(X, -1).T
+
+
+def inverse_by_inv(A, b):
+    return np.linalg.inv(A + DAMPING * np.eye(len(A)))
+
+
+def inverse_error(X, A, b):
+    return oracle.solve_residual(X @ b, A, b, DAMPING)
+
+
+def logdet(A, b):
+    return ff.DenseFisher.from_matrix(A).logdet(DAMPING)
+
+
+def logdet_by_numpy(A, b):
+    L = np.linalg.cholesky(A + DAMPING * np.eye(len(A)))
+    return 2 * np.log(np.diag(L)).sum()
+
+
+def logdet_error(value, A, b):
+    sign, reference = np.linalg.slogdet(A + DAMPING * np.eye(len(A)))
+    return abs(value - reference) / abs(reference) if sign > 0 else np.inf
+
+
+JOBS = [
+    *(
+        Job(
+            "Cholesky solve",
+            (p,),
+            make=system,
+            ours=ours,
+            lines={
+                "cho_solve(cho_factor(F + λI), b)": by_cho_factor,
+                "scipy.linalg.solve(F + λI, b, assume_a='pos')": by_solve,
+            },
+            error=error,
+            tolerance=1e-13,
+            work=lambda p, itemsize: (p**3 / 3, p * p * itemsize / 2),
+        )
+        for p in (1000, 2000, 4000)
+    ),
+    Job(
+        "inverse",
+        (2000,),
+        make=system,
+        ours=inverse,
+        lines={"potri(potrf(F + λI))": inverse_by_potri, "inv(F + λI)": inverse_by_inv},
+        error=inverse_error,
+        tolerance=1e-12,
+        work=lambda p, itemsize: (p**3, p * p * itemsize / 2),
+    ),
+    Job(
+        "log-determinant",
+        (2000,),
+        make=system,
+        ours=logdet,
+        lines={"2 log diag(cholesky(F + λI)).sum()": logdet_by_numpy},
+        error=logdet_error,
+        tolerance=1e-11,
+        work=lambda p, itemsize: (p**3 / 3, p * p * itemsize / 2),
+    ),
+]
+
+test_cholesky = as_test(JOBS)

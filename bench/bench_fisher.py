@@ -1,0 +1,122 @@
+"""Empirical Fisher beside ``G.T @ G / n``: square, tall, weighted, centred, streamed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+import fastfisher as ff
+
+from . import oracle
+from .job import Job, as_test
+
+
+def scores(rng, n, p, dtype):
+    return (rng.standard_normal((n, p), dtype=dtype),)
+
+
+def weighted_scores(rng, n, p, dtype):
+    return rng.standard_normal((n, p), dtype=dtype), rng.uniform(0.5, 1.5, n).astype(dtype)
+
+
+def work(n, p, itemsize):
+    return n * p * (p + 1), n * p * itemsize
+
+
+def by_numpy(G):
+    F = G.T @ G
+    F /= len(G)
+    return F
+
+
+def weighted_by_numpy(G, w):
+    return (G * w[:, None]).T @ G / w.sum()
+
+
+def weighted_by_root(G, w):
+    A = G * np.sqrt(w)[:, None]  # one operand, so that BLAS takes its symmetric product
+    return A.T @ A / w.sum()
+
+
+def centred_by_copy(G):
+    A = G - G.mean(axis=0)
+    return A.T @ A / len(G)
+
+
+def centred_by_update(G):
+    m = G.mean(axis=0)  # cancels where the mean is large
+    return G.T @ G / len(G) - np.outer(m, m)
+
+
+def streamed(G):
+    F = ff.DenseFisher(G.shape[1], dtype=G.dtype)
+    for rows in np.array_split(G, 16):
+        F.update(rows)
+    return F.to_dense()
+
+
+def streamed_by_numpy(G):
+    F = np.zeros((G.shape[1], G.shape[1]), G.dtype)
+    for rows in np.array_split(G, 16):
+        F += rows.T @ rows
+    F /= len(G)
+    return F
+
+
+PLAIN = {
+    "make": scores,
+    "ours": ff.empirical_fisher,
+    "lines": {"G.T @ G / n": by_numpy},
+    "torch": lambda G: G.T @ G / len(G),
+    "error": oracle.fisher_error,
+    "work": work,
+}
+DOUBLE, SINGLE = 1e-13, 1e-4
+
+JOBS = [
+    Job("Fisher", (4096, 2048), tolerance=DOUBLE, **PLAIN),
+    Job("Fisher", (4096, 2048), tolerance=SINGLE, dtype="float32", **PLAIN),
+    *(
+        Job("Fisher, tall", shape, tolerance=DOUBLE, **PLAIN)
+        for shape in [(1_000_000, 8), (1_000_000, 32), (100_000, 96), (100_000, 200)]
+    ),
+    Job(
+        "Fisher, weighted",
+        (100_000, 200),
+        make=weighted_scores,
+        ours=lambda G, w: ff.empirical_fisher(G, weights=w),
+        lines={
+            "(G * w[:, None]).T @ G / w.sum()": weighted_by_numpy,
+            "A = G * sqrt(w)[:, None]; A.T @ A / w.sum()": weighted_by_root,
+        },
+        error=oracle.fisher_error,
+        tolerance=DOUBLE,
+        work=work,
+    ),
+    Job(
+        "Fisher, centred",
+        (100_000, 200),
+        make=scores,
+        ours=lambda G: ff.empirical_fisher(G, center=True),
+        lines={
+            "A = G - G.mean(0); A.T @ A / n": centred_by_copy,
+            "G.T @ G / n - outer(m, m)": centred_by_update,
+        },
+        error=partial(oracle.fisher_error, center=True),
+        tolerance=DOUBLE,
+        work=work,
+    ),
+    Job(
+        "Fisher, streamed in 16 parts",
+        (65_536, 1024),
+        make=scores,
+        ours=streamed,
+        lines={"F += part.T @ part": streamed_by_numpy},
+        error=oracle.fisher_error,
+        tolerance=DOUBLE,
+        work=work,
+    ),
+]
+
+test_fisher = as_test(JOBS)

@@ -1,0 +1,63 @@
+"""Natural gradient from scores beside Cholesky of ``G.T @ G / n``, and the dual for n < p."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as sla
+
+import fastfisher as ff
+
+from . import oracle
+from .bench_fisher import scores
+from .job import Job, as_test
+
+DAMPING = 1e-2
+
+
+def ours(G):
+    return ff.natural_gradient(G, damping=DAMPING)
+
+
+def by_numpy(G):
+    n, p = G.shape
+    F = G.T @ G
+    F /= n
+    F.flat[:: p + 1] += DAMPING
+    return sla.cho_solve(sla.cho_factor(F, overwrite_a=True, check_finite=False), G.mean(axis=0))
+
+
+def dual_by_numpy(G):
+    n = len(G)
+    K = G @ G.T
+    K.flat[:: n + 1] += n * DAMPING
+    return G.T @ sla.cho_solve(sla.cho_factor(K, overwrite_a=True, check_finite=False), np.ones(n))
+
+
+def error(x, G):
+    return oracle.natural_gradient_residual(x, G, DAMPING)
+
+
+JOBS = [
+    Job(
+        "natural gradient",
+        (4096, 2048),
+        make=scores,
+        ours=ours,
+        lines={"cho_solve(cho_factor(G.T @ G / n + λI), G.mean(0))": by_numpy},
+        error=error,
+        tolerance=1e-11,
+        work=lambda n, p, itemsize: (n * p * (p + 1) + p**3 / 3, n * p * itemsize),
+    ),
+    Job(
+        "natural gradient, dual",
+        (512, 200_000),
+        make=scores,
+        ours=ours,
+        lines={"G.T @ cho_solve(cho_factor(G @ G.T + nλI), 1)": dual_by_numpy},
+        error=error,
+        tolerance=1e-9,
+        work=lambda n, p, itemsize: (p * n * (n + 1) + n**3 / 3, 2 * n * p * itemsize),
+    ),
+]
+
+test_natural_gradient = as_test(JOBS)

@@ -1,0 +1,32 @@
+"""All jobs, in the order of the table."""
+
+from __future__ import annotations
+
+from . import (
+    bench_cg,
+    bench_cholesky,
+    bench_diagonal,
+    bench_fisher,
+    bench_fvp,
+    bench_gram,
+    bench_natural_gradient,
+    bench_overhead,
+)
+from .job import Job
+
+TOPICS = (
+    bench_fisher,
+    bench_gram,
+    bench_diagonal,
+    bench_fvp,
+    bench_cholesky,
+    bench_natural_gradient,
+    bench_cg,
+    bench_overhead,
+)
+JOBS: list[Job] = [job for topic in TOPICS for job in topic.JOBS]
+
+
+def find(key: str) -> Job:
+    """Return the job of that key."""
+    return next(job for job in JOBS if job.key == key)

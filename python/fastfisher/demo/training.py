@@ -1,0 +1,195 @@
+"""Gradient descent, Adam and natural gradient, tuned on the same terms and timed step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+import fastfisher as ff
+
+from .models import Array, Labels, Network
+
+Sample = tuple[Array, Labels]
+Tick = Callable[[], object]
+
+
+class Method(Protocol):
+    """A frozen value that yields one parameter vector after another."""
+
+    def iterates(
+        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+    ) -> Iterator[Array]:
+        """Start at theta, take one step per item."""
+        ...
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """θ ← θ + α ḡ with ḡ the mean score."""
+
+    rate: float
+
+    def iterates(
+        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+    ) -> Iterator[Array]:
+        while True:
+            theta = theta + self.rate * network.mean_score(theta, *sample)
+            yield theta
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Kingma and Ba's Adam (2015), on the whole training set or on mini-batches."""
+
+    rate: float
+    batch: int | None = None
+
+    def iterates(
+        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+    ) -> Iterator[Array]:
+        m, v, step = np.zeros_like(theta), np.zeros_like(theta), 0
+        for x, y in _batches(sample, self.batch, rng):
+            g, step = network.mean_score(theta, x, y), step + 1
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            scale = np.sqrt(v / (1 - 0.999**step)) + 1e-8
+            theta = theta + self.rate * (m / (1 - 0.9**step)) / scale
+            yield theta
+
+
+@dataclass(frozen=True)
+class EmpiricalNaturalGradient:
+    """θ ← θ + α (F̂ + λI)⁻¹ ḡ with F̂ the mean of s sᵀ over the data's own labels."""
+
+    rate: float
+    damping: float
+
+    def iterates(
+        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+    ) -> Iterator[Array]:
+        while True:
+            scores = network.scores(theta, *sample)
+            theta = theta + self.rate * ff.natural_gradient(scores, damping=self.damping)
+            yield theta
+
+
+@dataclass(frozen=True)
+class ExactNaturalGradient:
+    """θ ← θ + α (F + λI)⁻¹ ḡ with the labels summed out under the model (type-II Fisher)."""
+
+    rate: float
+    damping: float
+
+    def iterates(
+        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+    ) -> Iterator[Array]:
+        while True:
+            gradient = network.mean_score(theta, *sample)
+            rows, weights = network.class_scores(theta, sample[0])
+            theta = theta + self.rate * ff.natural_gradient(
+                rows, gradient, damping=self.damping, weights=weights
+            )
+            yield theta
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One task: the network, its three samples, and the loss to reach."""
+
+    title: str
+    network: Network
+    train: Sample
+    validation: Sample
+    held_out: Sample
+    target: float
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One line of the table: a name, the settings it is tuned over, the steps it may take."""
+
+    name: str
+    grid: list[Method]
+    max_steps: int
+
+
+@dataclass(eq=False)
+class Run:
+    """What happened on the watched sample, from before the first step; seconds of stepping."""
+
+    name: str
+    method: Method
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def steps_to(self, target: float) -> int | None:
+        """First step at which the loss was at or under the target."""
+        return next((step for step, loss in enumerate(self.losses) if loss <= target), None)
+
+    def rank(self, target: float) -> tuple[float, float]:
+        """Order of merit: fewer steps to the target, then the lower loss on the way."""
+        steps = self.steps_to(target)
+        return (np.inf if steps is None else steps, min(self.losses))
+
+
+def tune_and_run(contest: Contest, entrant: Entrant, tick: Tick, seed: int) -> Run:
+    """Choose the entrant's setting on the validation sample, then run it on the held-out one.
+
+    A trial stops at the target, or once it has taken more steps than the best one before it.
+    """
+    target, limit = contest.target, entrant.max_steps
+    trials = []
+    for method in entrant.grid:
+        trials.append(_run(contest, entrant.name, method, contest.validation, seed, limit, target))
+        limit = min(limit, trials[-1].steps_to(target) or limit)
+        tick()
+    best = min(trials, key=lambda trial: trial.rank(target)).method
+    run = _run(contest, entrant.name, best, contest.held_out, seed, entrant.max_steps)
+    tick()
+    return run
+
+
+def _run(
+    contest: Contest,
+    name: str,
+    method: Method,
+    watched: Sample,
+    seed: int,
+    max_steps: int,
+    stop_at: float = -np.inf,
+) -> Run:
+    """Step until the limit, the target, or a loss ten times the first: by then it has diverged."""
+    network, rng = contest.network, np.random.default_rng(seed)
+    theta = network.initial(rng)
+    loss, accuracy = network.evaluate(theta, *watched)
+    run = Run(name, method, [loss], [accuracy], [0.0])
+    iterates = method.iterates(network, theta, contest.train, rng)
+    for _ in range(max_steps):
+        start = time.perf_counter()
+        theta = next(iterates)
+        elapsed = time.perf_counter() - start
+        loss, accuracy = network.evaluate(theta, *watched)
+        if not loss <= 10 * run.losses[0]:
+            break
+        run.losses.append(loss)
+        run.accuracies.append(accuracy)
+        run.seconds.append(run.seconds[-1] + elapsed)
+        if loss <= stop_at:
+            break
+    return run
+
+
+def _batches(sample: Sample, size: int | None, rng: np.random.Generator) -> Iterator[Sample]:
+    """Shuffled mini-batches without end; None is the whole sample each time."""
+    x, y = sample
+    while size is None:
+        yield sample
+    while True:
+        order = rng.permutation(len(y))
+        for start in range(0, len(y) - size + 1, size):
+            rows = order[start : start + size]
+            yield x[rows], y[rows]

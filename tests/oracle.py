@@ -1,0 +1,89 @@
+"""The oracle: every verb in one or two lines of NumPy, and the inputs that all tests draw from."""
+
+import numpy as np
+
+EPS = {np.dtype(t): float(np.finfo(t).eps) for t in (np.float32, np.float64)}
+DTYPES = (np.float64, np.float32)
+# One, odd, prime, and both sides of the register blocks (24 columns of float64, 48 of float32).
+SIZES = (1, 2, 5, 13, 23, 24, 25, 47, 48, 49, 97)
+
+
+def rng(*seed):
+    return np.random.default_rng([20261120, *seed])
+
+
+def draw(n, p, dtype=np.float64):
+    return rng(n, p).standard_normal((n, p)).astype(dtype)
+
+
+def draw_weights(n):
+    weights = rng(n).uniform(0.0, 2.0, n)
+    weights[0] = 1.0
+    if n > 2:
+        weights[n // 2] = 0.0
+    return weights
+
+
+def layouts(scores):
+    """Yield the same scores in every kind of memory that a caller may hold them in."""
+    n, p = scores.shape
+    yield "plain", scores
+    yield "fortran", np.asfortranarray(scores)
+    wide = np.zeros((2 * n, 3 * p), scores.dtype)
+    wide[::2, ::3] = scores
+    yield "strided", wide[::2, ::3]
+    yield "negative", np.ascontiguousarray(scores[::-1, ::-1])[::-1, ::-1]
+    fixed = scores.copy()
+    fixed.flags.writeable = False
+    yield "read-only", fixed
+    yield "byte-swapped", scores.astype(scores.dtype.newbyteorder())
+    raw = np.zeros(scores.nbytes + 1, np.uint8)
+    misaligned = raw[1:].view(scores.dtype).reshape(n, p)
+    misaligned[...] = scores
+    yield "misaligned", misaligned
+
+
+def mean(scores, weights=None):
+    return np.average(np.asarray(scores, np.float64), axis=0, weights=weights)
+
+
+def rooted(scores, weights=None, center=False):
+    """Return U = W½ (S − 1mᵀ) in float64."""
+    S = np.asarray(scores, np.float64)
+    S = S - mean(S, weights) if center else S
+    return S if weights is None else np.sqrt(weights)[:, None] * S
+
+
+def total(scores, weights=None, reduction="mean"):
+    if reduction == "sum":
+        return 1.0
+    return float(len(scores) if weights is None else np.sum(weights))
+
+
+def fisher(scores, weights=None, center=False, reduction="mean"):
+    U = rooted(scores, weights, center)
+    return U.T @ U / total(scores, weights, reduction)
+
+
+def gram(scores, weights=None, center=False, reduction="mean"):
+    U = rooted(scores, weights, center)
+    return U @ U.T / total(scores, weights, reduction)
+
+
+def natural_gradient(scores, damping, grad=None, weights=None, center=False):
+    F = fisher(scores, weights, center)
+    g = mean(scores, weights) if grad is None else grad
+    D = np.diag(np.broadcast_to(damping, len(F)))
+    return np.linalg.solve(F + D, g)
+
+
+def close(actual, expected, dtype, terms, scale=None):
+    """Assert |actual − expected| ≤ 4 · terms · eps · scale, the size of what is summed."""
+    expected = np.asarray(expected, np.float64)
+    if scale is None:
+        scale = np.abs(expected).max(initial=0.0)
+    actual = np.asarray(actual)
+    assert actual.shape == expected.shape
+    error = np.abs(actual.astype(np.float64) - expected).max(initial=0.0)
+    bound = 4 * max(terms, 4) * EPS[np.dtype(dtype)] * scale
+    assert error <= bound, f"error {error:.3g}, bound {bound:.3g}"

@@ -1,0 +1,200 @@
+"""Holds the tree to ARCHITECTURE.md: every file on the map, every arrow in its direction.
+
+Run as a script it rewrites the map: ``python tests/test_codebase.py``.
+"""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAP = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- end of map -->)", re.DOTALL)
+ROOMS = {
+    "src/cpp/kernels": "mathematics, knows no Python",
+    "src/cpp/bindings": "doors, no arithmetic",
+    "python/fastfisher": "the library people see",
+    "tests": "what holds it to its word",
+    "bench": "what it costs",
+}
+SUFFIXES = {".cpp", ".hpp", ".py", ".pyi"}
+
+
+def sources(room: str, *suffixes: str) -> list[Path]:
+    """Return the room's source files, rooms in rooms included, in a fixed order."""
+    return sorted(
+        path
+        for path in (ROOT / room).rglob("*")
+        if path.suffix in (suffixes or SUFFIXES) and "__pycache__" not in path.parts
+    )
+
+
+KERNELS = sources("src/cpp/kernels")
+BINDINGS = sources("src/cpp/bindings")
+LIBRARY = sources("python/fastfisher", ".py")
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def first_sentence(path: Path) -> str:
+    """Return the sentence that a file opens with: its docstring's or comment's first sentence."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix in {".py", ".pyi"}:
+        opening = ast.get_docstring(ast.parse(text)) or ""
+        opening = opening.split("\n\n")[0].replace("\n", " ")
+    else:
+        lines = text.split("\n")
+        opening = lines[0].removeprefix("// ") if lines[0].startswith("// ") else ""
+        for line in lines[1:]:
+            if opening.endswith(".") or not line.startswith("// "):
+                break
+            opening += " " + line.removeprefix("// ")
+    return opening
+
+
+def the_map() -> str:
+    lines = []
+    for room, purpose in ROOMS.items():
+        files = sources(room)
+        if files:
+            lines += [f"\n### `{room}/`: {purpose}\n"]
+            lines += [
+                f"- `{p.relative_to(ROOT / room).as_posix()}` {first_sentence(p)}" for p in files
+            ]
+    return "\n".join(lines) + "\n\n"
+
+
+def code(path: Path) -> str:
+    """Return a C++ file without its comments."""
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def included(path: Path) -> list[str]:
+    return re.findall(r'#\s*include\s*[<"]([^>"]+)[>"]', code(path))
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level names of all modules that a Python file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", [p for room in ROOMS for p in sources(room)], ids=name)
+def test_every_file_opens_with_one_sentence(path):
+    sentence = first_sentence(path)
+    assert sentence.endswith("."), f"{name(path)}: expected a first sentence, got {sentence!r}."
+
+
+def test_architecture_has_the_map():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    found = MAP.search(text)
+    assert found is not None
+    assert found.group() == the_map(), "Run `python tests/test_codebase.py` and read the diff."
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=name)
+def test_kernels_know_no_python(path):
+    for header in included(path):
+        assert not re.search(r"pybind11|Python\.h|numpy|bindings/", header), header
+
+
+def floors() -> dict[str, int]:
+    """Return on which line of the drawing in ARCHITECTURE.md each kernel stands."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawing = re.search(r"<!-- floors -->\n```text\n(.*?)```", text, re.DOTALL).group(1)
+    lines = [line.split("  ")[0].split() for line in drawing.splitlines()]
+    return {stem: -row for row, stems in enumerate(lines) for stem in stems}
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=name)
+def test_kernels_include_only_what_stands_below(path):
+    floor = floors()
+    assert path.stem in floor, f"Draw {path.stem} into the floors of ARCHITECTURE.md."
+    for header in (Path(h) for h in included(path) if h.endswith(".hpp")):
+        assert header.stem == path.stem or floor[header.stem] < floor[path.stem], header
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=name)
+def test_kernels_never_throw_or_print(path):
+    text = code(path)
+    assert not re.search(r"\b(std::cout|std::cerr|printf)\b", text)
+    # memory.hpp reports exhausted memory the way the language does.
+    assert path.name == "memory.hpp" or not re.search(r"\bthrow\b", text)
+
+
+@pytest.mark.parametrize("path", KERNELS + BINDINGS, ids=name)
+def test_only_parallel_names_openmp(path):
+    if path.stem != "parallel":
+        assert not re.search(r"\bomp_\w+|#\s*pragma\s+omp|\b_OPENMP\b|<omp\.h>", code(path))
+
+
+@pytest.mark.parametrize("path", KERNELS + BINDINGS, ids=name)
+def test_only_simd_names_instructions(path):
+    if path.name not in {"simd.hpp", "cpu_module.cpp"}:
+        pattern = (
+            r"\b__m(128|256|512)|\b_mm\d*_|\bfloat32x|\bfloat64x|immintrin|arm_neon|vector_size"
+        )
+        assert not re.search(pattern, code(path))
+        assert not re.search(r"\b__(AVX|SSE|FMA|ARM_NEON)\w*|\b_M_(X64|ARM64)\b", code(path))
+
+
+@pytest.mark.parametrize("path", KERNELS + BINDINGS, ids=name)
+def test_sums_have_a_fixed_order(path):
+    text = code(path)
+    assert "reduction(" not in text
+    assert not re.search(r"#\s*pragma\s+omp\s+atomic|fast-math|pragma\s+STDC|optimize\s*\(", text)
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_only_ops_imports_another_array_library(path):
+    if "_ops" not in path.parts:
+        assert not imported(path) & {"cupy", "cupyx", "torch", "jax", "tensorflow", "dask"}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_only_ops_and_native_touch_the_core(path):
+    # The demo asks for the roofs, which are no array's business.
+    if "_ops" in path.parts or name(path).endswith(("/_native.py", "demo/clock.py")):
+        return
+    names = {
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module in {"fastfisher._native", "_native"}
+        for alias in node.names
+    }
+    assert "core" not in names
+
+
+def test_flags_keep_the_bits():
+    text = re.sub(r"#[^\n]*", "", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    for flag in ("fast-math", "march=native", "mtune=native", "-Ofast", "/fp:fast", "unsafe-math"):
+        assert flag not in text
+    assert len(re.findall(r"-march=", text)) == 2
+
+
+def test_cmake_lists_every_source():
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    for room in ("kernels", "bindings"):
+        listed = re.search(rf"^set\({room} (.*)\)$", text, re.MULTILINE).group(1).split()
+        there = [p.stem for p in sources(f"src/cpp/{room}", ".cpp") if p.stem != "cpu_module"]
+        assert sorted(listed) == sorted(there)
+
+
+def test_numpy_is_the_only_requirement():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["dependencies"] == ["numpy>=2.0"]
+
+
+if __name__ == "__main__":
+    architecture = ROOT / "ARCHITECTURE.md"
+    before = architecture.read_text(encoding="utf-8")
+    architecture.write_text(MAP.sub(lambda _: the_map(), before), encoding="utf-8")

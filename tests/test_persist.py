@@ -1,0 +1,157 @@
+"""Files: what is loaded is what was saved, and a bad file is refused."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fastfisher as ff
+import oracle
+from fastfisher import _persist
+
+
+def example():
+    return ff.DenseFisher.from_scores(oracle.draw(20, 5), center=True)
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.ScoreFisher])
+def test_round_trip(kind, dtype, tmp_path):
+    S = oracle.draw(20, 50, dtype)
+    weights = oracle.draw_weights(20)
+    F = kind.from_scores(S, weights=weights, center=True, reduction="sum")
+    F.save(tmp_path / "f.npz")
+    G = ff.load(str(tmp_path / "f.npz"))
+    assert repr(G) == repr(F)
+    assert np.array_equal(G.to_dense(), F.to_dense())
+    if kind is not ff.ScoreFisher:
+        assert np.array_equal(G.update(S).to_dense(), F.update(S).to_dense())
+
+
+def test_the_header_tells_the_conventions(tmp_path):
+    example().save(tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
+        header = json.loads(str(file["header"]))
+    assert header["format"] == "fastfisher"
+    assert header["version"] == 1
+    assert header["class"] == "DenseFisher"
+    assert header["state"]["reduction"] == "mean"
+    assert "weighs the old" in header["conventions"]["decay"]
+
+
+def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "f.npz"
+    example().save(path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(_persist.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        ff.DenseFisher(9).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_files_are_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        ff.load(tmp_path / "nothing.npz")
+
+
+def rewritten(tmp_path, change):
+    """Save the example with its header or arrays changed."""
+    example().save(tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz") as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays.pop("header")))
+    change(header, arrays)
+    np.savez(tmp_path / "g.npz", header=np.array(json.dumps(header)), **arrays)
+    return tmp_path / "g.npz"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h, _: h.update(version=2), "version 2, where 1 can be read"),
+        (lambda h, _: h.update(format="other"), "the format 'other'"),
+        (lambda h, _: h.update({"class": "Fisher"}), "the class 'Fisher'"),
+        (lambda h, _: h.update({"class": "__all__"}), "the class '__all__'"),
+        (lambda h, _: h.update(conventions={}), "other conventions"),
+        (lambda h, _: h["state"].update(n_params=10**6), "sums: expected shape"),
+        (lambda h, _: h["state"].update(n_params=30), "sums: expected shape"),
+        (lambda h, _: h["state"].update(dtype="float32"), "sums: expected shape"),
+        (lambda h, _: h["state"].update(weight_sum=-1.0), "weight_sum: expected"),
+        (lambda h, _: h["state"].pop("center"), "KeyError"),
+        (lambda _, a: a.pop("sums"), "KeyError"),
+        (lambda _, a: a.pop("mean"), "KeyError"),
+        (lambda _, a: a.update(mean=a["mean"][:-1]), "mean: expected shape"),
+        (lambda _, a: a.update(sums=a["sums"].astype("f4")), "sums: expected shape"),
+    ],
+)
+def test_damaged_states(change, message, tmp_path):
+    with pytest.raises(ff.FisherError, match=message):
+        ff.load(rewritten(tmp_path, change))
+
+
+def test_other_files(tmp_path):
+    path = tmp_path / "f.npz"
+    for content in (b"", b"not a zip", b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(ff.FileFormatError, match="expected a file that fastfisher saved"):
+            ff.load(path)
+    np.savez(path, x=np.ones(3))
+    with pytest.raises(ff.FileFormatError, match="without a header"):
+        ff.load(path)
+    example().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ff.FileFormatError):
+        ff.load(path)
+
+
+def test_pickles_are_never_opened(tmp_path):
+    path = tmp_path / "f.npz"
+    np.savez(path, header=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ff.FileFormatError):
+        ff.load(path)
+
+
+def test_sizes_are_checked_before_anything_is_allocated(tmp_path):
+    path = tmp_path / "f.npz"
+    huge = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (2**50,)}
+    np.lib.format.write_array_header_1_0(huge, header)
+    example().save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("extra.npy", huge.getvalue())
+    with pytest.raises(ff.FileFormatError, match=r"extra\.npy of a size that its header"):
+        ff.load(path)
+    example().save(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.npy", bytes(10**7))
+    with pytest.raises(ff.FileFormatError, match="compressed or larger than the file"):
+        ff.load(path)
+
+
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_fuzzed_files_are_refused_or_read(data, tmp_path):
+    path = tmp_path / "f.npz"
+    ff.DiagonalFisher.from_scores(np.ones((2, 3))).save(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    try:
+        F = ff.load(path)
+    except ff.FisherError:
+        return
+    assert isinstance(F, ff.Fisher)

@@ -1,0 +1,182 @@
+"""One table of tests over all representations: what `ff.Fisher` promises, each keeps."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import fastfisher as ff
+import oracle
+from representations import cases
+
+CASES = [pytest.param(*rest, id=name) for name, *rest in cases()]
+LAMBDA = 0.3
+
+
+def damped(F, damping=LAMBDA):
+    return F + np.diag(np.broadcast_to(damping, len(F)))
+
+
+def near(actual, expected, F, damping=LAMBDA):
+    """Compare to p · eps · κ, the error of any backward-stable way."""
+    kappa = np.linalg.cond(damped(F, damping))
+    oracle.close(actual, expected, np.float64, 10 * len(F) * kappa)
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_reading(fisher, F, S):
+    p = len(F)
+    v = oracle.rng(p).standard_normal(p)
+    V = oracle.rng(p).standard_normal((p, 4))
+    size = np.linalg.norm(F)
+    assert fisher.shape == (p, p)
+    assert fisher.dtype == np.float64
+    assert fisher.n_samples == len(S)
+    assert fisher.weight_sum == pytest.approx(oracle.draw_weights(len(S)).sum())
+    assert f"n_params={p}" in repr(fisher)
+    oracle.close(fisher.to_dense(), F, float, 100, size)
+    oracle.close(fisher.diagonal(), np.diag(F), float, 100, size)
+    oracle.close(fisher.trace(), np.trace(F), float, 100, size)
+    oracle.close(fisher @ v, F @ v, float, 100, size * 10)
+    oracle.close(fisher @ V, F @ V, float, 100, size * 10)
+    oracle.close(fisher.quadratic_form(v), v @ F @ v, float, 100, size * 100)
+    oracle.close(fisher.quadratic_form(V), np.diag(V.T @ F @ V), float, 100, size * 100)
+    assert isinstance(fisher, ff.Fisher)
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_solving(fisher, F, S):
+    p = len(F)
+    vector = np.linspace(0.1, 1.0, p)
+    for rhs in (np.arange(p, dtype=float), oracle.draw(p, 3), oracle.draw(p, 0)):
+        for damping in (LAMBDA, vector):
+            expected = np.linalg.solve(damped(F, damping), rhs)
+            near(fisher.solve(rhs, damping=damping), expected, F, damping)
+            near(fisher.factor(damping=damping).solve(rhs), expected, F, damping)
+        solution = ff.solve(fisher, rhs, damping=LAMBDA)
+        assert solution.status == ff.Status.SUCCESS
+        assert solution.residual < 1e-10
+        assert solution.damping_used == LAMBDA
+        assert 0 < solution.rcond <= 1.0001
+    relative = np.linalg.solve(damped(F, LAMBDA * np.trace(F) / p), np.ones(p))
+    near(fisher.solve(np.ones(p), damping=LAMBDA, damping_mode="trace"), relative, F)
+    marquardt = np.linalg.solve(F + LAMBDA * np.diag(np.diag(F)), np.ones(p))
+    near(fisher.solve(np.ones(p), damping=LAMBDA, damping_mode="diagonal"), marquardt, F, 0.01)
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_factor(fisher, F, S):
+    p = len(F)
+    for damping in (LAMBDA, np.linspace(0.1, 1.0, p)):
+        A = damped(F, damping)
+        inverse = np.linalg.inv(A)
+        factor = fisher.factor(damping=damping)
+        near(factor.inverse(), inverse, F, damping)
+        near(factor.inverse_diagonal(), np.diag(inverse), F, damping)
+        near(factor.logdet, np.linalg.slogdet(A)[1], F, damping)
+        near(fisher.logdet(damping), np.linalg.slogdet(A)[1], F, damping)
+        assert 0 < factor.rcond <= 1.0001
+        assert factor.shape == (p, p)
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_samples_have_the_inverse_as_covariance(fisher, F, S):
+    p, count = len(F), 20_000
+    for damping in (LAMBDA, np.linspace(0.2, 1.0, p)):
+        factor = fisher.factor(damping=damping)
+        draws = factor.sample(0, count)
+        assert draws.shape == (count, p)
+        assert factor.sample(0).shape == (p,)
+        assert np.array_equal(draws, factor.sample(0, count))
+        # zᵀAz is χ²_p for each draw: mean p, variance 2p.
+        A = damped(F, damping)
+        squares = np.einsum("ni,ij,nj->n", draws, A, draws)
+        assert abs(squares.mean() - p) < 5 * np.sqrt(2 * p / count)
+        covariance = draws.T @ draws / count
+        inverse = np.linalg.inv(A)
+        error = np.abs(covariance - inverse) / np.sqrt(np.outer(np.diag(inverse), np.diag(inverse)))
+        assert error.max() < 5 * np.sqrt(2 / count)
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_spectrum(fisher, F, S):
+    p = len(F)
+    v = oracle.draw(p, 2)
+    for damping in (LAMBDA, np.linspace(0.1, 1.0, p)):
+        values, Q = np.linalg.eigh(damped(F, damping))
+        for power in (-1.0, -0.5, 0.0, 0.5, 2.0):
+            expected = Q @ (values[:, None] ** power * (Q.T @ v))
+            near(fisher.apply_power(v, power, damping=damping), expected, F, damping)
+        near(
+            fisher.effective_dimension(damping),
+            np.trace(np.linalg.solve(damped(F, damping), F)),
+            F,
+            damping,
+        )
+    values = np.linalg.eigvalsh(F)[::-1]
+    for k in (1, 4, min(p, 9), p):
+        found, vectors = fisher.eigsh(k)
+        oracle.close(found, values[:k], float, 100, values[0])
+        oracle.close(vectors.T @ vectors, np.eye(k), float, 1000)
+        oracle.close(F @ vectors, vectors * found, float, 1000, values[0])
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_leverages_sum_to_the_effective_dimension(fisher, F, S):
+    weights = oracle.draw_weights(len(S))
+    leverages = fisher.leverage(S, LAMBDA)
+    mean = oracle.mean(S, weights) if fisher.center else 0.0
+    scale = 1 / fisher.weight_sum if fisher.reduction == "mean" else 1.0
+    expected = scale * np.diag((S - mean) @ np.linalg.solve(damped(F), (S - mean).T))
+    near(leverages, expected, F)
+    if not isinstance(fisher, ff.DiagonalFisher):
+        near(weights @ leverages, fisher.effective_dimension(LAMBDA), F)
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_linear_operator(fisher, F, S):
+    linalg = pytest.importorskip("scipy.sparse.linalg")
+    operator = fisher.as_linear_operator()
+    assert isinstance(operator, linalg.LinearOperator)
+    v = oracle.draw(len(F), 2)
+    oracle.close(operator @ v, F @ v, float, 100, np.linalg.norm(F) * 10)
+    oracle.close(operator.T @ v[:, 0], F @ v[:, 0], float, 100, np.linalg.norm(F) * 10)
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_pickle_and_file(fisher, F, S, tmp_path):
+    fisher.save(tmp_path / "f.npz")
+    for again in (pickle.loads(pickle.dumps(fisher)), ff.load(tmp_path / "f.npz")):
+        assert type(again) is type(fisher)
+        assert repr(again) == repr(fisher)
+        assert np.array_equal(again.to_dense(), fisher.to_dense())
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+def test_dtype_is_kept(dtype):
+    for name, fisher, F, _ in cases(dtype):
+        p = len(F)
+        v = np.ones(p)
+        for array in (
+            fisher @ v,
+            fisher.diagonal(),
+            fisher.to_dense(),
+            fisher.solve(v, damping=1.0),
+            fisher.solve(v, damping=np.ones(p)),
+            fisher.solve(v, damping=1.0, solver=ff.CG()),
+            fisher.factor(damping=1.0).inverse(),
+            fisher.factor(damping=1.0).inverse_diagonal(),
+            fisher.factor(damping=1.0).sample(0),
+            fisher.apply_power(v, -0.5, damping=1.0),
+            fisher.leverage(np.ones((2, p), dtype), 1.0),
+            fisher.eigsh(2)[1],
+        ):
+            assert array.dtype == dtype, name
+
+
+def test_numpy_leaves_the_product_to_us():
+    F = ff.DenseFisher.from_scores(np.eye(2))
+    with pytest.raises(TypeError):
+        np.ones(2) @ F
+    with pytest.raises(TypeError):
+        F @ F
