@@ -15,7 +15,7 @@ namespace {
 template <class T, int V, int BK, int BJ>
 FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT A,
                                       const T* FASTFISHER_RESTRICT B, T* FASTFISHER_RESTRICT C,
-                                      T sign) {
+                                      T sign, Upcoming& next) {
   constexpr int lanes = kLanes<T>;
   constexpr int W = kPanel<T>;
   Vec<T> sum[V][kColumns];
@@ -29,7 +29,11 @@ FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT 
     FASTFISHER_UNROLL
     for (int v = 0; v < V; ++v) prefetch_for_write(C + j * W + v * lanes);
   }
+  const char* at = next.at;
+  const Index step = next.step;
   for (Index k = 0; k < depth; ++k) {
+    prefetch(at);
+    at += step;
     Vec<T> a[V];
     FASTFISHER_UNROLL
     for (int v = 0; v < V; ++v) a[v] = Vec<T>::load(A + v * lanes);
@@ -42,6 +46,7 @@ FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT 
     A += W;
     B += BK;
   }
+  next.at = at;
   const Vec<T> s = Vec<T>::broadcast(sign);
   FASTFISHER_UNROLL
   for (int j = 0; j < kColumns; ++j) {
@@ -56,19 +61,22 @@ FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT 
 }  // namespace
 
 template <class T, int BK, int BJ>
-void multiply_panel(Index depth, const T* A, const T* B, T* C, T sign, Index first, Index last) {
+void multiply_panel(Index depth, const T* A, const T* B, T* C, T sign, Index first, Index last,
+                    Upcoming* next) {
   constexpr Index lanes = kLanes<T>;
+  Upcoming nothing{reinterpret_cast<const char*>(C), 0};
+  Upcoming& ahead = next ? *next : nothing;
   static_assert(kRowVectors == 3, "the cases below are the block heights");
   for (Index r = first; r < last; r += kRowVectors * lanes) {
     switch ((last - r) / lanes) {
       case 1:
-        multiply_block<T, 1, BK, BJ>(depth, A + r, B, C + r, sign);
+        multiply_block<T, 1, BK, BJ>(depth, A + r, B, C + r, sign, ahead);
         break;
       case 2:
-        multiply_block<T, 2, BK, BJ>(depth, A + r, B, C + r, sign);
+        multiply_block<T, 2, BK, BJ>(depth, A + r, B, C + r, sign, ahead);
         break;
       default:
-        multiply_block<T, 3, BK, BJ>(depth, A + r, B, C + r, sign);
+        multiply_block<T, 3, BK, BJ>(depth, A + r, B, C + r, sign, ahead);
     }
   }
 }
@@ -99,7 +107,7 @@ struct Packed {
 // diagonal.
 template <class T>
 void multiply_triangle(Index depth, Packed<T> Y, Index i0, Index i1, Index c0, Index c1,
-                       Index params, T* triangle) {
+                       Index params, T* triangle, Upcoming* next = nullptr) {
   constexpr Index W = kPanel<T>;
   constexpr Index lanes = kLanes<T>;
   c1 = std::min(c1, params);
@@ -109,7 +117,7 @@ void multiply_triangle(Index depth, Packed<T> Y, Index i0, Index i1, Index c0, I
     for (Index i = std::max(i0, diagonal); i < i1; ++i) {
       const Index first = i == diagonal ? c % W / lanes * lanes : 0;
       multiply_panel<T, W, 1>(depth, Y.panel(i), B, triangle + panel_offset<T>(i) + c * W, T(1),
-                              first, panel_rows<T>(i, params));
+                              first, panel_rows<T>(i, params), next);
     }
   }
 }
@@ -184,6 +192,19 @@ bool symmetric_by_tiles(const Operand<T, S>& Y, T* triangle, bool check_finite, 
   return finite.load() || !check_finite;
 }
 
+// The rows that the next block of a slab packs, spread over the micro-kernels of this one; nothing
+// where they do not lie in one run.
+template <class T, class S>
+Upcoming next_rows(const Operand<T, S>& Y, Index k, Index end) {
+  const Index columns = Y.columns(), panels = panel_count<T>(columns);
+  if (k >= end || Y.X.colStride() != 1 || Y.X.rowStride() != columns)
+    return {reinterpret_cast<const char*>(Y.X.data()), 0};
+  const Index blocks =
+      panels * (panels + 1) / 2 * (kPanel<T> / kColumns) * (kPanel<T> / kLanes<T> / kRowVectors);
+  return {reinterpret_cast<const char*>(Y.X.data() + k * columns),
+          ceil_div(columns * static_cast<Index>(sizeof(S)), blocks)};
+}
+
 // Slabs: for tall Y. Each slab of rows has its own triangle and packs for itself, so threads meet
 // only to add the triangles up, in the order of the slabs.
 template <class T, class S>
@@ -206,9 +227,10 @@ bool symmetric_by_slabs(const Operand<T, S>& Y, T* triangle, bool check_finite, 
       const Index some = std::min(kDepth, end - k);
       if (!pack_panels(Y, k, some, 0, panels, packed, stride))
         finite.store(false, std::memory_order_relaxed);
+      Upcoming next = next_rows<T>(Y, k + kDepth, end);
       for (Index i = 0; i < panels; i += kTilePanels) {
         const Index i1 = std::min(i + kTilePanels, panels);
-        multiply_triangle<T>(some, {packed, stride}, i, i1, 0, i1 * W, columns, own);
+        multiply_triangle<T>(some, {packed, stride}, i, i1, 0, i1 * W, columns, own, &next);
       }
     }
   });
@@ -295,13 +317,13 @@ void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, in
 }
 
 template void multiply_panel<double, kPanel<double>, 1>(Index, const double*, const double*,
-                                                        double*, double, Index, Index);
+                                                        double*, double, Index, Index, Upcoming*);
 template void multiply_panel<double, 1, kPanel<double>>(Index, const double*, const double*,
-                                                        double*, double, Index, Index);
+                                                        double*, double, Index, Index, Upcoming*);
 template void multiply_panel<float, kPanel<float>, 1>(Index, const float*, const float*, float*,
-                                                      float, Index, Index);
+                                                      float, Index, Index, Upcoming*);
 template void multiply_panel<float, 1, kPanel<float>>(Index, const float*, const float*, float*,
-                                                      float, Index, Index);
+                                                      float, Index, Index, Upcoming*);
 template bool works_by_slabs<double>(Index, Index);
 template bool works_by_slabs<float>(Index, Index);
 template Report symmetric_product(const Operand<double, double>&, double*, bool, int);

@@ -8,16 +8,24 @@
 
 namespace fastfisher {
 
+// Memory that a later step will read, fetched into the cache while this one computes: `step` bytes
+// for every k of the micro-kernel. Packing alone runs at the latency of memory, not its bandwidth.
+struct Upcoming {
+  const char* at;
+  Index step;
+};
+
 // THE micro-kernel. C[r, j] += sign · Σ_k A[k, r] B[k, j] for rows [first, last) of a panel, both
 // multiples of the vector length (blocks on the diagonal start below row 0, the last panel ends
 // with the matrix), and kColumns columns j.
 //   A[k * W + r]          aligned panel
 //   B[k * BK + j * BJ]    read one value at a time: (W, 1) a packed panel, (1, W) its transpose
 //   C[j * W + r]          a tile of the panel triangle, contiguous
-// Instantiated in product.cpp for float and double and these two orientations of B.
+// `next` is fetched on the way. Instantiated in product.cpp for float and double and these two
+// orientations of B.
 template <class T, int BK, int BJ>
 void multiply_panel(Index depth, const T* A, const T* B, T* C, T sign, Index first = 0,
-                    Index last = kPanel<T>);
+                    Index last = kPanel<T>, Upcoming* next = nullptr);
 
 // Rows of panel i that exist, rounded up to whole vectors.
 template <class T>
