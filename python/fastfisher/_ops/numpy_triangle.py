@@ -114,9 +114,9 @@ class Triangle:
         """Return the diagonal, (p,)."""
         return core.triangle_diagonal(self.panels, self.size)
 
-    def norm1(self) -> float:
+    def norm1(self, threads: int = 0) -> float:
         """Return the largest column sum of absolute values."""
-        return core.triangle_norm1(self.panels, self.size)
+        return core.triangle_norm1(self.panels, self.size, threads)
 
     def cholesky(
         self, scale: float, shift: float | Array, *, threads: int = 0, with_norm: bool = True
@@ -131,7 +131,7 @@ class Triangle:
         norm = np.nan
         if with_norm:
             # ‖scale·T + D‖₁ ≤ scale·‖T‖₁ + max D, with equality where the damping is one number.
-            norm = scale * self.norm1() + float(diagonal.max())
+            norm = scale * self.norm1(threads) + float(diagonal.max())
         tolerance = p * float(np.finfo(panels.dtype).eps)
         report = core.cholesky(panels, p, scale, diagonal, tolerance, threads)
         if report[0]:

@@ -84,12 +84,12 @@ void register_type(py::module_& m) {
       py::arg("damping"), py::arg("out").noconvert(), py::arg("threads"));
   m.def(
       "triangle_norm1",
-      [](const Array<T>& triangle, Index params) {
+      [](const Array<T>& triangle, Index params, int threads) {
         const T* from = read_vector(triangle, triangle_size<T>(params), "triangle");
         py::gil_scoped_release release;
-        return triangle_norm1(from, params);
+        return triangle_norm1(from, params, threads);
       },
-      py::arg("triangle").noconvert(), py::arg("p"));
+      py::arg("triangle").noconvert(), py::arg("p"), py::arg("threads"));
 }
 
 }  // namespace

@@ -7,74 +7,15 @@
 #include <vector>
 
 #include "parallel.hpp"
-#include "product.hpp"
+#include "substitution.hpp"
 
 namespace fastfisher {
 
 namespace {
 
-// Panels per tile: 192 columns of float64 or of float32 (measured at p = 2000 and 4000).
-template <class T>
-constexpr Index kTile = 192 / kPanel<T>;
 constexpr Index kDepth = 256;  // as in product.cpp
 // Below this order a second thread costs more than it brings.
 constexpr Index kParallelOrder = 192;
-
-template <class T>
-struct Factor {
-  T* triangle;
-  Index params;
-  Index panels() const { return panel_count<T>(params); }
-  T* panel(Index i) const { return triangle + panel_offset<T>(i); }
-  // Column c of the whole matrix, rows of panel i.
-  T* column(Index i, Index c) const { return panel(i) + c * kPanel<T>; }
-  Index columns(Index j) const { return std::min<Index>(kPanel<T>, params - j * kPanel<T>); }
-};
-
-// X[:, c] for the columns of panel j, given X[:, k] for all k before them:
-//   X[:, c] = (X[:, c] - Σ_{k<c} X[:, k] L[c, k]) / L[c, c],  k from `start` on
-// X is a W-row panel: of L itself while factoring, of right-hand sides (one per row) in a solve.
-// `rows` of the panel are in use, a multiple of the vector length.
-template <class T, int V>
-FASTFISHER_INLINE void divide_block(const T* diagonal, Index c0, Index count, const T* inverse,
-                                    T* X) {
-  constexpr Index W = kPanel<T>;
-  constexpr int lanes = kLanes<T>;
-  for (Index c = c0; c < c0 + count; ++c) {
-    Vec<T> x[V];
-    FASTFISHER_UNROLL
-    for (int u = 0; u < V; ++u) x[u] = Vec<T>::load(X + c * W + u * lanes);
-    for (Index k = c0; k < c; ++k) {
-      const Vec<T> l = Vec<T>::broadcast(-diagonal[k * W + c]);
-      FASTFISHER_UNROLL
-      for (int u = 0; u < V; ++u) x[u] = fma(Vec<T>::load(X + k * W + u * lanes), l, x[u]);
-    }
-    const Vec<T> scale = Vec<T>::broadcast(inverse[c]);
-    FASTFISHER_UNROLL
-    for (int u = 0; u < V; ++u) (x[u] * scale).store(X + c * W + u * lanes);
-  }
-}
-
-// Columns of one W×W diagonal block, in steps of the register block: engine first, then the small
-// rest.
-template <class T>
-void divide_panel(const T* diagonal, Index columns, const T* inverse, T* X, Index rows) {
-  constexpr Index W = kPanel<T>;
-  constexpr Index lanes = kLanes<T>;
-  for (Index c = 0; c < columns; c += kColumns) {
-    if (c > 0) multiply_panel<T, W, 1>(c, X, diagonal + c, X + c * W, T(-1), 0, rows);
-    const Index count = std::min<Index>(kColumns, columns - c);
-    Index r = 0;
-    for (; r + 3 * lanes <= rows; r += 3 * lanes)
-      divide_block<T, 3>(diagonal, c, count, inverse, X + r);
-    for (; r < rows; r += lanes) divide_block<T, 1>(diagonal, c, count, inverse, X + r);
-  }
-}
-
-template <class T>
-void inverse_pivots(const T* diagonal, Index columns, T* inverse) {
-  for (Index c = 0; c < columns; ++c) inverse[c] = T(1) / diagonal[c * kPanel<T> + c];
-}
 
 // LLᵀ of one W×W diagonal block, right-looking, whole columns at a time (rows above the diagonal
 // are scratch). Returns the index of the first pivot ≤ tolerance · own[c], or -1.
@@ -179,48 +120,6 @@ void run_tile(Factorisation<T>& job, Index I, Index J) {
   }
 }
 
-// R = L⁻¹R for right-hand sides in a panel, R[k * W + q] (k parameter, q right-hand side), given
-// that rows before panel `first` are zero; `data` points at the row of that panel.
-template <class T>
-void forward(const Factor<T>& L, Index first, T* data, Index lanes_used) {
-  constexpr Index W = kPanel<T>;
-  T inverse[kPanel<T>];
-  for (Index j = first; j < L.panels(); ++j) {
-    T* X = data + (j - first) * W * W;
-    if (j > first)
-      for (Index c = 0; c < L.columns(j); c += kColumns)
-        multiply_panel<T, W, 1>((j - first) * W, data, L.column(j, first * W) + c, X + c * W, T(-1),
-                                0, lanes_used);
-    inverse_pivots(L.column(j, j * W), L.columns(j), inverse);
-    divide_panel(L.column(j, j * W), L.columns(j), inverse, X, lanes_used);
-  }
-}
-
-// R = L⁻ᵀR, same layout, all panels.
-template <class T>
-void backward(const Factor<T>& L, T* data, Index lanes_used) {
-  constexpr Index W = kPanel<T>;
-  constexpr Index lanes = kLanes<T>;
-  for (Index j = L.panels() - 1; j >= 0; --j) {
-    T* X = data + j * W * W;
-    for (Index i = j + 1; i < L.panels(); ++i)
-      for (Index c = 0; c < W;
-           c += kColumns)  // reads L[i-th panel's rows, c …] with k along the rows
-        multiply_panel<T, 1, W>(L.columns(i), data + i * W * W, L.column(i, j * W + c), X + c * W,
-                                T(-1), 0, lanes_used);
-    const T* diagonal = L.column(j, j * W);
-    for (Index c = L.columns(j) - 1; c >= 0; --c) {
-      const Vec<T> inverse = Vec<T>::broadcast(T(1) / diagonal[c * W + c]);
-      for (Index r = 0; r < lanes_used; r += lanes) {
-        Vec<T> x = Vec<T>::load(X + c * W + r);
-        for (Index k = c + 1; k < L.columns(j); ++k)
-          x = fma(Vec<T>::load(X + k * W + r), Vec<T>::broadcast(-diagonal[c * W + k]), x);
-        (x * inverse).store(X + c * W + r);
-      }
-    }
-  }
-}
-
 // Panel q of M = L⁻¹: M[k * W + r] = (L⁻¹)[k, qW + r] from row qW on.
 template <class T>
 void invert_panel(const Factor<T>& L, Index q, T* M) {
@@ -268,23 +167,23 @@ Report cholesky(T* triangle, Index params, double scale, const T* shift, double 
 template <class T>
 void cholesky_solve(const T* L, const ConstMatrix<T>& B, Half half, Matrix<T> out, int threads) {
   constexpr Index W = kPanel<T>;
+  constexpr Index kGroups = 8;  // panels of right-hand sides held at a time
   const Factor<T> factor = view(L, B.rows());
-  const Index columns = B.cols(), size = factor.panels() * W * W, groups = ceil_div(columns, W);
-  threads = static_cast<int>(
-      std::min<Index>(useful_threads(threads, factor.params), std::max<Index>(groups, 1)));
-  Buffer<T> scratch(threads * size);
-  run_in_order(threads, groups, [&](Index g, int thread) {
-    T* R = scratch.data() + thread * size;
-    const Index q0 = g * W, count = std::min(W, columns - q0);
-    std::fill_n(R, size, T(0));
+  const Index size = factor.panels() * W * W;
+  // A few right-hand sides of a small system are done before a second thread is awake.
+  threads = factor.params * factor.params * B.cols() < (Index{1} << 21) ? 1 : team_size(threads);
+  Buffer<T> R(std::min(kGroups, ceil_div(B.cols(), W)) * size);
+  for (Index q0 = 0; q0 < B.cols(); q0 += kGroups * W) {
+    const Index columns = std::min(kGroups * W, B.cols() - q0), groups = ceil_div(columns, W);
+    std::fill_n(R.data(), groups * size, T(0));
+    const auto at = [&](Index k, Index q) -> T& { return R[q / W * size + k * W + q % W]; };
     for (Index k = 0; k < factor.params; ++k)
-      for (Index q = 0; q < count; ++q) R[k * W + q] = B(k, q0 + q);
-    const Index lanes_used = panel_rows<T>(g, columns);
-    if (half != Half::Upper) forward(factor, 0, R, lanes_used);
-    if (half != Half::Lower) backward(factor, R, lanes_used);
+      for (Index q = 0; q < columns; ++q) at(k, q) = B(k, q0 + q);
+    substitute(factor, half != Half::Upper, half != Half::Lower, R.data(), size, groups,
+               panel_rows<T>(groups - 1, columns), threads);
     for (Index k = 0; k < factor.params; ++k)
-      for (Index q = 0; q < count; ++q) out(k, q0 + q) = R[k * W + q];
-  });
+      for (Index q = 0; q < columns; ++q) out(k, q0 + q) = at(k, q);
+  }
 }
 
 template <class T>

@@ -71,41 +71,52 @@ bool pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0
 
 // Any layout, one panel of `width` ≤ W columns; column by column in runs of rows, which also is the
 // memory order of a Fortran-ordered matrix and of the transposed view that a Gram matrix packs.
+// Where a column lies in one run, squares of it are turned in registers.
 template <class T, class S>
 bool pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out) {
   constexpr Index W = kPanel<T>;
+  constexpr int L = kLanes<T>;
   constexpr Index run = 16;  // rows: 16 × 192 bytes of output stay in the first-level cache
   const Index column0 = panel * W, width = std::min(W, Y.columns() - column0);
   const Index sk = Y.X.rowStride(), sj = Y.X.colStride();
-  T bad[W] = {};
+  const S* x0 = Y.X.data() + k0 * sk + column0 * sj;
+  Vec<T> bad = Vec<T>::zero();
+  T worst = 0;
   for (Index k1 = 0; k1 < depth; k1 += run) {
     const Index rows = std::min(run, depth - k1);
     T* to = out + k1 * W;
-    for (Index r = 0; r < width; ++r) {
-      const S* x = Y.X.data() + (k0 + k1) * sk + (column0 + r) * sj;
-      const T scale = Y.scale_by_column ? Y.scale_by_column[column0 + r] : T(1);
-      const T shift = Y.shift_by_column ? Y.shift_by_column[column0 + r] : T(0);
-      for (Index k = 0; k < rows; ++k) {
-        const T v = static_cast<T>(x[k * sk]);
-        bad[r] += v - v;
-        to[k * W + r] = (v - shift) * scale;
-      }
-    }
-    if (Y.scale_by_depth || Y.shift_by_depth)
-      for (Index k = 0; k < rows; ++k) {
-        const T scale = Y.scale_by_depth ? Y.scale_by_depth[k0 + k1 + k] : T(1);
-        const Index at = k0 + k1 + k;
-        for (Index r = 0; r < width; ++r) {
-          const T own = Y.scale_by_column ? Y.scale_by_column[column0 + r] : T(1);
-          const T shift = Y.shift_by_depth ? Y.shift_by_depth[at] * own : T(0);
-          to[k * W + r] = (to[k * W + r] - shift) * scale;
+    const Index turned = sk == 1 && rows == run ? width / L * L : 0;
+    for (Index r = 0; r < turned; r += L)
+      for (Index k = 0; k < run; k += L) {
+        Vec<T> square[L];
+        for (int l = 0; l < L; ++l) {
+          square[l] = Vec<T>::load(x0 + k1 + k + (r + l) * sj);
+          bad = bad + (square[l] - square[l]);
         }
+        transpose(square);
+        for (int l = 0; l < L; ++l) square[l].store(to + (k + l) * W + r);
       }
-    for (Index k = 0; k < rows; ++k) std::fill(to + k * W + width, to + (k + 1) * W, T(0));
+    for (Index r = turned; r < width; ++r)
+      for (Index k = 0; k < rows; ++k) {
+        const T v = static_cast<T>(x0[(k1 + k) * sk + r * sj]);
+        worst += v - v;
+        to[k * W + r] = v;
+      }
+    for (Index k = 0; k < rows; ++k) {
+      T* row = to + k * W;
+      const T shift = Y.shift_by_depth ? Y.shift_by_depth[k0 + k1 + k] : T(0);
+      const T scale = Y.scale_by_depth ? Y.scale_by_depth[k0 + k1 + k] : T(1);
+      if (Y.shift_by_column || Y.shift_by_depth)
+        for (Index r = 0; r < width; ++r)
+          row[r] -= shift + (Y.shift_by_column ? Y.shift_by_column[column0 + r] : T(0));
+      if (Y.scale_by_column)
+        for (Index r = 0; r < width; ++r) row[r] *= Y.scale_by_column[column0 + r];
+      if (Y.scale_by_depth)
+        for (Index r = 0; r < width; ++r) row[r] *= scale;
+      std::fill(row + width, row + W, T(0));
+    }
   }
-  T total = 0;
-  for (Index r = 0; r < width; ++r) total += bad[r];
-  return total == T(0);
+  return sum(bad) + worst == T(0);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "types.hpp"
 
@@ -65,6 +66,29 @@ struct Vec {
   friend FASTFISHER_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
 };
 
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> abs(Vec<T, N> a) {
+  return {a.v < 0 ? -a.v : a.v};
+}
+
+// One step of `transpose`: lanes of a and b whose index has the bit `Step` change places.
+template <int Step, class T, int N, int... I>
+FASTFISHER_INLINE void exchange(Vec<T, N>& a, Vec<T, N>& b, std::integer_sequence<int, I...>) {
+  const Vec<T, N> low{__builtin_shufflevector(a.v, b.v, (I & Step ? I - Step + N : I)...)};
+  const Vec<T, N> high{__builtin_shufflevector(a.v, b.v, (I & Step ? I + N : I + Step)...)};
+  a = low;
+  b = high;
+}
+
+// a[i][j] becomes a[j][i]: N registers of N lanes, in log2 N steps.
+template <int Step = 1, class T, int N>
+FASTFISHER_INLINE void transpose(Vec<T, N> (&a)[N]) {
+  FASTFISHER_UNROLL
+  for (int i = 0; i < N; ++i)
+    if (!(i & Step)) exchange<Step>(a[i], a[i + Step], std::make_integer_sequence<int, N>());
+  if constexpr (2 * Step < N) transpose<2 * Step>(a);
+}
+
 FASTFISHER_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 FASTFISHER_INLINE void prefetch_for_write(const void* p) { __builtin_prefetch(p, 1); }
 
@@ -105,6 +129,18 @@ struct Vec {
     return c;
   }
 };
+
+template <class T, int N>
+Vec<T, N> abs(Vec<T, N> a) {
+  for (int i = 0; i < N; ++i) a.v[i] = a.v[i] < 0 ? -a.v[i] : a.v[i];
+  return a;
+}
+
+template <class T, int N>
+void transpose(Vec<T, N> (&a)[N]) {
+  for (int i = 0; i < N; ++i)
+    for (int j = 0; j < i; ++j) std::swap(a[i].v[j], a[j].v[i]);
+}
 
 inline void prefetch(const void*) {}
 inline void prefetch_for_write(const void*) {}

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pack.hpp"
 #include "parallel.hpp"
 #include "simd.hpp"
 
@@ -22,7 +23,7 @@ int useful_threads(int requested, Index params) {
 // [y_own; y_above] += [T  ; Tᵀ] v for one panel and K columns of V: the panel's rows get its
 // columns times v, and its columns (the other half of the matrix) get their dot product with v's
 // rows. V and Y are (p, K) row-major; the diagonal block goes both ways by its lower half alone.
-template <class T, int K>
+template <class T, int K, bool Absolute>
 void panel_product(const T* panel, Index i, Index params, const T* V, T* Y) {
   constexpr Index W = kPanel<T>;
   constexpr int lanes = kLanes<T>, vectors = static_cast<int>(W) / lanes;
@@ -40,7 +41,8 @@ void panel_product(const T* panel, Index i, Index params, const T* V, T* Y) {
       Vec<T> dot = Vec<T>::zero();
       FASTFISHER_UNROLL
       for (int u = 0; u < vectors; ++u) {
-        const Vec<T> a = Vec<T>::load(panel + c * W + u * lanes);
+        Vec<T> a = Vec<T>::load(panel + c * W + u * lanes);
+        if (Absolute) a = abs(a);
         total[q][u] = fma(a, right, total[q][u]);
         dot = fma(a, Vec<T>::load(v_own[q] + u * lanes), dot);
       }
@@ -50,16 +52,16 @@ void panel_product(const T* panel, Index i, Index params, const T* V, T* Y) {
   for (int q = 0; q < K; ++q)
     for (int u = 0; u < vectors; ++u) total[q][u].store(y_own[q] + u * lanes);
   const T* block = panel + row0 * W;
-  for (int q = 0; q < K; ++q) {
-    for (Index c = 0; c < rows; ++c) {
-      y_own[q][c] += block[c * W + c] * v_own[q][c];
-      for (Index r = c + 1; r < rows; ++r) {
-        y_own[q][r] += block[c * W + r] * v_own[q][c];
-        y_own[q][c] += block[c * W + r] * v_own[q][r];
+  for (Index c = 0; c < rows; ++c)
+    for (Index r = c; r < rows; ++r) {
+      const T a = Absolute ? std::abs(block[c * W + r]) : block[c * W + r];
+      for (int q = 0; q < K; ++q) {
+        y_own[q][r] += a * v_own[q][c];
+        if (r != c) y_own[q][c] += a * v_own[q][r];
       }
     }
-    for (Index r = 0; r < rows; ++r) Y[(row0 + r) * K + q] += y_own[q][r];
-  }
+  for (Index r = 0; r < rows; ++r)
+    for (int q = 0; q < K; ++q) Y[(row0 + r) * K + q] += y_own[q][r];
 }
 
 // Fixed groups of panels of about equal area, whatever the number of threads.
@@ -69,7 +71,7 @@ inline Index group_start(Index group, Index panels) {
       std::lround(std::sqrt(static_cast<double>(group) / kGroups) * static_cast<double>(panels)));
 }
 
-template <class T, int K>
+template <class T, int K, bool Absolute = false>
 void product_of_columns(const T* triangle, Index params, const ConstMatrix<T>& V, Index q0, T scale,
                         T damping, Matrix<T>& out, int threads) {
   const Index panels = panel_count<T>(params);
@@ -80,7 +82,7 @@ void product_of_columns(const T* triangle, Index params, const ConstMatrix<T>& V
     T* own = partial.data() + g * params * K;
     std::fill_n(own, params * K, T(0));
     for (Index i = group_start(g, panels); i < group_start(g + 1, panels); ++i)
-      panel_product<T, K>(triangle + panel_offset<T>(i), i, params, right.data(), own);
+      panel_product<T, K, Absolute>(triangle + panel_offset<T>(i), i, params, right.data(), own);
   });
   for (Index j = 0; j < params; ++j)
     for (int q = 0; q < K; ++q) {
@@ -97,18 +99,23 @@ Report triangle_from_dense(const ConstMatrix<T>& matrix, T* triangle, int thread
   constexpr Index W = kPanel<T>;
   const Index params = matrix.rows(), panels = panel_count<T>(params);
   std::atomic<bool> finite{true};
+  // A panel left of its diagonal block is what packing makes of the transposed matrix.
+  const Operand<T> columns{ConstMatrix<T>(matrix.data(), params, params,
+                                          Strides(matrix.colStride(), matrix.rowStride()))};
   run_in_order(useful_threads<T>(threads, params), panels, [&](Index i, int) {
+    const Index row0 = i * W, rows = std::min(W, params - row0);
     T* panel = triangle + panel_offset<T>(i);
-    const Index rows = std::min(W, params - i * W), columns = std::min((i + 1) * W, params);
-    T bad = 0;
-    std::fill_n(panel, W * W * (i + 1), T(0));
+    bool good = pack_panels(columns, 0, row0, i, 1, panel, W * W * (i + 1));
+    T* block = panel + row0 * W;
+    std::fill_n(block, W * W, T(0));
     for (Index r = 0; r < rows; ++r)
-      for (Index c = 0, end = std::min(columns, i * W + r + 1); c < end; ++c) {
-        const T x = matrix(i * W + r, c);
-        bad += x - x;
-        panel[c * W + r] = x;
+      for (Index c = 0; c <= r; ++c) {
+        const T x = matrix(row0 + r, row0 + c);
+        good = good && std::isfinite(x);
+        block[c * W + r] = x;
       }
-    if (bad != T(0)) finite.store(false, std::memory_order_relaxed);
+    for (Index c = 0; c < row0; ++c) std::fill_n(panel + c * W + rows, W - rows, T(0));
+    if (!good) finite.store(false, std::memory_order_relaxed);
   });
   if (!finite.load())
     for (Index i = 0; i < params; ++i)
@@ -167,20 +174,15 @@ void triangle_product(const T* triangle, Index params, const ConstMatrix<T>& V, 
 }
 
 template <class T>
-double triangle_norm1(const T* triangle, Index params) {
-  constexpr Index W = kPanel<T>;
-  Eigen::VectorXd sums = Eigen::VectorXd::Zero(params);
-  for (Index i = 0; i < panel_count<T>(params); ++i) {
-    const T* panel = triangle + panel_offset<T>(i);
-    const Index row0 = i * W, rows = std::min(W, params - row0);
-    for (Index c = 0; c < row0 + rows; ++c)
-      for (Index r = std::max<Index>(0, c - row0); r < rows; ++r) {
-        const double x = std::abs(static_cast<double>(panel[c * W + r]));
-        sums[c] += x;
-        if (row0 + r != c) sums[row0 + r] += x;
-      }
-  }
-  return params ? sums.maxCoeff() : 0.0;
+double triangle_norm1(const T* triangle, Index params, int threads) {
+  if (params == 0) return 0.0;
+  Buffer<T> ones(params), sums(params);
+  std::fill_n(ones.data(), params, T(1));
+  Matrix<T> out(sums.data(), params, 1, Strides(1, 1));
+  product_of_columns<T, 1, true>(triangle, params,
+                                 ConstMatrix<T>(ones.data(), params, 1, Strides(1, 1)), 0, T(1),
+                                 T(0), out, useful_threads<T>(threads, params));
+  return static_cast<double>(*std::max_element(sums.data(), sums.data() + params));
 }
 
 #define FASTFISHER_INSTANTIATE(T)                                                        \
@@ -190,7 +192,7 @@ double triangle_norm1(const T* triangle, Index params) {
   template void triangle_add_outer(T*, Index, const T*, double, int);                    \
   template void triangle_product(const T*, Index, const ConstMatrix<T>&, double, double, \
                                  Matrix<T>, int);                                        \
-  template double triangle_norm1(const T*, Index);
+  template double triangle_norm1(const T*, Index, int);
 FASTFISHER_INSTANTIATE(double)
 FASTFISHER_INSTANTIATE(float)
 #undef FASTFISHER_INSTANTIATE

@@ -67,8 +67,8 @@ template <class T>
 void triangle_product(const T* triangle, Index params, const ConstMatrix<T>& V, double scale,
                       double damping, Matrix<T> out, int threads);
 
-// max_j Σ_i |F[i, j]|; np.abs(F).sum(0).max().
+// max_j Σ_i |F[i, j]|; np.abs(F).sum(0).max(). Parallel and summed like triangle_product.
 template <class T>
-double triangle_norm1(const T* triangle, Index params);
+double triangle_norm1(const T* triangle, Index params, int threads);
 
 }  // namespace fastfisher
