@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+
 from oracle import EPS, rng
 
 # 0, 1, 2, 3, 5, 10, 50, 1000 and both sides of a panel (24, 48) and of a tile (192) of the engine.

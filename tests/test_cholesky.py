@@ -1,12 +1,12 @@
 """Cholesky on a panel triangle: LAPACK's ratios on its nine kinds of matrix, and what fails."""
 
-import lapack
 import numpy as np
 import pytest
-from oracle import DTYPES, EPS, rng
 
+import lapack
 from fastfisher._native import core
 from fastfisher.solvers import Status
+from oracle import DTYPES, EPS, rng
 
 CASES = [(kind, p, dtype) for kind in lapack.KINDS for p in lapack.SIZES for dtype in DTYPES]
 

@@ -1,11 +1,11 @@
-"""The product engine: symmetric and general products against long double, every layout and thread count."""
+"""The product engine against long double, in every layout and for every thread count."""
 
 import numpy as np
 import pytest
-from oracle import DTYPES, EPS, draw, draw_weights, layouts, rng
 
 from fastfisher._native import core
 from fastfisher.solvers import Status
+from oracle import DTYPES, EPS, draw, draw_weights, layouts, rng
 
 # Empty, tiny, odd, prime; both sides of a panel, of a block of 256 rows and of both schedules.
 SHAPES = [
@@ -115,7 +115,8 @@ def test_gram(n, p, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("depth", "m", "q"), [(0, 2, 3), (1, 1, 1), (100, 30, 7), (600, 50, 100), (999, 25, 1), (30, 500, 300)]
+    ("depth", "m", "q"),
+    [(0, 2, 3), (1, 1, 1), (100, 30, 7), (600, 50, 100), (999, 25, 1), (30, 500, 300)],
 )
 def test_general_product(depth, m, q, dtype):
     X, Y = draw(depth, m, dtype), rng(q).standard_normal((depth, q)).astype(dtype)
@@ -161,7 +162,7 @@ def test_padding_is_zero_so_that_triangles_add():
         S, m = np.asarray(draw(40, 30), order=order), rng(1).standard_normal(30)
         triangle = core.triangle_zeros(30, 8)
         core.accumulate(S, None, m, triangle, True, True, 0)
-        rows = triangle[24 * 24 :].reshape(48, 24)  # the second panel: rows 24 … 47, of which 6 exist
+        rows = triangle[24 * 24 :].reshape(48, 24)  # panel 2: rows 24 … 47, 6 exist
         assert not rows[:, 6:].any()
         K = core.triangle_zeros(40, 8)
         core.gram(S, None, m, K, True, 0)

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from fastfisher._native import core
+
 SIZES = [
     (0, 3),
     (1, 1),
@@ -64,7 +66,7 @@ def _cases(problem):
         yield layout, weights, mean, W, X
 
 
-def test_diagonal(core, problem):
+def test_diagonal(problem):
     """Σ w (s − m)², from any strides."""
     n, p = problem[0].shape
     for scores, weights, mean, W, X in _cases(problem):
@@ -73,7 +75,7 @@ def test_diagonal(core, problem):
         _close(out, W @ X**2, W @ X**2, n + p)
 
 
-def test_column_mean(core, problem):
+def test_column_mean(problem):
     """Σ w s / Σ w; zero where there are no rows."""
     n, p = problem[0].shape
     for scores, weights, mean, W, X in _cases(problem):
@@ -86,7 +88,7 @@ def test_column_mean(core, problem):
 
 
 @pytest.mark.parametrize("k", RIGHT_SIDES)
-def test_fvp(core, problem, k):
+def test_fvp(problem, k):
     """scale Σ w (s − m)((s − m)ᵀV) + damping V."""
     n, p = problem[0].shape
     V = np.random.default_rng(1).standard_normal((k, p)).T.astype(problem[1].dtype, order="K")
@@ -98,7 +100,7 @@ def test_fvp(core, problem, k):
 
 
 @pytest.mark.parametrize("k", RIGHT_SIDES)
-def test_dot_and_its_transpose(core, problem, k):
+def test_dot_and_its_transpose(problem, k):
     """(S − m)V and (S − m)ᵀ(wY)."""
     n, p = problem[0].shape
     rng = np.random.default_rng(2)
@@ -114,7 +116,7 @@ def test_dot_and_its_transpose(core, problem, k):
 
 @pytest.mark.parametrize("order", ["C", "F", "gaps"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_same_bits_for_any_thread_count(core, order, dtype):
+def test_same_bits_for_any_thread_count(order, dtype):
     """Rows are cut by the shape alone."""
     rng = np.random.default_rng(3)
     scores = rng.standard_normal((3001, 67)).astype(dtype)
@@ -140,7 +142,7 @@ def test_same_bits_for_any_thread_count(core, order, dtype):
     assert all(everything(threads) == one for threads in (2, 3, 8, 0))
 
 
-def test_offset_of_1e8_is_centred_away(core):
+def test_offset_of_1e8_is_centred_away():
     """The mean is subtracted as rows are read, not from the products afterwards."""
     rng = np.random.default_rng(4)
     scores = rng.standard_normal((20_000, 13)) + 1e8
@@ -156,7 +158,7 @@ def test_offset_of_1e8_is_centred_away(core):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("order", ["C", "F", "gaps"])
-def test_non_finite_scores_are_named(core, value, order):
+def test_non_finite_scores_are_named(value, order):
     """The first bad entry, row by row, even where its weight is zero."""
     scores = np.ones((300, 21))
     scores[250, 3] = scores[211, 20] = value
@@ -173,7 +175,7 @@ def test_non_finite_scores_are_named(core, value, order):
     assert core.diagonal(scores, None, None, out, False, 2)[0] == 0
 
 
-def test_broadcast_and_read_only_scores(core):
+def test_broadcast_and_read_only_scores():
     """Zero strides are as good as any."""
     scores = np.broadcast_to(np.arange(20.0), (30, 20))
     column = np.broadcast_to(np.arange(30.0)[:, None], (30, 20))
@@ -184,7 +186,7 @@ def test_broadcast_and_read_only_scores(core):
     np.testing.assert_allclose(out, np.full(20, (np.arange(30.0) ** 2).sum()))
 
 
-def test_bad_arrays_are_refused(core):
+def test_bad_arrays_are_refused():
     """Rank, shape, alignment, contiguity, writability and dtype."""
     scores, out = np.ones((4, 3)), np.empty(3)
     for arguments, message in [

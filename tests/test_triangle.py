@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from oracle import DTYPES, EPS, SIZES, rng
 
 from fastfisher._native import core
 from fastfisher.solvers import Status
+from oracle import DTYPES, EPS, SIZES, rng
 
 CASES = [(p, dtype) for p in (*SIZES, 500) for dtype in DTYPES]
 

@@ -62,16 +62,11 @@ FASTFISHER_INLINE Vec<A> entry(const S* x, Vec<A> centre) {
   return e;
 }
 
-// Register blocks. `dots` holds I·J accumulators, `sums` I·J factors: half of the registers.
-constexpr int kRhsBlock = 4;  // right-hand sides that share one load of the scores
-template <int J>
-constexpr int kDotLines = kVectorRegisters >= 32 || J <= 2 ? 4 : 2;
-template <int J>
-constexpr int kSumLines = kVectorRegisters >= 32 || J <= 2 ? 4 : 2;
+// Long lines are taken four at a time: they share the loads of what goes along them.
+constexpr int kLinesTogether = 4;
 
-// One right-hand side takes the lines one by one while they are shorter than this: memory then sees
-// a single ascending stream, which the hardware prefetcher follows at 90 % of the bandwidth. Four
-// short lines at once restart four streams every few kB: 55 % (one core of Zen 4, lines of 4 kB).
+// Lines shorter than this are taken one by one: memory then sees one ascending stream instead of
+// four that restart every few kB (1.6 to 2 times faster on one core of Zen 4, lines of 4 kB).
 constexpr Index kShortLine = 1 << 16;  // bytes
 
 template <class S>
@@ -79,181 +74,94 @@ bool is_short(const Lines<S>& x) {
   return x.length * static_cast<Index>(sizeof(S)) <= kShortLine;
 }
 
-// Lines taken together, and how far along them before the next four right-hand sides take the same
-// stretch: 8 lines of it fill an L1 of 32 kB.
-constexpr Index kLineGroup = 8;
-constexpr Index kStretch = 4096 / kVectorBytes;
-
-// a[i, j] += Σ_l e(i, l) y_j[l] for I lines and J right-hand sides, registers begin … end-1.
-struct Dots {
-  template <int J>
-  static constexpr int lines = kDotLines<J>;
-
-  template <int I, int J, Centre M, bool Squared, class S, class A>
-  static void tile(const Lines<S>& x, Index line, Index begin, Index end, bool tail,
-                   const A* centre, A* y, Index ldy, A* a, Index lda) {
-    constexpr Index L = kLanes<A>;
-    Vec<A> acc[I][J], across[I];
+// a[i] += Σ_l e(i, l) y[l] for I lines from `line` on.
+template <int I, Centre M, bool Squared, class S, class A>
+void dot_tile(const Lines<S>& x, Index line, const A* centre, const A* y, A* a) {
+  constexpr Index L = kLanes<A>;
+  // One line has four chains of additions, to hide their latency; four lines have one each.
+  constexpr int C = I == 1 ? 4 : 1;
+  Vec<A> acc[C][I], across[I];
+  FASTFISHER_UNROLL
+  for (int i = 0; i < I; ++i) {
+    across[i] = M == Centre::Across ? Vec<A>::broadcast(centre[line + i]) : Vec<A>::zero();
     FASTFISHER_UNROLL
-    for (int i = 0; i < I; ++i) {
-      across[i] = M == Centre::Across ? Vec<A>::broadcast(centre[line + i]) : Vec<A>::zero();
-      FASTFISHER_UNROLL
-      for (int j = 0; j < J; ++j) acc[i][j] = Vec<A>::zero();
-    }
-    const auto along = [&](Index v) { return M == Centre::Along ? centre + v * L : nullptr; };
-    const S* first = x.data + line * x.stride;
-    Index v = begin;
-    if constexpr (I * J == 1) {  // four chains along the line hide the latency of the additions
-      Vec<A> more[3][1][1] = {{{acc[0][0]}}, {{acc[0][0]}}, {{acc[0][0]}}};
-      for (; v + 4 <= end; v += 4) {
-        step<1, 1, M, Squared>(first + v * L, x.stride, across, along(v), y + v * L, ldy, acc);
-        FASTFISHER_UNROLL
-        for (int c = 0; c < 3; ++c) {
-          const Index u = v + 1 + c;
-          step<1, 1, M, Squared>(first + u * L, x.stride, across, along(u), y + u * L, ldy,
-                                 more[c]);
-        }
-      }
-      acc[0][0] = (acc[0][0] + more[0][0][0]) + (more[1][0][0] + more[2][0][0]);
-    }
-    for (; v < end; ++v)
-      step<I, J, M, Squared>(first + v * L, x.stride, across, along(v), y + v * L, ldy, acc);
-    if (tail)
-      step<I, J, M, Squared>(x.last(line, L), x.stride, across, along(x.vectors), y + x.vectors * L,
-                             ldy, acc);
-    FASTFISHER_UNROLL
-    for (int i = 0; i < I; ++i) {
-      FASTFISHER_UNROLL
-      for (int j = 0; j < J; ++j) a[(line + i) * lda + j] += sum(acc[i][j]);
-    }
+    for (int c = 0; c < C; ++c) acc[c][i] = Vec<A>::zero();
   }
-
-  template <int I, int J, Centre M, bool Squared, class S, class A>
-  static FASTFISHER_INLINE void step(const S* x, Index stride, const Vec<A> (&across)[I],
-                                     const A* along, const A* y, Index ldy, Vec<A> (&acc)[I][J]) {
-    Vec<A> right[J];
+  const S* first = x.data + line * x.stride;
+  const auto step = [&](const S* from, Index v, Vec<A>(&sum)[I]) {
+    const Vec<A> right = Vec<A>::load(y + v * L);
+    Vec<A> along = Vec<A>::zero();
+    if constexpr (M == Centre::Along) along = Vec<A>::load(centre + v * L);
     FASTFISHER_UNROLL
-    for (int j = 0; j < J; ++j) right[j] = Vec<A>::load(y + j * ldy);
-    Vec<A> centre = Vec<A>::zero();
-    if constexpr (M == Centre::Along) centre = Vec<A>::load(along);
+    for (int i = 0; i < I; ++i)
+      sum[i] = fma(entry<M, Squared>(from + i * x.stride, M == Centre::Across ? across[i] : along),
+                   right, sum[i]);
+  };
+  Index v = 0;
+  for (; v + C <= x.vectors; v += C) {
     FASTFISHER_UNROLL
-    for (int i = 0; i < I; ++i) {
-      const Vec<A> e = entry<M, Squared>(x + i * stride, M == Centre::Across ? across[i] : centre);
-      FASTFISHER_UNROLL
-      for (int j = 0; j < J; ++j) acc[i][j] = fma(e, right[j], acc[i][j]);
-    }
+    for (int c = 0; c < C; ++c) step(first + (v + c) * L, v + c, acc[c]);
   }
-};
-
-// y_j[l] += Σ_i a[i, j] e(i, l) for I lines and J right-hand sides, registers begin … end-1.
-struct Sums {
-  template <int J>
-  static constexpr int lines = kSumLines<J>;
-
-  template <int I, int J, Centre M, bool Squared, class S, class A>
-  static void tile(const Lines<S>& x, Index line, Index begin, Index end, bool tail,
-                   const A* centre, A* y, Index ldy, A* a, Index lda) {
-    constexpr Index L = kLanes<A>;
-    Vec<A> factor[I][J], across[I];
-    FASTFISHER_UNROLL
-    for (int i = 0; i < I; ++i) {
-      across[i] = M == Centre::Across ? Vec<A>::broadcast(centre[line + i]) : Vec<A>::zero();
-      FASTFISHER_UNROLL
-      for (int j = 0; j < J; ++j) factor[i][j] = Vec<A>::broadcast(a[(line + i) * lda + j]);
-    }
-    const auto along = [&](Index v) { return M == Centre::Along ? centre + v * L : nullptr; };
-    const S* first = x.data + line * x.stride;
-    for (Index v = begin; v < end; ++v)
-      step<I, J, M, Squared>(first + v * L, x.stride, across, along(v), y + v * L, ldy, factor);
-    if (tail)
-      step<I, J, M, Squared>(x.last(line, L), x.stride, across, along(x.vectors), y + x.vectors * L,
-                             ldy, factor);
-  }
-
-  template <int I, int J, Centre M, bool Squared, class S, class A>
-  static FASTFISHER_INLINE void step(const S* x, Index stride, const Vec<A> (&across)[I],
-                                     const A* along, A* y, Index ldy,
-                                     const Vec<A> (&factor)[I][J]) {
-    Vec<A> acc[J];
-    FASTFISHER_UNROLL
-    for (int j = 0; j < J; ++j) acc[j] = Vec<A>::load(y + j * ldy);
-    Vec<A> centre = Vec<A>::zero();
-    if constexpr (M == Centre::Along) centre = Vec<A>::load(along);
-    FASTFISHER_UNROLL
-    for (int i = 0; i < I; ++i) {
-      const Vec<A> e = entry<M, Squared>(x + i * stride, M == Centre::Across ? across[i] : centre);
-      FASTFISHER_UNROLL
-      for (int j = 0; j < J; ++j) acc[j] = fma(e, factor[i][j], acc[j]);
-    }
-    FASTFISHER_UNROLL
-    for (int j = 0; j < J; ++j) acc[j].store(y + j * ldy);
-  }
-};
-
-template <class Job, int J, Centre M, bool Squared, class S, class A>
-void tiles(const Lines<S>& x, Index line, Index end_line, Index begin, Index end, bool tail,
-           const A* centre, A* y, Index ldy, A* a, Index lda) {
-  constexpr int I = Job::template lines<J>;
-  const bool together = J > 1 || !is_short(x);
-  for (; together && line + I <= end_line; line += I)
-    Job::template tile<I, J, M, Squared>(x, line, begin, end, tail, centre, y, ldy, a, lda);
-  for (; line < end_line; ++line)
-    Job::template tile<1, J, M, Squared>(x, line, begin, end, tail, centre, y, ldy, a, lda);
-}
-
-template <class Job, Centre M, bool Squared, class S, class A>
-void over_lines(const Lines<S>& x, const A* centre, A* y, Index ldy, Index rhs, A* a, Index lda) {
-  for (Index line = 0; line < x.count; line += kLineGroup) {
-    const Index last = std::min(line + kLineGroup, x.count);
-    Index begin = 0;
-    do {
-      // One right-hand side has nobody to share a stretch with.
-      const bool final = rhs <= kRhsBlock || x.vectors - begin < 2 * kStretch;
-      const Index end = final ? x.vectors : begin + kStretch;
-      const bool tail = final && x.tail;
-      for (Index j = 0; j < rhs; j += kRhsBlock) {
-        const auto take = [&](auto right_sides) {
-          tiles<Job, decltype(right_sides)::value, M, Squared>(
-              x, line, last, begin, end, tail, centre, y + j * ldy, ldy, a + j, lda);
-        };
-        switch (std::min<Index>(kRhsBlock, rhs - j)) {
-          case 1:
-            take(std::integral_constant<int, 1>());
-            break;
-          case 2:
-            take(std::integral_constant<int, 2>());
-            break;
-          case 3:
-            take(std::integral_constant<int, 3>());
-            break;
-          default:
-            take(std::integral_constant<int, kRhsBlock>());
-        }
-      }
-      begin = end;
-    } while (begin < x.vectors);
+  for (; v < x.vectors; ++v) step(first + v * L, v, acc[0]);
+  if (x.tail) step(x.last(line, L), x.vectors, acc[0]);
+  FASTFISHER_UNROLL
+  for (int i = 0; i < I; ++i) {
+    if constexpr (C == 4)
+      a[line + i] += sum((acc[0][i] + acc[1][i]) + (acc[2][i] + acc[3][i]));
+    else
+      a[line + i] += sum(acc[0][i]);
   }
 }
 
-// a[i, j] += Σ_l e(i, l) y_j[l],   e = x − centre, or its square        A += E @ Y.T
+// y[l] += Σ_i a[i] e(i, l) for I lines from `line` on.
+template <int I, Centre M, bool Squared, class S, class A>
+void sum_tile(const Lines<S>& x, Index line, const A* centre, const A* a, A* y) {
+  constexpr Index L = kLanes<A>;
+  Vec<A> factor[I], across[I];
+  FASTFISHER_UNROLL
+  for (int i = 0; i < I; ++i) {
+    across[i] = M == Centre::Across ? Vec<A>::broadcast(centre[line + i]) : Vec<A>::zero();
+    factor[i] = Vec<A>::broadcast(a[line + i]);
+  }
+  const S* first = x.data + line * x.stride;
+  const auto step = [&](const S* from, Index v) {
+    Vec<A> total = Vec<A>::load(y + v * L), along = Vec<A>::zero();
+    if constexpr (M == Centre::Along) along = Vec<A>::load(centre + v * L);
+    FASTFISHER_UNROLL
+    for (int i = 0; i < I; ++i)
+      total = fma(entry<M, Squared>(from + i * x.stride, M == Centre::Across ? across[i] : along),
+                  factor[i], total);
+    total.store(y + v * L);
+  };
+  for (Index v = 0; v < x.vectors; ++v) step(first + v * L, v);
+  if (x.tail) step(x.last(line, L), x.vectors);
+}
+
+// a[i] += Σ_l e(i, l) y[l],   e = x − centre, or its square        a += E @ y
 //
 //   x       count lines of length          any stride between lines
-//   y       (rhs, ldy)   spread            a  (count, lda)
+//   y       spread                         a  (count,)
 //   centre  spread (Along), (count,) (Across), unused (None)
 //
-// No argument may overlap another. One thread. 2·count·length·rhs flops; the lines are read from
-// memory once, from L1 for every further four right-hand sides. Cannot fail.
+// No argument may overlap another. One thread. 2·count·length flops, one read of the lines. Cannot
+// fail.
 template <Centre M, bool Squared, class S, class A>
-void dots(const Lines<S>& x, const A* centre, const A* y, Index ldy, Index rhs, A* a, Index lda) {
-  over_lines<Dots, M, Squared>(x, centre, const_cast<A*>(y), ldy, rhs, a, lda);
+void dots(const Lines<S>& x, const A* centre, const A* y, A* a) {
+  Index line = 0;
+  for (; !is_short(x) && line + kLinesTogether <= x.count; line += kLinesTogether)
+    dot_tile<kLinesTogether, M, Squared>(x, line, centre, y, a);
+  for (; line < x.count; ++line) dot_tile<1, M, Squared>(x, line, centre, y, a);
 }
 
-// y_j[l] += Σ_i a[i, j] e(i, l),   e = x − centre, or its square        Y += A.T @ E
+// y[l] += Σ_i a[i] e(i, l),   e = x − centre, or its square        y += a @ E
 //
 // Shapes, aliasing, cost as in dots; a is read, y is written.
 template <Centre M, bool Squared, class S, class A>
-void sums(const Lines<S>& x, const A* centre, const A* a, Index lda, Index rhs, A* y, Index ldy) {
-  over_lines<Sums, M, Squared>(x, centre, y, ldy, rhs, const_cast<A*>(a), lda);
+void sums(const Lines<S>& x, const A* centre, const A* a, A* y) {
+  Index line = 0;
+  for (; !is_short(x) && line + kLinesTogether <= x.count; line += kLinesTogether)
+    sum_tile<kLinesTogether, M, Squared>(x, line, centre, a, y);
+  for (; line < x.count; ++line) sum_tile<1, M, Squared>(x, line, centre, a, y);
 }
 
 // y += Σ_i w_i t_i e_i,   t_i = e_i · v,   e = x − centre        y += E.T @ (w * (E @ v))
@@ -271,7 +179,7 @@ void dots_then_sums(const Lines<S>& x, const A* centre, const A* v, Factor facto
   constexpr int U = 4;
   if (x.count == 0) return;
   A t[1] = {A(0)};
-  Dots::tile<1, 1, M, false>(x, 0, 0, x.vectors, x.tail, centre, const_cast<A*>(v), 0, t, 1);
+  dot_tile<1, M, false>(x, 0, centre, v, t);
   for (Index i = 1; i < x.count; ++i) {
     const S* now = x.data + i * x.stride;
     const S* before = now - x.stride;
@@ -298,7 +206,7 @@ void dots_then_sums(const Lines<S>& x, const A* centre, const A* v, Factor facto
   t[0] *= factor(x.count - 1);
   Lines<S> end = x;
   end.data += (x.count - 1) * x.stride;
-  Sums::tile<1, 1, M, false>(end, 0, 0, end.vectors, end.tail, centre, y, 0, t, 1);
+  sum_tile<1, M, false>(end, 0, centre, t, y);
 }
 
 }  // namespace fastfisher

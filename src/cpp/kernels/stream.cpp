@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "fan.hpp"
 #include "lines.hpp"
 #include "memory.hpp"
 #include "parallel.hpp"
@@ -14,11 +15,10 @@ namespace {
 
 constexpr Index kMaxSlabs = 64;  // partial results held at once, and threads that can help
 constexpr Index kSlabScores =
-    1 << 17;                           // below, a slab costs more than it brings (30 µs of reading)
-constexpr Index kSlabRowsPerRhs = 16;  // rows of a slab pay for its partial result
-constexpr Index kChunkBlocks = 32;     // blocks summed before their sum joins the slab's: shorter
-                                       // chains of additions, smaller rounding error
-constexpr Index kRhsPass = 8;          // right-hand sides served by one pass
+    1 << 17;                        // below, a slab costs more than it brings (30 µs of reading)
+constexpr Index kSlabRows = 16;     // rows of a slab pay for its partial result
+constexpr Index kChunkBlocks = 32;  // blocks summed before their sum joins the slab's: shorter
+                                    // chains of additions, smaller rounding error
 
 // Rows: every row is contiguous and is a line. Columns: every column is, and a block of rows of it
 // is a line. Packed: neither (or too short for a register); a block is copied to columns first.
@@ -37,19 +37,18 @@ template <class S, class A, class W>
 struct Pass {
   ConstMatrix<S> G;
   const W* weights;
-  Index rhs;
   Layout layout;
   Index block, slab, slabs;
   Buffer<A> centre;  // the mean as `lines` wants it
 
   // `bytes` of scores and at most `rows` rows make a block.
-  Pass(ConstMatrix<S> scores, const W* w, const W* mean, Index right, Index bytes, Index rows)
-      : G(scores), weights(w), rhs(right), layout(layout_of<S, A>(scores)) {
+  Pass(ConstMatrix<S> scores, const W* w, const W* mean, Index bytes, Index rows)
+      : G(scores), weights(w), layout(layout_of<S, A>(scores)) {
     const Index n = G.rows(), p = G.cols();
     const Index unit = layout == Layout::Rows ? 4 : kLanes<A>;
     const Index fit = bytes / (p * static_cast<Index>(sizeof(S)));
     block = std::max(unit, std::min(fit, rows) / unit * unit);
-    const Index wanted = std::max({ceil_div(n, kMaxSlabs), kSlabRowsPerRhs * rhs, kSlabScores / p});
+    const Index wanted = std::max({ceil_div(n, kMaxSlabs), kSlabRows, kSlabScores / p});
     slab = ceil_div(wanted, block) * block;
     slabs = ceil_div(n, slab);
     if (!mean) return;
@@ -150,62 +149,52 @@ Buffer<A> sum_over_rows(const Pass<S, A, W>& pass, Index size, Index extra, int 
   return total;
 }
 
-// A function of `lines` form for V (p, k): spread rows of Vᵀ for Rows, V itself (contiguous) else.
 template <class S, class A, class W>
-Buffer<A> right_sides(const Pass<S, A, W>& pass, const ConstMatrix<A>& V, Index first) {
-  const Index p = pass.G.cols(), k = pass.rhs, ld = pass.line_size();
-  Buffer<A> packed(pass.layout == Layout::Rows ? k * ld : p * k);
-  if (pass.layout == Layout::Rows) {
-    const Lines<S> x = pass.lines(0, 0, nullptr);
-    for (Index j = 0; j < k; ++j)
-      spread(x, p, [&](Index c) { return V(c, first + j); }, packed.data() + j * ld);
-  } else {
-    for (Index c = 0; c < p; ++c)
-      for (Index j = 0; j < k; ++j) packed[c * k + j] = V(c, first + j);
-  }
+Index sum_size(const Pass<S, A, W>& pass) {
+  return pass.layout == Layout::Rows ? pass.line_size() : pass.G.cols();
+}
+
+// v (p,) as lines want it: spread along a row for Rows, contiguous else.
+template <class S, class A, class W>
+Buffer<A> right_side(const Pass<S, A, W>& pass, const ConstMatrix<A>& v) {
+  const Index p = pass.G.cols();
+  Buffer<A> packed(sum_size(pass));
+  if (pass.layout == Layout::Rows)
+    spread(pass.lines(0, 0, nullptr), p, [&](Index c) { return v(c, 0); }, packed.data());
+  else
+    for (Index c = 0; c < p; ++c) packed[c] = v(c, 0);
   return packed;
 }
 
-// Hands entry (c, j) of a (p, k) sum to put(c, j, value).
+// Hands entry c of a (p,) sum to put(c, value).
 template <class S, class A, class W, class Put>
 void collect(const Pass<S, A, W>& pass, const Buffer<A>& sum, Put put) {
-  const Index p = pass.G.cols(), k = pass.rhs, ld = pass.line_size();
-  const bool rows = pass.layout == Layout::Rows;
+  const Index p = pass.G.cols();
   const Lines<S> x = pass.lines(0, 0, nullptr);
-  for (Index c = 0; c < p; ++c) {
-    const Index place = rows ? spread_place<A>(x, p, c) : c * k;
-    for (Index j = 0; j < k; ++j) put(c, j, sum[rows ? j * ld + place : place + j]);
-  }
+  for (Index c = 0; c < p; ++c)
+    put(c, sum[pass.layout == Layout::Rows ? spread_place<A>(x, p, c) : c]);
 }
 
-template <class S, class A, class W>
-Index sum_size(const Pass<S, A, W>& pass) {
-  return pass.rhs * (pass.layout == Layout::Rows ? pass.line_size() : pass.G.cols());
-}
-
-// (p, k) sum Σ_r f(s_r − m) w_r right(r, j), f the identity or the square.
+// (p,) sum Σ_r f(s_r − m) w_r right(r), f the identity or the square.
 template <bool Squared, class S, class A, class W, class Right>
 Buffer<A> transpose_dot(const Pass<S, A, W>& pass, Right right, int threads) {
-  const Index k = pass.rhs, ld = pass.line_size();
-  const bool as_rows = pass.layout == Layout::Rows;
   Buffer<A> total;
   with_centre(pass.layout, pass.centre.size() > 0, [&](auto kind) {
     constexpr Centre M = decltype(kind)::value;
-    total = sum_over_rows(
-        pass, sum_size(pass), as_rows ? pass.block * k : k * ld, threads,
-        [&](const Lines<S>& x, Index row, Index rows, A* part, A* y) {
-          if (as_rows) {
-            for (Index r = 0; r < rows; ++r)
-              for (Index j = 0; j < k; ++j) y[r * k + j] = pass.weight(row + r) * right(row + r, j);
-            sums<M, Squared>(x, pass.centre.data(), y, k, k, part, ld);
-          } else {
-            for (Index j = 0; j < k; ++j)
-              spread(
-                  x, rows, [&](Index r) { return pass.weight(row + r) * right(row + r, j); },
-                  y + j * ld);
-            dots<M, Squared>(x, pass.centre.data(), y, ld, k, part, k);
-          }
-        });
+    const bool as_rows = pass.layout == Layout::Rows;
+    total = sum_over_rows(pass, sum_size(pass), as_rows ? pass.block : pass.line_size(), threads,
+                          [&](const Lines<S>& x, Index row, Index rows, A* part, A* y) {
+                            const auto factor = [&](Index r) {
+                              return pass.weight(row + r) * right(row + r);
+                            };
+                            if (as_rows) {
+                              for (Index r = 0; r < rows; ++r) y[r] = factor(r);
+                              sums<M, Squared>(x, pass.centre.data(), y, part);
+                            } else {
+                              spread(x, rows, factor, y);
+                              dots<M, Squared>(x, pass.centre.data(), y, part);
+                            }
+                          });
   });
   return total;
 }
@@ -241,27 +230,22 @@ constexpr Index kColumnBlockBytes = 1 << 20;
 constexpr Index kColumnBlockRows = 4096;
 
 template <class S, class A, class W>
-Pass<S, A, W> one_pass(const ConstMatrix<S>& G, const W* weights, const W* mean, Index rhs) {
+Pass<S, A, W> one_pass(const ConstMatrix<S>& G, const W* weights, const W* mean) {
   switch (layout_of<S, A>(G)) {
     case Layout::Rows:
-      return {G, weights, mean, rhs, kBlockBytes, kBlockRows};
+      return {G, weights, mean, kBlockBytes, kBlockRows};
     case Layout::Columns:
-      return {G, weights, mean, rhs, Index{1} << 40, kColumnBlockRows / rhs};
+      return {G, weights, mean, Index{1} << 40, kColumnBlockRows};
     default:
-      return {G, weights, mean, rhs, kBlockBytes, kBlockRows};
+      return {G, weights, mean, kBlockBytes, kBlockRows};
   }
 }
 
 template <class S, class A, class W>
-Pass<S, A, W> two_reads(const ConstMatrix<S>& G, const W* weights, const W* mean, Index rhs) {
-  switch (layout_of<S, A>(G)) {
-    case Layout::Rows:
-      return {G, weights, mean, rhs, rhs == 1 ? kBlockBytes : kBlockBytes / 4, kBlockRows};
-    case Layout::Columns:
-      return {G, weights, mean, rhs, kColumnBlockBytes, kColumnBlockRows / rhs};
-    default:
-      return {G, weights, mean, rhs, kBlockBytes, kBlockRows};
-  }
+Pass<S, A, W> two_reads(const ConstMatrix<S>& G, const W* weights, const W* mean) {
+  if (layout_of<S, A>(G) == Layout::Columns)
+    return {G, weights, mean, kColumnBlockBytes, kColumnBlockRows};
+  return {G, weights, mean, kBlockBytes, kBlockRows};
 }
 
 }  // namespace
@@ -271,12 +255,11 @@ Report column_mean(ConstMatrix<S> scores, const A* weights, A* out, bool check_f
                    int threads) {
   const Index n = scores.rows(), p = scores.cols();
   if (p == 0) return {};
-  const Pass<S, double, A> pass = one_pass<S, double, A>(scores, weights, nullptr, 1);
-  const Buffer<double> total =
-      transpose_dot<false>(pass, [](Index, Index) { return 1.0; }, threads);
+  const Pass<S, double, A> pass = one_pass<S, double, A>(scores, weights, nullptr);
+  const Buffer<double> total = transpose_dot<false>(pass, [](Index) { return 1.0; }, threads);
   const double weight_sum = weights ? sum_of(weights, n) : static_cast<double>(n);
   bool finite = true;
-  collect(pass, total, [&](Index c, Index, double value) {
+  collect(pass, total, [&](Index c, double value) {
     finite = finite && std::isfinite(value);
     out[c] = static_cast<A>(weight_sum == 0.0 ? 0.0 : value / weight_sum);
   });
@@ -287,10 +270,10 @@ template <class S, class A>
 Report diagonal(ConstMatrix<S> scores, const A* weights, const A* mean, A* out, bool check_finite,
                 int threads) {
   if (scores.cols() == 0) return {};
-  const Pass<S, double, A> pass = one_pass<S, double, A>(scores, weights, mean, 1);
-  const Buffer<double> total = transpose_dot<true>(pass, [](Index, Index) { return 1.0; }, threads);
+  const Pass<S, double, A> pass = one_pass<S, double, A>(scores, weights, mean);
+  const Buffer<double> total = transpose_dot<true>(pass, [](Index) { return 1.0; }, threads);
   bool finite = true;
-  collect(pass, total, [&](Index c, Index, double value) {
+  collect(pass, total, [&](Index c, double value) {
     finite = finite && std::isfinite(value);
     out[c] = static_cast<A>(value);
   });
@@ -300,99 +283,85 @@ Report diagonal(ConstMatrix<S> scores, const A* weights, const A* mean, A* out, 
 template <class S, class A>
 void fvp(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> V, double scale,
          double damping, Matrix<A> out, int threads) {
-  const Index p = scores.cols();
-  for (Index first = 0; first < V.cols() && p > 0; first += kRhsPass) {
-    const Index k = std::min(kRhsPass, V.cols() - first);
-    const Pass<S, A, A> pass = two_reads<S, A, A>(scores, weights, mean, k);
-    const Buffer<A> right = right_sides(pass, V, first);
-    const Index ld = pass.line_size();
-    const bool as_rows = pass.layout == Layout::Rows;
-    Buffer<A> total;
-    with_centre(pass.layout, mean != nullptr, [&](auto kind) {
-      constexpr Centre M = decltype(kind)::value;
-      const A* centre = pass.centre.data();
-      total = sum_over_rows(pass, sum_size(pass), as_rows ? pass.block * k : (k + 1) * ld, threads,
-                            [&](const Lines<S>& x, Index row, Index rows, A* part, A* t) {
-                              if (as_rows && k == 1 && is_short(x)) {
-                                if constexpr (M != Centre::Across)
-                                  dots_then_sums<M>(
-                                      x, centre, right.data(),
-                                      [&](Index r) { return pass.weight(row + r); }, part);
-                              } else if (as_rows) {
-                                std::fill(t, t + rows * k, A(0));
-                                dots<M, false>(x, centre, right.data(), ld, k, t, k);
-                                if (weights)
-                                  for (Index r = 0; r < rows; ++r)
-                                    for (Index j = 0; j < k; ++j) t[r * k + j] *= weights[row + r];
-                                sums<M, false>(x, centre, t, k, k, part, ld);
-                              } else {
-                                A* w = t + k * ld;
-                                const Index size = (x.vectors + x.tail) * kLanes<A>;
-                                std::fill(t, t + k * ld, A(0));
-                                sums<M, false>(x, centre, right.data(), k, k, t, ld);
-                                spread(x, rows, [&](Index r) { return pass.weight(row + r); }, w);
-                                for (Index j = 0; j < k; ++j)
-                                  for (Index l = 0; l < size; ++l) t[j * ld + l] *= w[l];
-                                dots<M, false>(x, centre, t, ld, k, part, k);
-                              }
-                            });
-    });
-    collect(pass, total, [&](Index c, Index j, A value) {
-      A result = static_cast<A>(scale) * value;
-      if (damping != 0.0) result += static_cast<A>(damping) * V(c, first + j);
-      out(c, first + j) = result;
-    });
-  }
+  if (V.cols() > 1) return fan_fvp(scores, weights, mean, V, scale, damping, out, threads);
+  if (V.size() == 0) return;
+  const Pass<S, A, A> pass = two_reads<S, A, A>(scores, weights, mean);
+  const Buffer<A> right = right_side(pass, V);
+  const Index ld = pass.line_size();
+  const bool as_rows = pass.layout == Layout::Rows;
+  Buffer<A> total;
+  with_centre(pass.layout, mean != nullptr, [&](auto kind) {
+    constexpr Centre M = decltype(kind)::value;
+    const A* centre = pass.centre.data();
+    total = sum_over_rows(pass, sum_size(pass), as_rows ? pass.block : 2 * ld, threads,
+                          [&](const Lines<S>& x, Index row, Index rows, A* part, A* t) {
+                            const auto weight = [&](Index r) { return pass.weight(row + r); };
+                            if (as_rows && is_short(x)) {
+                              if constexpr (M != Centre::Across)
+                                dots_then_sums<M>(x, centre, right.data(), weight, part);
+                            } else if (as_rows) {
+                              std::fill(t, t + rows, A(0));
+                              dots<M, false>(x, centre, right.data(), t);
+                              for (Index r = 0; r < rows; ++r) t[r] *= weight(r);
+                              sums<M, false>(x, centre, t, part);
+                            } else {
+                              A* w = t + ld;
+                              const Index size = (x.vectors + x.tail) * kLanes<A>;
+                              std::fill(t, t + ld, A(0));
+                              sums<M, false>(x, centre, right.data(), t);
+                              spread(x, rows, weight, w);
+                              for (Index l = 0; l < size; ++l) t[l] *= w[l];
+                              dots<M, false>(x, centre, t, part);
+                            }
+                          });
+  });
+  collect(pass, total, [&](Index c, A value) {
+    const A product = static_cast<A>(scale) * value;
+    out(c, 0) = damping != 0.0 ? product + static_cast<A>(damping) * V(c, 0) : product;
+  });
 }
 
 template <class S, class A>
 void scores_dot(ConstMatrix<S> scores, const A* mean, ConstMatrix<A> V, Matrix<A> out,
                 int threads) {
   if (scores.cols() == 0) return out.setZero(), void();
-  for (Index first = 0; first < V.cols(); first += kRhsPass) {
-    const Index k = std::min(kRhsPass, V.cols() - first);
-    const Pass<S, A, A> pass = one_pass<S, A, A>(scores, nullptr, mean, k);
-    const Buffer<A> right = right_sides(pass, V, first);
-    const Index ld = pass.line_size();
-    const bool as_rows = pass.layout == Layout::Rows;
-    const Index room = ceil_div(as_rows ? pass.block * k : k * ld, 16) * 16;
-    const int team =
-        static_cast<int>(std::max<Index>(1, std::min<Index>(team_size(threads), pass.slabs)));
-    Buffer<A> scratch(team * room);
-    Buffer<S> packed(team * pass.packed_size());
-    with_centre(pass.layout, mean != nullptr, [&](auto kind) {
-      constexpr Centre M = decltype(kind)::value;
-      run_in_order(team, pass.slabs, [&](Index i, int thread) {
-        A* t = scratch.data() + thread * room;
-        const Index begin = i * pass.slab, end = std::min(begin + pass.slab, scores.rows());
-        pass.blocks(begin, end, packed.data() + thread * pass.packed_size(),
-                    [&](const Lines<S>& x, Index row, Index rows) {
-                      std::fill(t, t + room, A(0));
-                      if (as_rows)
-                        dots<M, false>(x, pass.centre.data(), right.data(), ld, k, t, k);
-                      else
-                        sums<M, false>(x, pass.centre.data(), right.data(), k, k, t, ld);
-                      for (Index r = 0; r < rows; ++r) {
-                        const Index place = as_rows ? r * k : spread_place<A>(x, rows, r);
-                        for (Index j = 0; j < k; ++j)
-                          out(row + r, first + j) = t[place + j * (as_rows ? 1 : ld)];
-                      }
-                    });
-      });
+  if (V.cols() > 1) return fan_dot(scores, mean, V, out, threads);
+  if (V.cols() == 0) return;
+  const Pass<S, A, A> pass = one_pass<S, A, A>(scores, nullptr, mean);
+  const Buffer<A> right = right_side(pass, V);
+  const bool as_rows = pass.layout == Layout::Rows;
+  const Index room = ceil_div(as_rows ? pass.block : pass.line_size(), 16) * 16;
+  const int team =
+      static_cast<int>(std::max<Index>(1, std::min<Index>(team_size(threads), pass.slabs)));
+  Buffer<A> scratch(team * room);
+  Buffer<S> packed(team * pass.packed_size());
+  with_centre(pass.layout, mean != nullptr, [&](auto kind) {
+    constexpr Centre M = decltype(kind)::value;
+    run_in_order(team, pass.slabs, [&](Index i, int thread) {
+      A* t = scratch.data() + thread * room;
+      const Index begin = i * pass.slab, end = std::min(begin + pass.slab, scores.rows());
+      pass.blocks(begin, end, packed.data() + thread * pass.packed_size(),
+                  [&](const Lines<S>& x, Index row, Index rows) {
+                    std::fill(t, t + room, A(0));
+                    if (as_rows)
+                      dots<M, false>(x, pass.centre.data(), right.data(), t);
+                    else
+                      sums<M, false>(x, pass.centre.data(), right.data(), t);
+                    for (Index r = 0; r < rows; ++r)
+                      out(row + r, 0) = t[as_rows ? r : spread_place<A>(x, rows, r)];
+                  });
     });
-  }
+  });
 }
 
 template <class S, class A>
 void scores_transpose_dot(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> Y,
                           Matrix<A> out, int threads) {
-  for (Index first = 0; first < Y.cols() && scores.cols() > 0; first += kRhsPass) {
-    const Index k = std::min(kRhsPass, Y.cols() - first);
-    const Pass<S, A, A> pass = one_pass<S, A, A>(scores, weights, mean, k);
-    const Buffer<A> total =
-        transpose_dot<false>(pass, [&](Index r, Index j) { return Y(r, first + j); }, threads);
-    collect(pass, total, [&](Index c, Index j, A value) { out(c, first + j) = value; });
-  }
+  if (Y.cols() > 1) return fan_transpose_dot(scores, weights, mean, Y, out, threads);
+  if (scores.cols() == 0 || Y.cols() == 0) return;
+  const Pass<S, A, A> pass = one_pass<S, A, A>(scores, weights, mean);
+  const Buffer<A> total = transpose_dot<false>(pass, [&](Index r) { return Y(r, 0); }, threads);
+  collect(pass, total, [&](Index c, A value) { out(c, 0) = value; });
 }
 
 #define FASTFISHER_STREAM(S, A)                                                                    \
