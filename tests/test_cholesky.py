@@ -154,8 +154,18 @@ def test_the_first_bad_pivot_is_named(place, threads):
     assert report[3] <= -1.0
 
 
-def test_a_matrix_that_turns_nan_is_not_a_success():
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_number_is_not_called_indefinite(bad):
+    A, _ = lapack.symmetric("well-conditioned", 300, np.float64)
+    triangle = packed(A)
+    triangle[-24 * 24] = bad  # the first of the last panel's diagonal block
+    report = core.cholesky(triangle, 300, 1.0, None, 0.0, 0)
+    assert report[0] == Status.NON_FINITE
+    assert report[1] == 288
+
+
+def test_an_overflow_on_the_way_is_not_a_success():
     A = np.full((30, 30), 1e308)
     A[np.arange(30), np.arange(30)] = 1e300
     _, report = factored(A)
-    assert report[0] == Status.NOT_POSITIVE_DEFINITE
+    assert report[0] == Status.NON_FINITE

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "../kernels/report.hpp"
 #include "../kernels/types.hpp"
@@ -118,6 +119,19 @@ T* write_vector(Array<T>& a, Index size, const char* name) {
   check_vector(a, size, name);
   check_writable(a, name);
   return a.mutable_data();
+}
+
+// The name of an array argument, which is never converted.
+inline py::arg array(const char* name) {
+  py::arg argument(name);
+  argument.noconvert();
+  return argument;
+}
+
+// A number of parameters; p² must fit in an Index with room to spare.
+inline Index params_of(Index p) {
+  if (p < 0 || p > (Index{1} << 30)) refuse("p", "a number from 0 to 2**30", std::to_string(p));
+  return p;
 }
 
 // (status, row, col, value)

@@ -89,9 +89,10 @@ BlockOperator<T> block_operator(const py::object& function, const char* name) {
   return [function, name](ConstMatrix<T> V, Matrix<T> out) {
     Array<T> argument({V.rows(), V.cols()});
     write_matrix(argument, V.rows(), V.cols(), name) = V;
-    const auto result = py::array_t<T, py::array::forcecast>::ensure(function(argument));
-    if (!result) throw py::error_already_set();
-    const Array<T> block = result;
+    const py::array given = py::array::ensure(function(argument));
+    if (!given || std::string_view("fiub").find(given.dtype().kind()) == std::string_view::npos)
+      refuse(name, "a function that returns an array of real numbers", "something else");
+    const Array<T> block = py::array_t<T, py::array::forcecast>::ensure(given);
     if (block.ndim() != 2 || block.shape(0) != V.rows() || block.shape(1) != V.cols())
       refuse(name, "a function that returns shape " + shape_text(argument), shape_text(block));
     out = read_matrix(block, name);
@@ -107,12 +108,6 @@ py::tuple cg_callable(const py::function& apply, const py::object& precondition,
                          block_operator<T>(precondition, "precondition"), system.B, system.X0(),
                          system.limits, system.out, system.outcome.data());
   return outcome_tuple(system.outcome);
-}
-
-py::arg array(const char* name) {
-  py::arg argument(name);
-  argument.noconvert();
-  return argument;
 }
 
 template <class S, class A>

@@ -22,7 +22,7 @@ void register_type(py::module_& m) {
       "cholesky",
       [](Array<T> triangle, Index params, double scale, const OptionalArray<T>& shift,
          double tolerance, int threads) {
-        T* in_place = write_vector(triangle, triangle_size<T>(params), "triangle");
+        T* in_place = write_vector(triangle, triangle_size<T>(params_of(params)), "triangle");
         const T* d = read_vector(shift, params, "shift");
         Report report;
         {
@@ -31,56 +31,53 @@ void register_type(py::module_& m) {
         }
         return report_tuple(report);
       },
-      py::arg("triangle").noconvert(), py::arg("p"), py::arg("scale"), py::arg("shift").noconvert(),
-      py::arg("tolerance"), py::arg("threads"));
+      array("triangle"), py::arg("p"), py::arg("scale"), array("shift"), py::arg("tolerance"),
+      py::arg("threads"));
   m.def(
       "cholesky_solve",
       [](const Array<T>& L, const Array<T>& B, Array<T> out, int threads) {
         solve(L, B, Half::Both, out, threads);
       },
-      py::arg("L").noconvert(), py::arg("B").noconvert(), py::arg("out").noconvert(),
-      py::arg("threads"));
+      array("L"), array("B"), array("out"), py::arg("threads"));
   m.def(
       "cholesky_half_solve",
       [](const Array<T>& L, const Array<T>& B, bool transposed, Array<T> out, int threads) {
         solve(L, B, transposed ? Half::Upper : Half::Lower, out, threads);
       },
-      py::arg("L").noconvert(), py::arg("B").noconvert(), py::arg("transposed"),
-      py::arg("out").noconvert(), py::arg("threads"));
+      array("L"), array("B"), py::arg("transposed"), array("out"), py::arg("threads"));
   m.def(
       "cholesky_logdet",
       [](const Array<T>& L, Index params) {
-        return cholesky_logdet(read_vector(L, triangle_size<T>(params), "L"), params);
+        return cholesky_logdet(read_vector(L, triangle_size<T>(params_of(params)), "L"), params);
       },
-      py::arg("L").noconvert(), py::arg("p"));
+      array("L"), py::arg("p"));
   m.def(
       "cholesky_inverse",
       [](const Array<T>& L, Index params, Array<T> out, int threads) {
-        const T* factor = read_vector(L, triangle_size<T>(params), "L");
-        T* to = write_vector(out, triangle_size<T>(params), "out_triangle");
+        const T* factor = read_vector(L, triangle_size<T>(params_of(params)), "L");
+        T* to = write_vector(out, triangle_size<T>(params_of(params)), "out_triangle");
         py::gil_scoped_release release;
         cholesky_inverse(factor, params, to, threads);
       },
-      py::arg("L").noconvert(), py::arg("p"), py::arg("out_triangle").noconvert(),
-      py::arg("threads"));
+      array("L"), py::arg("p"), array("out_triangle"), py::arg("threads"));
   m.def(
       "cholesky_inverse_diagonal",
       [](const Array<T>& L, Array<T> out, int threads) {
         const Index params = out.size();
-        const T* factor = read_vector(L, triangle_size<T>(params), "L");
+        const T* factor = read_vector(L, triangle_size<T>(params_of(params)), "L");
         T* to = write_vector(out, params, "out");
         py::gil_scoped_release release;
         cholesky_inverse_diagonal(factor, params, to, threads);
       },
-      py::arg("L").noconvert(), py::arg("out").noconvert(), py::arg("threads"));
+      array("L"), array("out"), py::arg("threads"));
   m.def(
       "cholesky_rcond",
       [](const Array<T>& L, Index params, double norm1, int threads) {
-        const T* factor = read_vector(L, triangle_size<T>(params), "L");
+        const T* factor = read_vector(L, triangle_size<T>(params_of(params)), "L");
         py::gil_scoped_release release;
         return cholesky_rcond(factor, params, norm1, threads);
       },
-      py::arg("L").noconvert(), py::arg("p"), py::arg("norm1"), py::arg("threads"));
+      array("L"), py::arg("p"), py::arg("norm1"), py::arg("threads"));
 }
 
 }  // namespace

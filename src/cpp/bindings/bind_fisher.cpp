@@ -25,9 +25,8 @@ void register_scores(py::module_& m) {
         }
         return report_tuple(report);
       },
-      py::arg("scores").noconvert(), py::arg("weights").noconvert(), py::arg("mean").noconvert(),
-      py::arg("triangle").noconvert(), py::arg("fresh"), py::arg("check_finite"),
-      py::arg("threads"));
+      array("scores"), array("weights"), array("mean"), array("triangle"), py::arg("fresh"),
+      py::arg("check_finite"), py::arg("threads"));
   m.def(
       "gram",
       [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean,
@@ -43,8 +42,8 @@ void register_scores(py::module_& m) {
         }
         return report_tuple(report);
       },
-      py::arg("scores").noconvert(), py::arg("weights").noconvert(), py::arg("mean").noconvert(),
-      py::arg("triangle").noconvert(), py::arg("check_finite"), py::arg("threads"));
+      array("scores"), array("weights"), array("mean"), array("triangle"), py::arg("check_finite"),
+      py::arg("threads"));
 }
 
 template <class T>
@@ -57,8 +56,7 @@ void register_product(py::module_& m) {
         py::gil_scoped_release release;
         product(left, right, to, threads);
       },
-      py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("out").noconvert(),
-      py::arg("threads"));
+      array("X"), array("Y"), array("out"), py::arg("threads"));
 }
 
 }  // namespace

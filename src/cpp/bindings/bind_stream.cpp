@@ -73,7 +73,6 @@ void scores_transpose_dot(const Array<S>& scores, const OptionalArray<A>& weight
 
 template <class S, class A>
 void define(py::module_& m) {
-  const auto array = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("column_mean", &column_mean<S, A>, array("scores"), array("weights"), array("out"),
         py::arg("check_finite"), py::arg("threads"));
   m.def("diagonal", &diagonal<S, A>, array("scores"), array("weights"), array("mean"), array("out"),

@@ -19,7 +19,7 @@ py::array triangle_zeros(Index params) {
 
 Index size_for(Index params, int itemsize) {
   if (itemsize != 4 && itemsize != 8) refuse("itemsize", "4 or 8", std::to_string(itemsize));
-  if (params < 0) refuse("p", "a number ≥ 0", std::to_string(params));
+  params_of(params);
   return itemsize == 8 ? triangle_size<double>(params) : triangle_size<float>(params);
 }
 
@@ -38,7 +38,7 @@ void register_type(py::module_& m) {
         }
         return report_tuple(report);
       },
-      py::arg("matrix").noconvert(), py::arg("triangle").noconvert(), py::arg("threads"));
+      array("matrix"), array("triangle"), py::arg("threads"));
   m.def(
       "triangle_to_dense",
       [](const Array<T>& triangle, double scale, Array<T> out, int threads) {
@@ -48,28 +48,26 @@ void register_type(py::module_& m) {
         py::gil_scoped_release release;
         triangle_to_dense(from, scale, to, threads);
       },
-      py::arg("triangle").noconvert(), py::arg("scale"), py::arg("out").noconvert(),
-      py::arg("threads"));
+      array("triangle"), py::arg("scale"), array("out"), py::arg("threads"));
   m.def(
       "triangle_diagonal",
       [](const Array<T>& triangle, Index params) {
-        Array<T> out(params);
-        triangle_diagonal(read_vector(triangle, triangle_size<T>(params), "triangle"), params,
-                          out.mutable_data());
+        Array<T> out(params_of(params));
+        triangle_diagonal(read_vector(triangle, triangle_size<T>(params_of(params)), "triangle"),
+                          params, out.mutable_data());
         return out;
       },
-      py::arg("triangle").noconvert(), py::arg("p"));
+      array("triangle"), py::arg("p"));
   m.def(
       "triangle_add_outer",
       [](Array<T> triangle, const Array<T>& x, double alpha, int threads) {
         const Index params = x.size();
-        T* to = write_vector(triangle, triangle_size<T>(params), "triangle");
+        T* to = write_vector(triangle, triangle_size<T>(params_of(params)), "triangle");
         const T* from = read_vector(x, params, "x");
         py::gil_scoped_release release;
         triangle_add_outer(to, params, from, alpha, threads);
       },
-      py::arg("triangle").noconvert(), py::arg("x").noconvert(), py::arg("alpha"),
-      py::arg("threads"));
+      array("triangle"), array("x"), py::arg("alpha"), py::arg("threads"));
   m.def(
       "triangle_product",
       [](const Array<T>& triangle, const Array<T>& V, double scale, double damping, Array<T> out,
@@ -80,16 +78,16 @@ void register_type(py::module_& m) {
         py::gil_scoped_release release;
         triangle_product(from, right.rows(), right, scale, damping, to, threads);
       },
-      py::arg("triangle").noconvert(), py::arg("V").noconvert(), py::arg("scale"),
-      py::arg("damping"), py::arg("out").noconvert(), py::arg("threads"));
+      array("triangle"), array("V"), py::arg("scale"), py::arg("damping"), array("out"),
+      py::arg("threads"));
   m.def(
       "triangle_norm1",
       [](const Array<T>& triangle, Index params, int threads) {
-        const T* from = read_vector(triangle, triangle_size<T>(params), "triangle");
+        const T* from = read_vector(triangle, triangle_size<T>(params_of(params)), "triangle");
         py::gil_scoped_release release;
         return triangle_norm1(from, params, threads);
       },
-      py::arg("triangle").noconvert(), py::arg("p"), py::arg("threads"));
+      array("triangle"), py::arg("p"), py::arg("threads"));
 }
 
 }  // namespace

@@ -130,7 +130,10 @@ class Solver {
   void write(Matrix<T> out) {
     for (Index j = 0; j < out.cols(); ++j) {
       T* x = at(x_, j);
+      const double loss = rescaling_loss(x, column(j).exponent);
       rescale(x, column(j).exponent);
+      if (loss > 4 * static_cast<double>(std::numeric_limits<T>::epsilon()))
+        end(j, Status::Stagnated, std::max(outcome_[j].residual, loss));
       if (!all_finite(x, params_)) {  // the solution itself is beyond the numbers
         std::fill(x, x + params_, T(0));
         end(j, Status::NonFinite, 1.0);
@@ -144,6 +147,16 @@ class Solver {
   T* at(Buffer<T>& block, Index j) { return block.data() + j * params_; }
   Column& column(Index j) { return columns_[static_cast<std::size_t>(j)]; }
   void copy(const T* from, T* to) const { std::copy(from, from + params_, to); }
+
+  // What x loses, of its largest entry, where 2^exponent x falls below the normal numbers.
+  double rescaling_loss(const T* x, int exponent) const {
+    T size = 0, loss = 0;
+    for (Index i = 0; exponent < 0 && i < params_; ++i) {
+      size = std::max(size, std::abs(x[i]));
+      loss = std::max(loss, std::abs(x[i] - std::ldexp(std::ldexp(x[i], exponent), -exponent)));
+    }
+    return size > 0 ? static_cast<double>(loss) / static_cast<double>(size) : 0.0;
+  }
 
   // x ← 2^exponent x, exactly.
   void rescale(T* x, int exponent) const {

@@ -13,9 +13,8 @@ namespace fastfisher {
 
 namespace {
 
-constexpr Index kDepth = 256;  // as in product.cpp
 // Below this order a second thread costs more than it brings.
-constexpr Index kParallelOrder = 192;
+constexpr Index kParallelOrder = 384;
 
 // LLᵀ of one W×W diagonal block, right-looking, whole columns at a time (rows above the diagonal
 // are scratch). Returns the index of the first pivot ≤ tolerance · own[c], or -1.
@@ -105,8 +104,9 @@ void run_tile(Factorisation<T>& job, Index I, Index J) {
       const Index bad =
           factor_block(diagonal, A.columns(j), own + (j - j0) * W, job.tolerance, pivot);
       if (bad >= 0) {  // only the first diagonal tile to fail gets here: later ones wait for it
-        job.report = {Status::NotPositiveDefinite, j * W + bad, j * W + bad,
-                      static_cast<double>(pivot)};
+        const bool number = std::isfinite(pivot) && std::isfinite(own[(j - j0) * W + bad]);
+        job.report = {number ? Status::NotPositiveDefinite : Status::NonFinite, j * W + bad,
+                      j * W + bad, static_cast<double>(pivot)};
         job.failed.store(true);
         return;
       }
@@ -232,7 +232,7 @@ void cholesky_inverse_diagonal(const T* L, Index params, T* out, int threads) {
   constexpr Index W = kPanel<T>;
   const Factor<T> factor = view(L, params);
   const Index panels = factor.panels(), size = panels * W * W;
-  threads = useful_threads(threads, params);
+  threads = static_cast<int>(std::min<Index>(useful_threads(threads, params), panels));
   Buffer<T> scratch(threads * size);
   run_in_order(threads, panels, [&](Index q, int thread) {
     T* M = scratch.data() + thread * size;
@@ -247,7 +247,7 @@ void cholesky_inverse_diagonal(const T* L, Index params, T* out, int threads) {
 template <class T>
 double cholesky_rcond(const T* L, Index params, double norm1, int threads) {
   using Array = Eigen::Array<T, Eigen::Dynamic, 1>;
-  if (params == 0) return 1.0;
+  if (params == 0 || std::isnan(norm1)) return params == 0 ? 1.0 : norm1;
   const auto solve = [&](Array& x) {
     Matrix<T> X(x.data(), params, 1, Strides(1, 1));
     cholesky_solve<T>(L, ConstMatrix<T>(x.data(), params, 1, Strides(1, 1)), Half::Both, X,

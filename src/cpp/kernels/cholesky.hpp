@@ -10,9 +10,10 @@ namespace fastfisher {
 //   shift      (p,) added to the diagonal, or null
 //   tolerance  a pivot ≤ tolerance · A[j, j] means "not positive definite": rounding alone leaves a
 //              singular matrix pivots of either sign about p·ε·A[j, j]
-// NotPositiveDefinite: row = index of the first bad pivot, value = that pivot; the triangle is
-// undefined. Tiles are updated left-looking by the product engine, in an order where each waits
-// only for earlier ones: no barrier, and the same bits for any thread count. p³/3 flops.
+// NotPositiveDefinite: row = index of the first bad pivot, value = that pivot. NonFinite: likewise,
+// where a number of A or a pivot is NaN or infinite. In both the triangle is undefined. Tiles are
+// updated left-looking by the product engine, in an order where each waits only for earlier ones:
+// no barrier, and the same bits for any thread count. p³/3 flops.
 template <class T>
 Report cholesky(T* triangle, Index params, double scale, const T* shift, double tolerance,
                 int threads);
@@ -21,8 +22,8 @@ Report cholesky(T* triangle, Index params, double scale, const T* shift, double 
 enum class Half { Both, Lower, Upper };  // A⁻¹B, L⁻¹B, L⁻ᵀB
 
 // out = A⁻¹B, L⁻¹B or L⁻ᵀB;  scipy.linalg.cho_solve((L, True), B), solve_triangular(L, B,
-// lower=True[, trans=1]). B, out (p, k), any strides, may be the same. Parallel over groups of
-// right-hand sides. 2p²k flops.
+// lower=True[, trans=1]). B, out (p, k), any strides, may be the same. Parallel over tiles
+// and right-hand sides. 2p²k flops.
 template <class T>
 void cholesky_solve(const T* L, const ConstMatrix<T>& B, Half half, Matrix<T> out, int threads);
 

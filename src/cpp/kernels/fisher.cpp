@@ -1,8 +1,6 @@
 // The empirical Fisher and its dual, on the product engine.
 #include "fisher.hpp"
 
-#include <cmath>
-
 namespace fastfisher {
 
 namespace {
@@ -15,11 +13,12 @@ Buffer<T> square_roots(const T* weights, Index samples) {
   return roots;
 }
 
+// The place of what packing saw; a search that finds nothing does not undo the failure.
 template <class S>
-Report nonfinite_report(const ConstMatrix<S>& scores) {
-  Report report;
-  if (find_nonfinite(scores, report.row, report.col)) report.status = Status::NonFinite;
-  return report;
+Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
+  if (seen.ok()) return seen;
+  const Report place = find_nonfinite(scores, threads);
+  return place.ok() ? seen : place;
 }
 
 }  // namespace
@@ -28,15 +27,14 @@ template <class T, class S>
 Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
                   bool fresh, bool check_finite, int threads) {
   if (check_finite && !fresh && !works_by_slabs<T>(scores.rows(), scores.cols())) {
-    const Report report = nonfinite_report(scores);
+    const Report report = find_nonfinite(scores, threads);
     if (!report.ok()) return report;
   }
   const Buffer<T> roots = square_roots(weights, scores.rows());
   Operand<T, S> Y{scores};
   Y.scale_by_depth = roots.data();
   Y.shift_by_column = mean;
-  const Report report = symmetric_product(Y, triangle, check_finite, threads);
-  return report.ok() ? report : nonfinite_report(scores);
+  return named(symmetric_product(Y, triangle, check_finite, threads), scores, threads);
 }
 
 template <class T, class S>
@@ -47,8 +45,7 @@ Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* tr
                                  Strides(scores.colStride(), scores.rowStride()))};
   Y.scale_by_column = roots.data();
   Y.shift_by_depth = mean;
-  const Report report = symmetric_product(Y, triangle, check_finite, threads);
-  return report.ok() ? report : nonfinite_report(scores);
+  return named(symmetric_product(Y, triangle, check_finite, threads), scores, threads);
 }
 
 template Report accumulate(const ConstMatrix<double>&, const double*, const double*, double*, bool,

@@ -10,7 +10,9 @@ namespace fastfisher {
 //   weights  (n,)     ≥ 0, or null for ones
 //   mean     (p,)     or null for zero
 //   triangle          panel triangle of size p; `fresh` promises that it is zero
-// No (n, p) temporary: √w and m are applied while packing. n·p·(p+1) flops, one read of S.
+// No (n, p) temporary: √w and m are applied while packing. n·p·(p+1) flops, one read of S; one
+// more, in advance, for
+//   what is not `fresh` and not tall, since nothing may be added before all is known to be finite.
 // NonFinite names the first bad (row, col) of S; the triangle is then unchanged unless `fresh`.
 template <class T, class S>
 Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,

@@ -8,6 +8,8 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#elif defined(_WIN32)
+#include <malloc.h>
 #endif
 
 #include "types.hpp"
@@ -23,7 +25,7 @@ inline void* allocate_aligned(std::size_t bytes) {
   const std::size_t huge = std::size_t{1} << 21;
   const std::size_t alignment = bytes >= 2 * huge ? huge : kCacheLine;
   const std::size_t size = (bytes + alignment - 1) / alignment * alignment;
-#if defined(_MSC_VER)
+#if defined(_WIN32)
   void* p = _aligned_malloc(size ? size : alignment, alignment);
 #else
   void* p = std::aligned_alloc(alignment, size ? size : alignment);
@@ -36,7 +38,7 @@ inline void* allocate_aligned(std::size_t bytes) {
 }
 
 inline void free_aligned(void* p) {
-#if defined(_MSC_VER)
+#if defined(_WIN32)
   _aligned_free(p);
 #else
   std::free(p);

@@ -2,9 +2,11 @@
 #include "pack.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 
+#include "parallel.hpp"
 #include "simd.hpp"
 
 namespace fastfisher {
@@ -134,22 +136,33 @@ bool pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, In
 }
 
 template <class S>
-bool find_nonfinite(const ConstMatrix<S>& X, Index& row, Index& col) {
-  const Index vectors = X.colStride() == 1 ? X.cols() / kLanes<S> * kLanes<S> : 0;
-  for (Index i = 0; i < X.rows(); ++i) {
-    Vec<S> bad = Vec<S>::zero();
-    for (Index j = 0; j < vectors; j += kLanes<S>) {
-      const Vec<S> v = Vec<S>::load(X.data() + i * X.rowStride() + j);
-      bad = bad + (v - v);
-    }
-    for (Index j = sum(bad) == S(0) ? vectors : 0; j < X.cols(); ++j)
-      if (!std::isfinite(X(i, j))) {
-        row = i;
-        col = j;
-        return true;
-      }
-  }
-  return false;
+Report find_nonfinite(const ConstMatrix<S>& X, int threads) {
+  const bool by_column = std::abs(X.rowStride()) < std::abs(X.colStride());
+  const Index lines = by_column ? X.cols() : X.rows(), length = by_column ? X.rows() : X.cols();
+  const Index across = by_column ? X.colStride() : X.rowStride();
+  const Index along = by_column ? X.rowStride() : X.colStride();
+  const Index vectors = along == 1 ? length / kLanes<S> * kLanes<S> : 0;
+  constexpr Index piece = 16;  // lines
+  std::atomic<bool> finite{true};
+  run_in_order(X.size() < (1 << 17) ? 1 : team_size(threads), ceil_div(lines, piece),
+               [&](Index task, int) {
+                 Vec<S> bad = Vec<S>::zero();
+                 S worst = 0;
+                 for (Index i = task * piece; i < std::min((task + 1) * piece, lines); ++i) {
+                   const S* x = X.data() + i * across;
+                   for (Index j = 0; j < vectors; j += kLanes<S>) {
+                     const Vec<S> v = Vec<S>::load(x + j);
+                     bad = bad + (v - v);
+                   }
+                   for (Index j = vectors; j < length; ++j) worst += x[j * along] - x[j * along];
+                 }
+                 if (sum(bad) + worst != S(0)) finite.store(false, std::memory_order_relaxed);
+               });
+  if (finite.load()) return {};
+  for (Index i = 0; i < X.rows(); ++i)
+    for (Index j = 0; j < X.cols(); ++j)
+      if (!std::isfinite(X(i, j))) return {Status::NonFinite, i, j, static_cast<double>(X(i, j))};
+  return {};
 }
 
 template bool pack_panels(const Operand<double, double>&, Index, Index, Index, Index, double*,
@@ -157,7 +170,7 @@ template bool pack_panels(const Operand<double, double>&, Index, Index, Index, I
 template bool pack_panels(const Operand<double, float>&, Index, Index, Index, Index, double*,
                           Index);
 template bool pack_panels(const Operand<float, float>&, Index, Index, Index, Index, float*, Index);
-template bool find_nonfinite(const ConstMatrix<double>&, Index&, Index&);
-template bool find_nonfinite(const ConstMatrix<float>&, Index&, Index&);
+template Report find_nonfinite(const ConstMatrix<double>&, int);
+template Report find_nonfinite(const ConstMatrix<float>&, int);
 
 }  // namespace fastfisher

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "memory.hpp"
+#include "report.hpp"
 #include "simd.hpp"
 #include "types.hpp"
 
@@ -43,8 +44,10 @@ template <class T, class S>
 bool pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
                  Index stride);
 
-// Finds the first (row-major) NaN or infinity of X; false if there is none. One read of X.
+// Names the first (row-major) NaN or infinity of X, NonFinite with row, col and value; Success if
+// there is none. One read of X in its memory order, in parallel; the place is searched for only on
+// a hit.
 template <class S>
-bool find_nonfinite(const ConstMatrix<S>& X, Index& row, Index& col);
+Report find_nonfinite(const ConstMatrix<S>& X, int threads);
 
 }  // namespace fastfisher

@@ -24,11 +24,14 @@ bool has_openmp();
 class Finished {
  public:
   void add() { count_.fetch_add(1, std::memory_order_release); }
-  // Waits are short and rare (see run_in_order), so: spin a little, then give the core away,
+  // A wait lasts a task at most (see run_in_order), so: spin a little, then give the core away,
   // since the thread waited for may be queued behind a busy neighbour on this very core.
   void wait(Index target) const {
-    for (int spins = 0; count_.load(std::memory_order_acquire) < target; ++spins)
-      if (spins > 200) std::this_thread::yield();
+    for (int spins = 0; count_.load(std::memory_order_acquire) < target;)
+      if (spins < 200)
+        ++spins;
+      else
+        std::this_thread::yield();
   }
 
  private:

@@ -83,9 +83,8 @@ void multiply_panel(Index depth, const T* A, const T* B, T* C, T sign, Index fir
 
 namespace {
 
-// Rows per packed block. A panel's block is kDepth × 192 bytes; a tile of kTilePanels of them (0.4
-// MB) stays in the second-level cache while columns stream past it.
-constexpr Index kDepth = 256;
+// A tile of kTilePanels blocks (0.4 MB) stays in the second-level cache while columns stream past
+// it.
 constexpr Index kTilePanels = 8;
 // Below this many flops a second thread costs more than it brings.
 constexpr double kFlopsPerThread = 4e6;
@@ -160,7 +159,8 @@ template <class T, class S>
 bool symmetric_by_tiles(const Operand<T, S>& Y, T* triangle, bool check_finite, int threads) {
   constexpr Index W = kPanel<T>;
   const Index depth = Y.depth(), columns = Y.columns(), panels = panel_count<T>(columns);
-  // Two buffers of rows ≤ p/4 keep the scratch under the p²/2 that the triangle saves.
+  // Two buffers of p/4 rows (but at least one block): the scratch stays near the p²/2 that the
+  // triangle saves.
   const Index rows = std::min(std::clamp(columns / 4 / kDepth * kDepth, kDepth, 4 * kDepth), depth);
   const Index chunks = ceil_div(depth, rows), stride = rows * W;
   const Index group = std::clamp<Index>(panels / 6, 1, kTilePanels),
@@ -215,6 +215,7 @@ bool symmetric_by_slabs(const Operand<T, S>& Y, T* triangle, bool check_finite, 
   const Index wanted = std::clamp<Index>(depth / (16 * columns), 8, 64);
   const Index rows = ceil_div(ceil_div(depth, wanted), kDepth) * kDepth,
               slabs = ceil_div(depth, rows);
+  threads = static_cast<int>(std::min<Index>(threads, slabs));
   Buffer<T> partial(slabs * size), buffer(threads * panels * stride);
 
   std::atomic<bool> finite{true};

@@ -1,4 +1,4 @@
-// Report: the status and numbers that every fallible kernel returns; kernels never throw.
+// Report: the status and numbers that every fallible kernel returns; only a lack of memory throws.
 #pragma once
 
 #include "types.hpp"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "types.hpp"
@@ -74,8 +75,15 @@ FASTFISHER_INLINE Vec<T, N> abs(Vec<T, N> a) {
 // One step of `transpose`: lanes of a and b whose index has the bit `Step` change places.
 template <int Step, class T, int N, int... I>
 FASTFISHER_INLINE void exchange(Vec<T, N>& a, Vec<T, N>& b, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
   const Vec<T, N> low{__builtin_shufflevector(a.v, b.v, (I & Step ? I - Step + N : I)...)};
   const Vec<T, N> high{__builtin_shufflevector(a.v, b.v, (I & Step ? I + N : I + Step)...)};
+#else
+  typedef std::conditional_t<sizeof(T) == 8, long long, int> Lane;
+  typedef Lane Order __attribute__((vector_size(N * sizeof(T))));
+  const Vec<T, N> low{__builtin_shuffle(a.v, b.v, Order{(I & Step ? I - Step + N : I)...})};
+  const Vec<T, N> high{__builtin_shuffle(a.v, b.v, Order{(I & Step ? I + N : I + Step)...})};
+#endif
   a = low;
   b = high;
 }

@@ -7,6 +7,7 @@
 #include "fan.hpp"
 #include "lines.hpp"
 #include "memory.hpp"
+#include "pack.hpp"
 #include "parallel.hpp"
 
 namespace fastfisher {
@@ -212,12 +213,14 @@ double sum_of(const W* w, Index n) {
   return total;
 }
 
-// The first NaN or Inf of the scores, row by row.
-template <class S>
-Report first_bad(const ConstMatrix<S>& G) {
-  for (Index r = 0; r < G.rows(); ++r)
-    for (Index c = 0; c < G.cols(); ++c)
-      if (!std::isfinite(G(r, c))) return {Status::NonFinite, r, c, static_cast<double>(G(r, c))};
+// Why a sum is not finite: the first NaN or infinity of the scores or, row -1, the first column
+// whose finite scores overflowed.
+template <class S, class A>
+Report why_not_finite(const ConstMatrix<S>& G, const A* sums, int threads) {
+  const Report place = find_nonfinite(G, threads);
+  if (!place.ok()) return place;
+  for (Index c = 0; c < G.cols(); ++c)
+    if (!std::isfinite(sums[c])) return {Status::NonFinite, -1, c, static_cast<double>(sums[c])};
   return {};
 }
 
@@ -260,10 +263,10 @@ Report column_mean(ConstMatrix<S> scores, const A* weights, A* out, bool check_f
   const double weight_sum = weights ? sum_of(weights, n) : static_cast<double>(n);
   bool finite = true;
   collect(pass, total, [&](Index c, double value) {
-    finite = finite && std::isfinite(value);
     out[c] = static_cast<A>(weight_sum == 0.0 ? 0.0 : value / weight_sum);
+    finite = finite && std::isfinite(out[c]);
   });
-  return check_finite && !finite ? first_bad(scores) : Report{};
+  return check_finite && !finite ? why_not_finite(scores, out, threads) : Report{};
 }
 
 template <class S, class A>
@@ -274,10 +277,10 @@ Report diagonal(ConstMatrix<S> scores, const A* weights, const A* mean, A* out, 
   const Buffer<double> total = transpose_dot<true>(pass, [](Index) { return 1.0; }, threads);
   bool finite = true;
   collect(pass, total, [&](Index c, double value) {
-    finite = finite && std::isfinite(value);
     out[c] = static_cast<A>(value);
+    finite = finite && std::isfinite(out[c]);
   });
-  return check_finite && !finite ? first_bad(scores) : Report{};
+  return check_finite && !finite ? why_not_finite(scores, out, threads) : Report{};
 }
 
 template <class S, class A>

@@ -19,8 +19,9 @@ namespace fastfisher {
 //
 // out overlaps nothing. float scores are summed in double. Where Σ w = 0 (no rows) out is zero.
 // 2·n·p flops, n·p scores read. NonFinite (only with check_finite) names the first NaN or Inf of
-// the scores; out is then undefined. The check costs O(p): one bad score makes its column's sum
-// bad, and only then is the matrix searched.
+// the scores or, with row -1, the first column whose finite scores overflow; out is then undefined.
+// The check costs O(p): one bad score makes its column's sum bad, and only then is the matrix
+// searched.
 template <class S, class A>
 Report column_mean(ConstMatrix<S> scores, const A* weights, A* out, bool check_finite, int threads);
 

@@ -65,7 +65,8 @@ struct Tile {
 
 // Rows of tile I lose what columns j0 … j1-1 (panels) explain: R[I] -= L[I, j0:j1] R[j0:j1].
 template <class T>
-void eliminate_down(const Factor<T>& L, Index i, Index j0, Index j1, T* R, Index rows) {
+void eliminate_down(const Factor<T>& L, Index i, Index j0, Index j1, Index first, T* R,
+                    Index rows) {
   constexpr Index W = kPanel<T>;
   if (j0 == j1) return;
   // The next panel's columns come from memory meanwhile: kColumns of W columns take a turn each.
@@ -73,24 +74,23 @@ void eliminate_down(const Factor<T>& L, Index i, Index j0, Index j1, T* R, Index
   Upcoming next{reinterpret_cast<const char*>(L.column(more ? i + 1 : i, j0 * W)),
                 more ? static_cast<Index>(kColumns * sizeof(T)) : 0};
   for (Index c = 0; c < L.columns(i); c += kColumns)
-    multiply_panel<T, W, 1>((j1 - j0) * W, R + j0 * W * W, L.column(i, j0 * W) + c,
-                            R + (i * W + c) * W, T(-1), 0, rows, &next);
+    multiply_panel<T, W, 1>((j1 - j0) * W, R + (j0 - first) * W * W, L.column(i, j0 * W) + c,
+                            R + ((i - first) * W + c) * W, T(-1), 0, rows, &next);
 }
 
-// One step of L⁻¹R: tile (I, J), J ≤ I; the diagonal tile last. Panels before `first` of R are
-// zero.
+// One step of L⁻¹R: tile (I, J), J ≤ I; the diagonal tile last. R starts at panel `first`.
 template <class T>
 void step_down(const Factor<T>& L, Index I, Index J, Index first, T* R, Index rows) {
   constexpr Index W = kPanel<T>;
   const Tile<T> to(L, I), from(L, J);
   const Index j0 = std::max(from.begin, first);
   for (Index i = std::max(to.begin, first); i < to.end; ++i) {
-    eliminate_down(L, i, j0, I == J ? i : from.end, R, rows);
+    eliminate_down(L, i, j0, I == J ? i : from.end, first, R, rows);
     if (I != J) continue;
     T inverse[kPanel<T>];
     const T* diagonal = L.column(i, i * W);
     inverse_pivots(diagonal, L.columns(i), inverse);
-    divide_panel(diagonal, L.columns(i), inverse, R + i * W * W, rows);
+    divide_panel(diagonal, L.columns(i), inverse, R + (i - first) * W * W, rows);
   }
 }
 
@@ -153,10 +153,9 @@ void run_tiles(int threads, Index tiles, Index groups, Step&& step) {
 
 template <class T>
 void forward(const Factor<T>& L, Index first, T* data, Index rows) {
-  T* R = data - first * kPanel<T> * kPanel<T>;
   const Index tiles = ceil_div(L.panels(), kTile<T>);
   for (Index J = first / kTile<T>; J < tiles; ++J)
-    for (Index I = J; I < tiles; ++I) step_down(L, I, J, first, R, rows);
+    for (Index I = J; I < tiles; ++I) step_down(L, I, J, first, data, rows);
 }
 
 template <class T>

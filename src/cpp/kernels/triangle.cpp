@@ -23,7 +23,7 @@ int useful_threads(int requested, Index params) {
 // [y_own; y_above] += [T  ; Tᵀ] v for one panel and K columns of V: the panel's rows get its
 // columns times v, and its columns (the other half of the matrix) get their dot product with v's
 // rows. V and Y are (p, K) row-major; the diagonal block goes both ways by its lower half alone.
-template <class T, int K, bool Absolute>
+template <class T, int K>
 void panel_product(const T* panel, Index i, Index params, const T* V, T* Y) {
   constexpr Index W = kPanel<T>;
   constexpr int lanes = kLanes<T>, vectors = static_cast<int>(W) / lanes;
@@ -41,8 +41,7 @@ void panel_product(const T* panel, Index i, Index params, const T* V, T* Y) {
       Vec<T> dot = Vec<T>::zero();
       FASTFISHER_UNROLL
       for (int u = 0; u < vectors; ++u) {
-        Vec<T> a = Vec<T>::load(panel + c * W + u * lanes);
-        if (Absolute) a = abs(a);
+        const Vec<T> a = Vec<T>::load(panel + c * W + u * lanes);
         total[q][u] = fma(a, right, total[q][u]);
         dot = fma(a, Vec<T>::load(v_own[q] + u * lanes), dot);
       }
@@ -54,7 +53,7 @@ void panel_product(const T* panel, Index i, Index params, const T* V, T* Y) {
   const T* block = panel + row0 * W;
   for (Index c = 0; c < rows; ++c)
     for (Index r = c; r < rows; ++r) {
-      const T a = Absolute ? std::abs(block[c * W + r]) : block[c * W + r];
+      const T a = block[c * W + r];
       for (int q = 0; q < K; ++q) {
         y_own[q][r] += a * v_own[q][c];
         if (r != c) y_own[q][c] += a * v_own[q][r];
@@ -71,21 +70,22 @@ inline Index group_start(Index group, Index panels) {
       std::lround(std::sqrt(static_cast<double>(group) / kGroups) * static_cast<double>(panels)));
 }
 
-template <class T, int K, bool Absolute = false>
-void product_of_columns(const T* triangle, Index params, const ConstMatrix<T>& V, Index q0, T scale,
-                        T damping, Matrix<T>& out, int threads) {
+template <class T, int K>
+void product_of_columns(const T* triangle, Index params, const ConstMatrix<T>& V, Index q0,
+                        Index count, T scale, T damping, Matrix<T>& out, int threads) {
   const Index panels = panel_count<T>(params);
   Buffer<T> right(params * K), partial(kGroups * params * K);
+  if (count < K) right.zero();
   for (Index j = 0; j < params; ++j)
-    for (int q = 0; q < K; ++q) right[j * K + q] = V(j, q0 + q);
+    for (Index q = 0; q < count; ++q) right[j * K + q] = V(j, q0 + q);
   run_in_order(threads, kGroups, [&](Index g, int) {
     T* own = partial.data() + g * params * K;
     std::fill_n(own, params * K, T(0));
     for (Index i = group_start(g, panels); i < group_start(g + 1, panels); ++i)
-      panel_product<T, K, Absolute>(triangle + panel_offset<T>(i), i, params, right.data(), own);
+      panel_product<T, K>(triangle + panel_offset<T>(i), i, params, right.data(), own);
   });
   for (Index j = 0; j < params; ++j)
-    for (int q = 0; q < K; ++q) {
+    for (Index q = 0; q < count; ++q) {
       T total = 0;
       for (Index g = 0; g < kGroups; ++g) total += partial[(g * params + j) * K + q];
       out(j, q0 + q) = scale * total + damping * right[j * K + q];
@@ -117,12 +117,12 @@ Report triangle_from_dense(const ConstMatrix<T>& matrix, T* triangle, int thread
     for (Index c = 0; c < row0; ++c) std::fill_n(panel + c * W + rows, W - rows, T(0));
     if (!good) finite.store(false, std::memory_order_relaxed);
   });
-  if (!finite.load())
-    for (Index i = 0; i < params; ++i)
-      for (Index j = 0; j <= i; ++j)
-        if (!std::isfinite(matrix(i, j)))
-          return {Status::NonFinite, i, j, static_cast<double>(matrix(i, j))};
-  return {};
+  if (finite.load()) return {};
+  for (Index i = 0; i < params; ++i)
+    for (Index j = 0; j <= i; ++j)
+      if (!std::isfinite(matrix(i, j)))
+        return {Status::NonFinite, i, j, static_cast<double>(matrix(i, j))};
+  return {Status::NonFinite};
 }
 
 template <class T>
@@ -167,22 +167,57 @@ void triangle_product(const T* triangle, Index params, const ConstMatrix<T>& V, 
                       double damping, Matrix<T> out, int threads) {
   threads = useful_threads<T>(threads, params);
   const T s = static_cast<T>(scale), d = static_cast<T>(damping);
-  Index q = 0;
-  for (; q + 4 <= V.cols(); q += 4)
-    product_of_columns<T, 4>(triangle, params, V, q, s, d, out, threads);
-  for (; q < V.cols(); ++q) product_of_columns<T, 1>(triangle, params, V, q, s, d, out, threads);
+  for (Index q = 0; q < V.cols(); q += 4) {
+    const Index count = std::min<Index>(4, V.cols() - q);
+    if (count > 1)
+      product_of_columns<T, 4>(triangle, params, V, q, count, s, d, out, threads);
+    else
+      product_of_columns<T, 1>(triangle, params, V, q, count, s, d, out, threads);
+  }
 }
 
 template <class T>
 double triangle_norm1(const T* triangle, Index params, int threads) {
-  if (params == 0) return 0.0;
-  Buffer<T> ones(params), sums(params);
-  std::fill_n(ones.data(), params, T(1));
-  Matrix<T> out(sums.data(), params, 1, Strides(1, 1));
-  product_of_columns<T, 1, true>(triangle, params,
-                                 ConstMatrix<T>(ones.data(), params, 1, Strides(1, 1)), 0, T(1),
-                                 T(0), out, useful_threads<T>(threads, params));
-  return static_cast<double>(*std::max_element(sums.data(), sums.data() + params));
+  constexpr Index W = kPanel<T>;
+  constexpr int lanes = kLanes<double>, vectors = static_cast<int>(W) / lanes;
+  const Index panels = panel_count<T>(params);
+  Buffer<double> partial(kGroups * params);  // in double: sums of finite float32 must not overflow
+  run_in_order(useful_threads<T>(threads, params), kGroups, [&](Index g, int) {
+    double* own = partial.data() + g * params;
+    std::fill_n(own, params, 0.0);
+    for (Index i = group_start(g, panels); i < group_start(g + 1, panels); ++i) {
+      const T* panel = triangle + panel_offset<T>(i);
+      const Index row0 = i * W, rows = std::min(W, params - row0);
+      Vec<double> total[vectors];
+      for (int u = 0; u < vectors; ++u) total[u] = Vec<double>::zero();
+      for (Index c = 0; c < row0; ++c) {
+        Vec<double> column = Vec<double>::zero();
+        FASTFISHER_UNROLL
+        for (int u = 0; u < vectors; ++u) {
+          const Vec<double> a = abs(Vec<double>::load(panel + c * W + u * lanes));
+          total[u] = total[u] + a;
+          column = column + a;
+        }
+        own[c] += sum(column);
+      }
+      double along[kPanel<T>];
+      for (int u = 0; u < vectors; ++u) total[u].store(along + u * lanes);
+      for (Index c = 0; c < rows; ++c)
+        for (Index r = c; r < rows; ++r) {
+          const double a = std::abs(static_cast<double>(panel[(row0 + c) * W + r]));
+          along[r] += a;
+          if (r != c) along[c] += a;
+        }
+      for (Index r = 0; r < rows; ++r) own[row0 + r] += along[r];
+    }
+  });
+  double largest = 0;
+  for (Index j = 0; j < params; ++j) {
+    double total = 0;
+    for (Index g = 0; g < kGroups; ++g) total += partial[g * params + j];
+    if (!(total <= largest)) largest = total;  // NaN wins
+  }
+  return largest;
 }
 
 #define FASTFISHER_INSTANTIATE(T)                                                        \

@@ -61,8 +61,9 @@ template <class T>
 void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int threads);
 
 // out = scale · F V + damping · V with F the full symmetric matrix; V, out (p, k), not overlapping.
-// One read of the triangle serves both halves. Parallel over fixed groups of panels whose partial
-// results are added in order: same bits for any thread count. 2p²k flops, p²/2 words.
+// One read of the triangle serves both halves and four columns. Parallel over fixed groups of
+// panels whose partial results are added in order: same bits for any thread count. 2p²k flops, p²/2
+// words.
 template <class T>
 void triangle_product(const T* triangle, Index params, const ConstMatrix<T>& V, double scale,
                       double damping, Matrix<T> out, int threads);
