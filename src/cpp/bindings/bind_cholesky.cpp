@@ -17,7 +17,7 @@ void solve(const Array<T>& L, const Array<T>& B, Half half, Array<T>& out, int t
 }
 
 template <class T>
-void register_type(py::module_& m) {
+void register_cholesky_of(py::module_& m) {
   m.def(
       "cholesky",
       [](Array<T> triangle, Index params, double scale, const OptionalArray<T>& shift,
@@ -83,8 +83,8 @@ void register_type(py::module_& m) {
 }  // namespace
 
 void register_cholesky(py::module_& m) {
-  register_type<double>(m);
-  register_type<float>(m);
+  register_cholesky_of<double>(m);
+  register_cholesky_of<float>(m);
 }
 
 }  // namespace fastfisher::bindings

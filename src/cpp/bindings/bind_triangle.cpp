@@ -24,7 +24,7 @@ Index size_for(Index params, int itemsize) {
 }
 
 template <class T>
-void register_type(py::module_& m) {
+void register_triangle_of(py::module_& m) {
   m.def(
       "triangle_from_dense",
       [](const Array<T>& matrix, Array<T> triangle, int threads) {
@@ -101,8 +101,8 @@ void register_triangle(py::module_& m) {
         return itemsize == 8 ? triangle_zeros<double>(params) : triangle_zeros<float>(params);
       },
       py::arg("p"), py::arg("itemsize"));
-  register_type<double>(m);
-  register_type<float>(m);
+  register_triangle_of<double>(m);
+  register_triangle_of<float>(m);
 }
 
 }  // namespace fastfisher::bindings
