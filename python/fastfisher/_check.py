@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastfisher._native import MOST_THREADS
 from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
 
 __all__ = [
@@ -34,6 +35,9 @@ __all__ = [
 Reduction = Literal["mean", "sum"]
 
 _NATIVE: dict[str, np.dtype[Any]] = {"d": np.dtype(np.float64), "f": np.dtype(np.float32)}
+# By itemsize: what weights must be on average, so that those that are subnormal weigh less than
+# rounding, and what their sum may be, so that its inverse has all its digits.
+_WEIGHTS = {8: (2.0**-970, 2.0**1022), 4: (2.0**-103, 2.0**126)}
 _LATER = "float16, bfloat16 and complex scores are not supported yet: convert them first"
 
 
@@ -121,14 +125,23 @@ def weights(
     if not (least >= 0.0 and math.isfinite(total)):
         place, found = ops.first_bad_weight(array)
         where = f"at index {place}" if place >= 0 else "as their sum"
+        advice = "Give 0 to leave a sample out"
+        if found == math.inf:
+            advice = f"Scale the weights if they overflow {dtype}"
         raise ValueError(
             f"weights: expected finite numbers that are not negative, got {found} {where}. "
-            "Give 0 to leave a sample out."
+            f"{advice}."
         )
     if total == 0.0:
         raise ValueError(
-            "weights: expected at least one that is positive, got all zero. "
-            "There is nothing to average."
+            f"weights: expected at least one that is positive, got all zero in {dtype}. "
+            "There is nothing to average; scale the weights if they are tiny."
+        )
+    mean, most = _WEIGHTS[dtype.itemsize]
+    if not mean * samples <= total <= most:
+        raise ValueError(
+            f"weights: expected a sum from {mean * samples:.2g} to {most:.2g} in {dtype}, got "
+            f"{total:.3g}. Scale the weights: only their ratios matter to a mean."
         )
     return array, total
 
@@ -202,8 +215,8 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def count(name: str, value: Any, least: int = 0) -> int:
-    """Return a whole number that is at least `least`."""
+def count(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """Return a whole number that is at least `least`, and at most `most` if that is given."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(
             f"{name}: expected a whole number, got {type(value).__name__}. Give an int."
@@ -211,6 +224,8 @@ def count(name: str, value: Any, least: int = 0) -> int:
     number = operator.index(value)
     if number < least:
         raise ValueError(f"{name}: expected at least {least}, got {number}. Give a larger int.")
+    if most is not None and number > most:
+        raise ValueError(f"{name}: expected at most {most}, got {number}. Give a smaller int.")
     return number
 
 
@@ -229,7 +244,7 @@ def cut(name: str, value: Any) -> float:
 
 def threads(value: Any) -> int:
     """Return the number of threads, 0 for the default."""
-    return 0 if value is None else count("n_threads", value, 1)
+    return 0 if value is None else count("n_threads", value, 1, MOST_THREADS)
 
 
 def generator(rng: Any) -> "np.random.Generator":
@@ -243,8 +258,15 @@ def generator(rng: Any) -> "np.random.Generator":
 
 
 def finite_report(report: tuple[int, int, int, float], name: str) -> None:
-    """Raise what a kernel reports about the values of `name`."""
+    """Raise what a kernel reports about the values of `name`; row -1 means that none is bad."""
     status, row, column, value = report
+    if status and row < 0:
+        where = f"overflow in column {column}" if column >= 0 else "overflow"
+        raise NonFiniteError(
+            f"{name}: expected finite sums, got {where}, though every value is finite. "
+            f"Scale the {name} down.",
+            column=column if column >= 0 else None,
+        )
     if status:
         raise NonFiniteError(
             f"{name}: expected finite values, got {value} at row {row}, column {column}. "
@@ -269,7 +291,7 @@ def positive_definite_report(report: tuple[int, int, int, float], tolerance: flo
         )
     raise NonFiniteError(
         f"fisher: expected finite values, got {value} at parameter {pivot} while factoring. "
-        "Look for overflow: scale the scores down.",
+        "Look for NaN in the scores, or for overflow: scale them down.",
         row=pivot,
         column=pivot,
     )

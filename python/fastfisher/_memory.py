@@ -5,10 +5,12 @@ from pathlib import Path
 
 from fastfisher.errors import MemoryLimitError
 
-__all__ = ["available_memory", "guard"]
+__all__ = ["SMALL", "available_memory", "guard"]
 
 # Below this many bytes the question is not worth the 50 microseconds that the answer takes.
 UNGUARDED = 64 * 2**20
+# A matrix of so few rows stays below that with all its partial sums: do not even ask.
+SMALL = 256
 
 
 def guard(size: int, what: str, advice: str) -> None:

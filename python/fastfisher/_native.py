@@ -17,6 +17,8 @@ __all__ = ["core", "get_num_threads", "isa", "set_num_threads", "show_config"]
 
 # Every level there is, the fastest last: CMakeLists.txt compiles them, `_cpu` says which can run.
 MODULES = {"baseline": "_core", "avx2": "_core_avx2", "avx512": "_core_avx512"}
+# More than any machine has cores for; OpenMP ends the process on absurd numbers.
+MOST_THREADS = 4096
 
 
 def choose_isa(requested: str | None, supported: list[str], built: list[str]) -> str:
@@ -150,14 +152,14 @@ def set_num_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        At least 1; more than OpenMP allows (``OMP_NUM_THREADS``, or the processors this process
+        From 1 to 4096; more than OpenMP allows (``OMP_NUM_THREADS``, or the processors this process
         may run on) counts as what it allows. None goes back to the default: what OpenMP allows,
         but no more than the control group's quota.
 
     Raises
     ------
     TypeError, ValueError
-        If `n` is not a whole number, or less than 1.
+        If `n` is not a whole number, or not from 1 to 4096.
 
     Examples
     --------
@@ -180,6 +182,10 @@ def set_num_threads(n: int | None) -> None:
         )
     if n.__index__() < 1:
         raise ValueError(f"n: expected at least 1 thread, got {n}. None goes back to the default.")
+    if n.__index__() > MOST_THREADS:
+        raise ValueError(
+            f"n: expected at most {MOST_THREADS} threads, got {n}. None goes back to the default."
+        )
     core.set_threads(n.__index__())
 
 

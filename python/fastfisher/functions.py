@@ -70,8 +70,12 @@ def empirical_fisher(
 
     Notes
     -----
-    n p² multiplications; half a matrix of memory beside the result. The *empirical* Fisher has
-    the scores at the observed data; it differs from the exact Fisher away from the optimum.
+    n p² multiplications. Memory beside the result: half a matrix, and two blocks of packed rows
+    (p/4 rows each, between 256 and 1024) or, for tall scores (n ≥ 8 p, p up to about 1000), 8 to 64
+    partial sums of half a matrix each, about half of what the scores take at most.
+
+    The *empirical* Fisher has the scores at the observed data; it differs from the exact Fisher
+    away from the optimum.
 
     References
     ----------
@@ -91,11 +95,12 @@ def empirical_fisher(
     held = scores.dtype if dtype is None else _check.accumulation_dtype(dtype, scores.dtype)
     if out is not None:
         out = ops.to_output(out, (params, params), held, scores, weights)
-    _memory.guard(
-        params * params * held.itemsize * (3 if out is None else 1) // 2,
-        "empirical_fisher",
-        "Use ScoreFisher (products, dual and CG solves) or fisher_diagonal.",
-    )
+    if params > _memory.SMALL:
+        _memory.guard(
+            ops.Triangle.bytes_to_sum(scores.shape[0], params, held, dense=out is None),
+            "empirical_fisher",
+            "Use ScoreFisher (products, dual and CG solves) or fisher_diagonal.",
+        )
     triangle = ops.Triangle(params, held)
     triangle.add_scores(
         scores, weights, mean, fresh=True, check_finite=check_finite, threads=threads
@@ -257,7 +262,7 @@ def gram(
 
     Notes
     -----
-    n² p multiplications; half a matrix of memory beside the result.
+    n² p multiplications. Memory beside the result as for `empirical_fisher`, with n and p swapped.
 
     Examples
     --------
@@ -272,11 +277,12 @@ def gram(
     samples = scores.shape[0]
     if samples == 0:
         return ops.empty((0, 0), scores.dtype)
-    _memory.guard(
-        samples * samples * scores.dtype.itemsize * 3 // 2,
-        "gram",
-        "Use ScoreFisher with CG(), or DenseFisher if p is small.",
-    )
+    if samples > _memory.SMALL:
+        _memory.guard(
+            ops.Triangle.bytes_to_sum(scores.shape[1], samples, scores.dtype, dense=True),
+            "gram",
+            "Use ScoreFisher with CG(), or DenseFisher if p is small.",
+        )
     triangle = ops.Triangle(samples, scores.dtype)
     triangle.set_gram(scores, weights, mean, check_finite, threads)
     return triangle.to_dense(scale, None, threads)

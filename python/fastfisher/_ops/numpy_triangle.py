@@ -11,6 +11,8 @@ __all__ = ["Factor", "Triangle"]
 
 # No machine holds a matrix of so many rows, and below it the core's integers do not overflow.
 LARGEST = 2**30
+# One row of a panel, in bytes, on every machine.
+PANEL_BYTES = 192
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -31,6 +33,10 @@ class Triangle:
     @staticmethod
     def length(size: int, dtype: np.dtype[Any]) -> int:
         """Return how many numbers a triangle of this size holds."""
+        if size > LARGEST:
+            raise ValueError(
+                f"n_params: expected at most {LARGEST}, got {size}. No machine holds such a matrix."
+            )
         return core.triangle_size(size, dtype.itemsize)
 
     @staticmethod
@@ -38,6 +44,29 @@ class Triangle:
         """Return the bytes that a triangle of this size takes, p²/2 for the largest."""
         half = size * size // 2 * dtype.itemsize
         return half if size > LARGEST else core.triangle_size(size, dtype.itemsize) * dtype.itemsize
+
+    @staticmethod
+    def bytes_to_sum(samples: int, size: int, dtype: np.dtype[Any], *, dense: bool = False) -> int:
+        """Return the bytes of a triangle and of adding scores to it, or if more of `to_dense`."""
+        scratch = Triangle.scratch_bytes(samples, size, dtype)
+        after = size * size * dtype.itemsize if dense else 0
+        return Triangle.bytes_for(size, dtype) + max(scratch, after)
+
+    @staticmethod
+    def scratch_bytes(samples: int, size: int, dtype: np.dtype[Any]) -> int:
+        """Return the bytes that `add_scores` takes beside the triangle, nearly.
+
+        Of tall scores each slab of rows is summed in a triangle of its own; other scores are
+        packed a quarter of the triangle's rows at a time, in two buffers. See ``product.cpp``.
+        """
+        if samples == 0:
+            return 0
+        panels = -(-size * dtype.itemsize // PANEL_BYTES)
+        if samples >= 8 * size and panels <= 48:
+            slabs = min(max(samples // (16 * size), 8), 64)
+            return slabs * Triangle.bytes_for(size, dtype)
+        rows = min(max(size // 4 // 256 * 256, 256), 1024, samples)
+        return 2 * rows * panels * PANEL_BYTES
 
     @classmethod
     def from_dense(cls, matrix: Array, name: str = "matrix", threads: int = 0) -> "Triangle":

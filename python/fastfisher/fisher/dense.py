@@ -157,6 +157,12 @@ class DenseFisher(Accumulator):
     def _add_scores(
         self, scores: Any, weights: Any, mean: Any, check_finite: bool, threads: int
     ) -> None:
+        if self._params > _memory.SMALL:
+            _memory.guard(
+                self._ops.Triangle.scratch_bytes(scores.shape[0], self._params, self._dtype),
+                "DenseFisher.update",
+                "Give fewer rows at a time.",
+            )
         fresh = self._n_samples == 0
         try:
             self._sums.add_scores(

@@ -1,8 +1,10 @@
 """DiagonalFisher: the diagonal alone, p numbers."""
 
+import math
 from types import ModuleType
 from typing import Any
 
+from fastfisher import _check, _memory
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.accumulator import Accumulator
 from fastfisher.fisher.factor import DiagonalFactor, Factor
@@ -66,9 +68,11 @@ class DiagonalFisher(Accumulator):
 
     def _matrix_factor(self, shift: Any, *, threads: int = 0, with_norm: bool = True) -> Factor:  # noqa: ARG002
         damped = self._damped(shift)
-        bad = ~(damped > 0)
+        bad = ~((damped > 0) & (damped < math.inf))
         if bool(bad.any()):
             place = int(bad.argmax())
+            if not math.isfinite(damped[place]):
+                _check.positive_definite_report((2, place, place, float(damped[place])), 0.0)
             raise NotPositiveDefiniteError(
                 f"fisher: expected a positive definite F + damping, got {float(damped[place]):.3g} "
                 f"on the diagonal at parameter {place}.",
@@ -108,6 +112,9 @@ class DiagonalFisher(Accumulator):
 
     # ---- the sums ----
     def _empty_sums(self) -> Any:
+        _memory.guard(
+            self._params * self._dtype.itemsize, "DiagonalFisher", "Split the parameters in parts."
+        )
         return self._ops.zeros(self._params, self._dtype)
 
     def _add_scores(

@@ -107,7 +107,7 @@ class ScoreFisher(Fisher):
 
     def _matrix_triangle(self, threads: int) -> tuple[Any, float]:
         _memory.guard(
-            self._ops.Triangle.bytes_for(self._params, self._dtype),
+            self._ops.Triangle.bytes_to_sum(self._n_samples, self._params, self._dtype),
             "ScoreFisher as a matrix",
             "Use solver=Dual() (n < p) or CG(), which need no p².",
         )
@@ -172,7 +172,7 @@ class ScoreFisher(Fisher):
     def _gram_triangle(self, threads: int) -> Any:
         """Return U Uᵀ, n × n."""
         _memory.guard(
-            self._ops.Triangle.bytes_for(self._n_samples, self._dtype),
+            self._ops.Triangle.bytes_to_sum(self._params, self._n_samples, self._dtype),
             "gram",
             "Use solver=CG(), which needs no matrix, or DenseFisher if p is small.",
         )

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CG"]
 
+# More than a lifetime of them; the core counts in 64 bits.
+_MOST_ITERATIONS = 2**60
+
 # The worst outcome of several columns is the outcome.
 _WORST_FIRST = (
     Status.NON_FINITE,
@@ -82,7 +85,7 @@ class CG:
         _check.cut("rtol", self.rtol)
         _check.cut("atol", self.atol)
         if self.max_iterations is not None:
-            _check.count("max_iterations", self.max_iterations)
+            _check.count("max_iterations", self.max_iterations, most=_MOST_ITERATIONS)
         _check.flag("allow_truncated", self.allow_truncated)
         if isinstance(self.preconditioner, str) and self.preconditioner != "jacobi":
             raise ValueError(

@@ -1,0 +1,89 @@
+"""Every public function on inputs large enough for several threads, as one dictionary of arrays.
+
+Run as a script it prints a digest of all results for each number of threads that it is given.
+"""
+
+import hashlib
+import sys
+
+import numpy as np
+
+import fastfisher as ff
+
+# Tall (row slabs), squarish (tiles), wide (the dual), and p past the order where Cholesky forks.
+SHAPES = {"tall": (5000, 60), "tiles": (900, 430), "wide": (150, 1100)}
+
+
+def draw(n, p, dtype=np.float64):
+    rng = np.random.default_rng([n, p])
+    return rng.standard_normal((n, p)).astype(dtype)
+
+
+def functions(scores, weights, n_threads=None):
+    """Yield (name, result) of what takes `n_threads`."""
+    some = {"weights": weights, "n_threads": n_threads}
+    for center in (False, True):
+        both = {"center": center, **some}
+        yield "empirical_fisher", ff.empirical_fisher(scores, **both)
+        yield "fisher_diagonal", ff.fisher_diagonal(scores, **both)
+        yield (
+            "gram",
+            ff.gram(scores[:900], weights=weights[:900], center=center, n_threads=n_threads),
+        )
+        for k in (1, 5):
+            yield "fvp", ff.fvp(scores, scores[:k].T, damping=0.1, **both)
+        yield "natural_gradient", ff.natural_gradient(scores, damping=0.1, **both)
+    cg = ff.CG(rtol=1e-6)
+    yield "cg", ff.natural_gradient(scores, scores[:3].T, damping=1.0, solver=cg, **some)
+    F = ff.DenseFisher.from_scores(scores, **some)
+    matrix = F.to_dense()
+    rhs = scores[:9].T
+    for solver in ("auto", cg):
+        solution = ff.solve(matrix, rhs, damping=1.0, solver=solver, n_threads=n_threads)
+        yield "solve", solution.value
+        yield "residual", np.array(solution.residual)
+    yield "one right-hand side", F.solve(rhs[:, 0], damping=1.0, n_threads=n_threads)
+    factor = F.factor(damping=1.0, n_threads=n_threads)
+    yield "inverse", factor.inverse()
+    yield "inverse_diagonal", factor.inverse_diagonal()
+    yield "sample", factor.sample(0, 3)
+    yield "logdet", np.array([factor.logdet, factor.rcond])
+
+
+def methods(scores, weights):
+    """Yield (name, result) of what follows the default number of threads."""
+    for kind in (ff.DenseFisher.from_scores, ff.DiagonalFisher.from_scores, ff.ScoreFisher):
+        F = kind(scores, weights=weights, center=True)
+        name = type(F).__name__
+        yield f"{name} @", F @ scores[:3].T
+        yield f"{name}.diagonal", F.diagonal()
+        yield f"{name}.to_dense", F.to_dense()
+        yield f"{name}.quadratic_form", F.quadratic_form(scores[:2].T)
+        yield f"{name}.leverage", F.leverage(scores[:100], 0.5)
+        yield f"{name}.logdet", np.array(F.logdet(0.5))
+
+
+def results(n_threads=None, dtype=np.float64):
+    """Return {name: array} of every public function."""
+    found = {}
+    for shape, (n, p) in SHAPES.items():
+        scores = draw(n, p, dtype)
+        weights = np.linspace(0.5, 2.0, n)
+        for place, (name, value) in enumerate(functions(scores, weights, n_threads)):
+            found[f"{shape} {place} {name}"] = value
+        if n_threads is None:
+            found |= {f"{shape} {name}": value for name, value in methods(scores, weights)}
+    return found
+
+
+def digest(found):
+    state = hashlib.sha256()
+    for name, value in found.items():
+        state.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return state.hexdigest()
+
+
+if __name__ == "__main__":
+    for n_threads in map(int, sys.argv[1:]):
+        ff.set_num_threads(n_threads)
+        print(ff.get_num_threads(), digest(results() | results(dtype=np.float32)))

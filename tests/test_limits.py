@@ -1,0 +1,218 @@
+"""The ends of the number range: what leaves it is refused or named, and nothing turns to NaN."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fastfisher as ff
+import oracle
+from fastfisher import _check, _memory
+from fastfisher._ops import numpy_ops
+from fastfisher._ops.numpy_triangle import LARGEST, Triangle
+
+S = oracle.draw(40, 6)
+SCALES = {np.dtype(np.float64): (1e-293, 1e-309, 1e307), np.dtype(np.float32): (1e-32, 1e-40, 3e37)}
+
+
+# ---- weights ----
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize(
+    "call",
+    [
+        ff.empirical_fisher,
+        ff.fisher_diagonal,
+        ff.gram,
+        lambda s, weights: ff.natural_gradient(s, damping=1.0, weights=weights),
+        lambda s, weights: ff.DenseFisher(6, dtype=s.dtype).update(s, weights),
+        lambda s, weights: ff.ScoreFisher(s, weights=weights),
+    ],
+)
+def test_weights_whose_sum_leaves_the_range_are_refused(call, which, dtype):
+    scores = S[:30].astype(dtype)
+    scale = SCALES[np.dtype(dtype)][which]
+    with pytest.raises(ValueError, match=r"weights: .*[Ss]cale the weights"):
+        call(scores, weights=np.full(30, scale))
+
+
+def test_weights_that_vanish_or_overflow_in_the_dtype_are_named():
+    scores = S.astype(np.float32)
+    with pytest.raises(ValueError, match=r"all zero in float32\. .*scale the weights"):
+        ff.empirical_fisher(scores, weights=np.full(40, 1e-60))
+    with pytest.raises(
+        ValueError, match=r"got inf at index 0\. Scale the weights if they overflow"
+    ):
+        ff.empirical_fisher(scores, weights=np.full(40, 1e60))
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+def test_only_the_ratios_of_weights_matter_up_to_the_ends(dtype):
+    scores = S.astype(dtype)
+    expected = ff.empirical_fisher(scores, weights=np.ones(40))
+    info = np.finfo(dtype)
+    for total in (41 * float(info.tiny) / float(info.eps), 0.2 / float(info.tiny)):
+        found = ff.empirical_fisher(scores, weights=np.full(40, total / 40, dtype))
+        oracle.close(found, expected, dtype, 40)
+
+
+# ---- counts ----
+@pytest.mark.parametrize("n", [4097, 2**31, 2**63, 10**30])
+def test_absurd_numbers_of_threads_are_refused(n):
+    for call in (
+        lambda: ff.empirical_fisher(S, n_threads=n),
+        lambda: ff.fvp(S, np.ones(6), n_threads=n),
+        lambda: ff.solve(np.eye(2), np.ones(2), n_threads=n),
+        lambda: ff.DenseFisher.from_scores(S, n_threads=n),
+    ):
+        with pytest.raises(ValueError, match=f"n_threads: expected at most 4096, got {n}"):
+            call()
+    with pytest.raises(ValueError, match=f"n: expected at most 4096 threads, got {n}"):
+        ff.set_num_threads(n)
+
+
+def test_absurd_numbers_of_iterations_are_refused():
+    with pytest.raises(ValueError, match="max_iterations: expected at most"):
+        ff.CG(max_iterations=2**64)
+    assert ff.solve(np.eye(2), np.ones(2), solver=ff.CG(max_iterations=2**60)).status == 0
+
+
+# ---- residuals ----
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("size", [1e-40, 1e-30, 1.0, 1e30, 3e38])
+def test_residuals_of_tiny_and_huge_vectors(size, dtype):
+    rhs = np.array([[1.0, 0.0], [-1.0, 0.0], [0.5, 0.0]], dtype) * dtype(size)
+    rhs[:, 1] = dtype(size) / 2
+    product = (rhs * dtype(0.75)).astype(dtype)
+    found = numpy_ops.worst_residual(rhs, product)
+    assert found == pytest.approx(0.25, rel=1e-3)
+    assert numpy_ops.worst_residual(rhs, rhs) == 0.0
+
+
+def test_residuals_at_the_ends_of_float64():
+    for size in (1e-300, 1e-200, 1e200, 1e300):
+        rhs = np.full((3, 1), size)
+        assert numpy_ops.worst_residual(rhs, 0.5 * rhs) == pytest.approx(0.5)
+    zero = np.zeros((3, 2))
+    assert numpy_ops.worst_residual(zero, zero) == 0.0
+    assert numpy_ops.worst_residual(np.ones((3, 0)), np.ones((3, 0))) == 0.0
+    spoiled = numpy_ops.worst_residual(np.ones((2, 1)), np.array([[np.inf], [np.nan]]))
+    assert np.isnan(spoiled)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_the_residual_of_a_solution_is_true_in_float32(size):
+    F = np.diag(np.arange(1.0, 5.0)).astype(np.float32)
+    solution = ff.solve(F, np.full(4, size, np.float32))
+    assert solution.residual < 1e-6
+    b = np.full(4, size)
+    x = solution.value.astype(float)
+    assert solution.residual == pytest.approx(
+        np.linalg.norm(b - np.diag(F) * x) / np.linalg.norm(b), abs=1e-7
+    )
+
+
+# ---- memory ----
+def test_the_size_guard_counts_the_partial_sums_of_tall_scores(monkeypatch):
+    asked = []
+    monkeypatch.setattr(_memory, "available_memory", lambda: asked.append(1) or 10**8)
+    tall = np.broadcast_to(1.0, (1152 * 1024, 1152))  # a view: 64 partial sums of 5.4 MB
+    for call in (
+        lambda: ff.empirical_fisher(tall),
+        lambda: ff.gram(tall.T),
+        lambda: ff.DenseFisher(1152).update(tall, check_finite=False),
+        lambda: ff.ScoreFisher(tall).factor(damping=1.0),
+    ):
+        with pytest.raises(ff.MemoryLimitError, match=r"got a need of 0\.3\d+ GiB"):
+            call()
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("dtype", [np.dtype(t) for t in oracle.DTYPES])
+def test_bytes_to_sum(dtype):
+    assert Triangle.bytes_to_sum(10**9, _memory.SMALL, dtype, dense=True) < _memory.UNGUARDED
+    half = Triangle.bytes_for(100, dtype)
+    assert Triangle.bytes_for(0, dtype) == Triangle.scratch_bytes(0, 100, dtype) == 0
+    assert Triangle.scratch_bytes(800, 100, dtype) == 8 * half
+    assert Triangle.scratch_bytes(10**9, 100, dtype) == 64 * half
+    assert Triangle.scratch_bytes(799, 100, dtype) < 8 * half
+    assert Triangle.bytes_to_sum(800, 100, dtype) == 9 * half
+    assert Triangle.bytes_for(2**40, np.dtype(np.float64)) == 2**82
+    big = Triangle.bytes_to_sum(10, 10**4, dtype, dense=True)
+    assert big == Triangle.bytes_for(10**4, dtype) + 10**8 * dtype.itemsize
+
+
+@pytest.mark.parametrize("size", [2**50, 2**62, 10**30])
+def test_a_diagonal_that_will_not_fit_is_refused(size):
+    with pytest.raises(ff.MemoryLimitError, match="DiagonalFisher: expected at most the memory"):
+        ff.DiagonalFisher(size)
+
+
+def test_sizes_that_would_wrap_are_refused(tmp_path):
+    ff.DenseFisher.from_scores(S).save(tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz") as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays.pop("header")))
+    for size in (LARGEST + 1, 2**31, 2**32, 2**62, 2**64, 10**30):
+        header["state"]["n_params"] = size
+        np.savez(tmp_path / "g.npz", header=np.array(json.dumps(header)), **arrays)
+        with pytest.raises(ff.FileFormatError, match=f"n_params: expected at most .*, got {size}"):
+            ff.load(tmp_path / "g.npz")
+        with pytest.raises(ValueError, match="n_params: expected at most"):
+            Triangle.length(size, S.dtype)
+
+
+# ---- NaN and overflow ----
+def spoiled(p=6, bad=np.nan):
+    scores = oracle.draw(40, p)
+    scores[3, p // 2] = bad
+    return scores
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, of inf · 0
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("p", [1, 6, 60, 400])
+@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.ScoreFisher])
+def test_nan_is_not_called_indefinite(kind, p, bad):
+    F = kind.from_scores(spoiled(p, bad), check_finite=False)
+    with pytest.raises(ff.NonFiniteError):
+        F.factor(damping=1.0)
+    for solver in ("auto", ff.CG()):
+        for policy in ("raise", "shift", "pinv"):
+            with pytest.raises(ff.NonFiniteError):
+                ff.solve(F, np.ones(p), damping=1.0, on_failure=policy, solver=solver)
+        solution = ff.solve(F, np.ones(p), damping=1.0, on_failure="nan", solver=solver)
+        assert solution.status == ff.Status.NON_FINITE
+        assert np.isnan(solution.value).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("p", [1, 6, 60])
+@pytest.mark.parametrize("solver", ["auto", ff.Cholesky(), ff.Dual(), ff.CG()])
+def test_nan_in_the_natural_gradient_is_not_called_indefinite(solver, p, bad):
+    for grad in (None, np.ones(p)):
+        with pytest.raises(ff.NonFiniteError):
+            ff.natural_gradient(
+                spoiled(p, bad), grad, damping=1.0, solver=solver, check_finite=False
+            )
+
+
+def test_the_sums_that_overflow_name_their_column():
+    scores = np.ones((10, 3))
+    scores[:, 1] = 1e308
+    with pytest.raises(
+        ff.NonFiniteError, match=r"overflow in column 1, .*\. Scale the scores down"
+    ):
+        ff.fisher_diagonal(scores)
+    narrow = np.ones((10, 3), np.float32)
+    narrow[:, 2] = 1e30
+    with pytest.raises(ff.NonFiniteError, match="overflow in column 2") as caught:
+        ff.DiagonalFisher.from_scores(narrow)
+    assert (caught.value.row, caught.value.column) == (None, 2)
+
+
+def test_reports_without_a_place():
+    for column, text in ((4, "overflow in column 4"), (-1, "got overflow, though")):
+        with pytest.raises(ff.NonFiniteError, match=text):
+            _check.finite_report((2, -1, column, np.inf), "scores")
+    _check.finite_report((0, -1, -1, 0.0), "scores")
