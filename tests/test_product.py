@@ -150,11 +150,16 @@ def test_a_bad_number_is_named_and_nothing_is_lost(n, p, order, bad):
     assert not np.isfinite(dense(unchecked, p)[7, 7])
 
 
-def test_an_overflow_of_finite_scores_is_not_called_bad_input():
+def test_an_overflow_of_finite_scores_names_the_column():
+    S = np.ones((10, 3))
+    S[:, 1:] = 1e200
     triangle = core.triangle_zeros(3, 8)
-    report = core.accumulate(np.full((10, 3), 1e200), None, None, triangle, True, True, 0)
-    assert report[0] == Status.SUCCESS
-    assert np.isposinf(dense(triangle, 3)).all()
+    assert core.accumulate(S, None, None, triangle, True, True, 0)[:3] == (Status.NON_FINITE, -1, 1)
+    unchecked = core.triangle_zeros(3, 8)
+    assert core.accumulate(S, None, None, unchecked, True, False, 0)[0] == Status.SUCCESS
+    assert np.isposinf(dense(unchecked, 3)[1, 1])
+    K = core.triangle_zeros(10, 8)
+    assert core.gram(S, None, None, K, True, 0)[:3] == (Status.NON_FINITE, -1, 0)
 
 
 def test_padding_is_zero_so_that_triangles_add():

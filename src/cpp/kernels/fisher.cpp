@@ -1,6 +1,8 @@
 // The empirical Fisher and its dual, on the product engine.
 #include "fisher.hpp"
 
+#include <cmath>
+
 namespace fastfisher {
 
 namespace {
@@ -21,6 +23,17 @@ Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
   return place.ok() ? seen : place;
 }
 
+// Row -1 and the first column where a sum of finite scores overflowed; a bad sum spoils its
+// diagonal.
+template <class T>
+Report overflow(const T* triangle, Index params) {
+  for (Index j = 0; j < params; ++j) {
+    const T sum = triangle[triangle_at<T>(j, j)];
+    if (!std::isfinite(sum)) return {Status::NonFinite, -1, j, static_cast<double>(sum)};
+  }
+  return {};
+}
+
 }  // namespace
 
 template <class T, class S>
@@ -34,7 +47,9 @@ Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean,
   Operand<T, S> Y{scores};
   Y.scale_by_depth = roots.data();
   Y.shift_by_column = mean;
-  return named(symmetric_product(Y, triangle, check_finite, threads), scores, threads);
+  const Report seen = symmetric_product(Y, triangle, check_finite, threads);
+  if (seen.ok() && check_finite && fresh) return overflow(triangle, scores.cols());
+  return named(seen, scores, threads);
 }
 
 template <class T, class S>
@@ -45,7 +60,9 @@ Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* tr
                                  Strides(scores.colStride(), scores.rowStride()))};
   Y.scale_by_column = roots.data();
   Y.shift_by_depth = mean;
-  return named(symmetric_product(Y, triangle, check_finite, threads), scores, threads);
+  const Report seen = symmetric_product(Y, triangle, check_finite, threads);
+  if (seen.ok() && check_finite) return overflow(triangle, scores.rows());
+  return named(seen, scores, threads);
 }
 
 template Report accumulate(const ConstMatrix<double>&, const double*, const double*, double*, bool,

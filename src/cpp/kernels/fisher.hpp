@@ -13,7 +13,8 @@ namespace fastfisher {
 // No (n, p) temporary: √w and m are applied while packing. n·p·(p+1) flops, one read of S; one
 // more, in advance, for
 //   what is not `fresh` and not tall, since nothing may be added before all is known to be finite.
-// NonFinite names the first bad (row, col) of S; the triangle is then unchanged unless `fresh`.
+// NonFinite names the first bad (row, col) of S; the triangle is then unchanged unless `fresh`. A
+// `fresh` sum that overflows is NonFinite with row -1 and the first such column.
 template <class T, class S>
 Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
                   bool fresh, bool check_finite, int threads);
