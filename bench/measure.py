@@ -14,7 +14,7 @@ from fastfisher.demo.clock import Roofs, Stopwatch, medians, stopwatch
 from .job import Job
 from .worker import Worker, fingerprint
 
-BUDGET = 6.0  # seconds of measuring per job, between 3 and 25 rounds
+BUDGET = 6.0  # seconds of measuring per job, between 3 and 9 rounds
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def measure(job: Job, roofs: Roofs, workers: Sequence[Worker], *, full: bool) ->
         if lines:
             _, others[worker.name] = _fastest({line: _remote(worker, line) for line in lines})
     watches = [watch(job.ours), numpy_watch, *others.values()]
-    rounds = int(np.clip(BUDGET / sum(w() for w in watches) / job.repeat, 3, 25))
+    rounds = int(np.clip(BUDGET / sum(w() for w in watches) / job.repeat, 3, 9))
     ours, numpy, *rest = medians(watches, rounds=rounds)
     other, other_name = min(zip(rest, others, strict=True), default=(None, ""))
     return Row(

@@ -65,7 +65,7 @@ class Triangle:
         if samples >= 8 * size and panels <= 48:
             slabs = min(max(samples // (16 * size), 8), 64)
             return slabs * Triangle.bytes_for(size, dtype)
-        rows = min(max(size // 4 // 256 * 256, 256), 1024, samples)
+        rows = min(max(size // 8 // 256 * 256, 256), 1024, samples)
         return 2 * rows * panels * PANEL_BYTES
 
     @classmethod

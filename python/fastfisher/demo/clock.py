@@ -25,7 +25,7 @@ def stopwatch(call: Callable[[], object], repeat: int = 1) -> Stopwatch:
 
 
 def medians(
-    stopwatches: Sequence[Stopwatch], *, rounds: int = 7, pause: float = 0.02
+    stopwatches: Sequence[Stopwatch], *, rounds: int = 7, pause: float = 0.15
 ) -> list[float]:
     """Median seconds of each, read in turn so that whatever slows the machine slows them all.
 
