@@ -138,6 +138,32 @@ def test_sizes_are_checked_before_anything_is_allocated(tmp_path):
         ff.load(path)
 
 
+def test_an_offset_that_leads_outside_the_file_is_named(tmp_path):
+    path = tmp_path / "f.npz"
+    ff.DiagonalFisher.from_scores(np.ones((2, 3))).save(path)
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\5\6") + 16  # where the end record says the directory begins
+    start = int.from_bytes(content[directory : directory + 4], "little")
+    content[directory : directory + 4] = (start + 10).to_bytes(4, "little")
+    path.write_bytes(bytes(content))
+    with pytest.raises(ff.FileFormatError, match="expected a file that fastfisher saved"):
+        ff.load(path)
+
+
+def test_an_array_header_that_does_not_end_is_named(tmp_path):
+    path = tmp_path / "f.npz"
+    ff.DiagonalFisher.from_scores(np.ones((2, 3))).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"(), }", b"((, }").replace(b"(3,), }", b"((3,, }"))
+    with pytest.raises(ff.FileFormatError, match="expected a file that fastfisher saved"):
+        ff.load(path)
+
+
+def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        ff.load(tmp_path / "nothing.npz")
+
+
 @settings(
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

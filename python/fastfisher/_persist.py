@@ -1,5 +1,6 @@
 """Files: a representation as plain arrays in an .npz, no pickle, written whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,7 @@ def load(path: str | os.PathLike[str]) -> "Fisher":
     3
     """
     import zipfile
+    from tokenize import TokenError
 
     from fastfisher.fisher import REPRESENTATIONS
 
@@ -102,9 +104,14 @@ def load(path: str | os.PathLike[str]) -> "Fisher":
         loaded: Fisher = kind._from_state(state)
     except FileFormatError:
         raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file that is not there, or not to be read
+            raise
+        # A damaged offset led outside the file.
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     except (
         zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, NotImplementedError,
-        RuntimeError, AttributeError, RecursionError, OverflowError, UnicodeError,
+        RuntimeError, AttributeError, RecursionError, OverflowError, UnicodeError, TokenError,
     ) as error:  # fmt: skip
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     return loaded
