@@ -1,7 +1,11 @@
 // The empirical Fisher and its dual, on the product engine.
 #include "fisher.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+
+#include "stream.hpp"
 
 namespace fastfisher {
 
@@ -15,7 +19,7 @@ Buffer<T> square_roots(const T* weights, Index samples) {
   return roots;
 }
 
-// The place of what packing saw; a search that finds nothing does not undo the failure.
+// The place of what spoilt a sum; where every score is finite the sum itself overflowed.
 template <class S>
 Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
   if (seen.ok()) return seen;
@@ -23,15 +27,60 @@ Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
   return place.ok() ? seen : place;
 }
 
-// Row -1 and the first column where a sum of finite scores overflowed; a bad sum spoils its
-// diagonal.
 template <class T>
-Report overflow(const T* triangle, Index params) {
-  for (Index j = 0; j < params; ++j) {
-    const T sum = triangle[triangle_at<T>(j, j)];
-    if (!std::isfinite(sum)) return {Status::NonFinite, -1, j, static_cast<double>(sum)};
+double weight_sum(const T* weights, Index samples) {
+  if (!weights) return static_cast<double>(samples);
+  double total = 0;
+  for (Index k = 0; k < samples; ++k) total += static_cast<double>(weights[k]);
+  return total;
+}
+
+// The mean of some rows that count, evenly spread: near enough to the mean of all where a column is
+// not mostly noise about a wandering level. Zero where they are not finite, which is found later.
+constexpr Index kProvisionalRows = 64;
+
+template <class T, class S>
+void provisional_mean(const ConstMatrix<S>& scores, const T* weights, T* mean) {
+  const Index n = scores.rows(), p = scores.cols(), step = std::max<Index>(1, n / kProvisionalRows);
+  Buffer<double> sums(p);
+  sums.zero();
+  double rows = 0;
+  for (Index k = 0; k < n; k += step) {
+    if (weights && !(weights[k] > T(0))) continue;
+    const S* row = scores.data() + k * scores.rowStride();
+    for (Index j = 0; j < p; ++j) sums[j] += static_cast<double>(row[j * scores.colStride()]);
+    ++rows;
   }
-  return {};
+  for (Index j = 0; j < p; ++j) {
+    mean[j] = static_cast<T>(sums[j] / std::max(rows, 1.0));
+    if (!std::isfinite(mean[j])) mean[j] = T(0);
+  }
+}
+
+// Takes what is left of the mean out of sums about `mean`: with d = Σ w (s − mean) / Σ w,
+//   Σ w (s − m)(s − m)ᵀ = Σ w (s − mean)(s − mean)ᵀ − (Σ w) d dᵀ,   m = mean + d.
+// False, with nothing taken out, where that would cancel more than two bits and this is not the
+// last try: then `mean` has become m, and the sums should be taken again about it.
+template <class T>
+bool take_out_mean(double weight, const double* sums, bool last_try, T* mean, T* triangle,
+                   Index params, int threads) {
+  Buffer<T> rest(params);
+  bool near = true;
+  for (Index j = 0; j < params; ++j) {
+    const double d = sums[j] / weight, spread = static_cast<double>(triangle[triangle_at<T>(j, j)]);
+    const double rounding =
+        4 * std::numeric_limits<T>::epsilon() * std::abs(static_cast<double>(mean[j]));
+    near = near && (std::abs(d) <= rounding || weight * d * d <= 0.75 * spread);
+    rest[j] = static_cast<T>(d);
+    mean[j] = static_cast<T>(static_cast<double>(mean[j]) + d);
+  }
+  if (!near && !last_try) return false;
+  triangle_add_outer(triangle, params, rest.data(), -weight, threads);
+  for (Index j = 0; j < params; ++j) {
+    T& variance = triangle[triangle_at<T>(j, j)];
+    if (variance < T(0)) variance = T(0);
+  }
+  return true;
 }
 
 }  // namespace
@@ -39,7 +88,8 @@ Report overflow(const T* triangle, Index params) {
 template <class T, class S>
 Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
                   bool fresh, bool check_finite, int threads) {
-  if (check_finite && !fresh && !works_by_slabs<T>(scores.rows(), scores.cols())) {
+  const bool undone = fresh || works_by_slabs<T>(scores.rows(), scores.cols());
+  if (check_finite && !undone) {
     const Report report = find_nonfinite(scores, threads);
     if (!report.ok()) return report;
   }
@@ -47,9 +97,44 @@ Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean,
   Operand<T, S> Y{scores};
   Y.scale_by_depth = roots.data();
   Y.shift_by_column = mean;
-  const Report seen = symmetric_product(Y, triangle, check_finite, threads);
-  if (seen.ok() && check_finite && fresh) return overflow(triangle, scores.cols());
-  return named(seen, scores, threads);
+  return named(symmetric_product(Y, triangle, nullptr, check_finite && undone, threads), scores,
+               threads);
+}
+
+template <class T, class S>
+Report accumulate_centred(const ConstMatrix<S>& scores, const T* weights, T* mean, T* triangle,
+                          bool fresh, bool check_finite, int threads) {
+  const Index n = scores.rows(), p = scores.cols();
+  const double weight = weight_sum(weights, n);
+  if (p == 0) return {};
+  if (!(weight > 0)) {
+    std::fill_n(mean, p, T(0));
+    return {};
+  }
+  const bool slabs = works_by_slabs<T>(n, p);
+  if (!fresh && !slabs) {  // nothing may be added before all is known to be finite
+    const Report report = column_mean<S, T>(scores, weights, mean, check_finite, threads);
+    return report.ok() ? accumulate(scores, weights, mean, triangle, false, false, threads)
+                       : report;
+  }
+  Buffer<T> own(fresh ? 0 : triangle_size<T>(p));
+  own.zero();
+  T* sums = fresh ? triangle : own.data();
+  Buffer<double> column_sums(panel_count<T>(p) * kPanel<T>);
+  const Buffer<T> roots = square_roots(weights, n);
+  provisional_mean(scores, weights, mean);
+  for (bool done = false, last_try = false; !done; last_try = true) {
+    if (last_try) std::fill_n(sums, triangle_size<T>(p), T(0));
+    column_sums.zero();
+    Operand<T, S> Y{scores};
+    Y.scale_by_depth = roots.data();
+    Y.shift_by_column = mean;
+    const Report seen = symmetric_product(Y, sums, column_sums.data(), check_finite, threads);
+    if (!seen.ok()) return named(seen, scores, threads);
+    done = take_out_mean(weight, column_sums.data(), last_try, mean, sums, p, threads);
+  }
+  if (!fresh) Vector<T>(triangle, own.size()) += ConstVector<T>(own.data(), own.size());
+  return {};
 }
 
 template <class T, class S>
@@ -60,19 +145,14 @@ Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* tr
                                  Strides(scores.colStride(), scores.rowStride()))};
   Y.scale_by_column = roots.data();
   Y.shift_by_depth = mean;
-  const Report seen = symmetric_product(Y, triangle, check_finite, threads);
-  if (seen.ok() && check_finite) return overflow(triangle, scores.rows());
-  return named(seen, scores, threads);
+  return named(symmetric_product(Y, triangle, nullptr, check_finite, threads), scores, threads);
 }
 
-template Report accumulate(const ConstMatrix<double>&, const double*, const double*, double*, bool,
-                           bool, int);
-template Report accumulate(const ConstMatrix<float>&, const double*, const double*, double*, bool,
-                           bool, int);
-template Report accumulate(const ConstMatrix<float>&, const float*, const float*, float*, bool,
-                           bool, int);
-template Report gram(const ConstMatrix<double>&, const double*, const double*, double*, bool, int);
-template Report gram(const ConstMatrix<float>&, const double*, const double*, double*, bool, int);
-template Report gram(const ConstMatrix<float>&, const float*, const float*, float*, bool, int);
+#define FASTFISHER_INSTANTIATE(S, T)                                                            \
+  template Report accumulate(const ConstMatrix<S>&, const T*, const T*, T*, bool, bool, int);   \
+  template Report accumulate_centred(const ConstMatrix<S>&, const T*, T*, T*, bool, bool, int); \
+  template Report gram(const ConstMatrix<S>&, const T*, const T*, T*, bool, int);
+FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
+#undef FASTFISHER_INSTANTIATE
 
 }  // namespace fastfisher
