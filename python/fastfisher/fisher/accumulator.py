@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import ops_of
+from fastfisher._ops import for_dtype, ops_of
 from fastfisher.fisher.protocol import Fisher
 
 __all__ = ["Accumulator"]
@@ -35,9 +35,9 @@ class Accumulator(Fisher):
         reduction: str = "mean",
         like: Any = None,
     ) -> None:
-        self._ops = ops_of(like)
         self._params = _check.count("n_params", n_params, 1)
-        self._dtype = _check.real_dtype("dtype", dtype)
+        self._dtype = _check.native_dtype("dtype", dtype)
+        self._ops = for_dtype(ops_of(like), self._dtype)
         self._center = _check.flag("center", center)
         self._reduction = _check.reduction(reduction)
         self._weight_sum = 0.0
@@ -99,7 +99,7 @@ class Accumulator(Fisher):
 
         Parameters
         ----------
-        scores : array (n, p), float64 or float32
+        scores : array (n, p), float64, float32, complex128 or complex64
             One row per sample: ∇θ log p(xᵢ | θ).
         weights : array (n,), optional
             Not negative; a weight of 2 counts a sample twice.
@@ -261,15 +261,16 @@ class Accumulator(Fisher):
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         params = _check.count("n_params", state["n_params"], 1)
-        dtype = _check.real_dtype("dtype", state["dtype"])
-        lengths = {"sums": cls._sums_length(ops_of(state["sums"]), params, dtype)}
+        dtype = _check.native_dtype("dtype", state["dtype"])
+        ops = for_dtype(ops_of(state["sums"]), dtype)
+        expected = {"sums": (cls._sums_length(ops, params, dtype), _check.real_of(dtype))}
         if state["center"]:
-            lengths["mean"] = params
-        for name, length in lengths.items():
+            expected["mean"] = (params, dtype)
+        for name, (length, held) in expected.items():
             found = state[name]
-            if found.shape != (length,) or found.dtype != dtype:
+            if found.shape != (length,) or found.dtype != held:
                 raise ValueError(
-                    f"{name}: expected shape ({length},) of {dtype}, got {found.shape} of "
+                    f"{name}: expected shape ({length},) of {held}, got {found.shape} of "
                     f"{found.dtype}. The state is damaged."
                 )
         fisher = cls(

@@ -7,7 +7,8 @@ namespace fastfisher::bindings {
 
 namespace {
 
-// S: type of the scores, T: type of everything else.
+// S: type of the scores, T: type of everything else; of complex scores the mean and the triangle
+// have two real numbers for each.
 template <class T, class S>
 void register_scores(py::module_& m) {
   m.def(
@@ -16,8 +17,8 @@ void register_scores(py::module_& m) {
          Array<T> triangle, bool fresh, bool check_finite, int threads) {
         const auto X = read_matrix(scores, "scores");
         const T* w = read_vector(weights, X.rows(), "weights");
-        const T* m = read_vector(mean, X.cols(), "mean");
-        T* to = write_vector(triangle, triangle_size<T>(X.cols()), "triangle");
+        const T* m = read_vector(mean, kParts<S> * X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.cols()), "triangle");
         Report report;
         {
           py::gil_scoped_release release;
@@ -33,8 +34,8 @@ void register_scores(py::module_& m) {
          Array<T> triangle, bool check_finite, int threads) {
         const auto X = read_matrix(scores, "scores");
         const T* w = read_vector(weights, X.rows(), "weights");
-        const T* m = read_vector(mean, X.cols(), "mean");
-        T* to = write_vector(triangle, triangle_size<T>(X.rows()), "triangle");
+        const T* m = read_vector(mean, kParts<S> * X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.rows()), "triangle");
         Report report;
         {
           py::gil_scoped_release release;
@@ -65,6 +66,9 @@ void register_fisher(py::module_& m) {
   register_scores<double, double>(m);
   register_scores<float, float>(m);
   register_scores<double, float>(m);
+  register_scores<double, std::complex<double>>(m);
+  register_scores<float, std::complex<float>>(m);
+  register_scores<double, std::complex<float>>(m);
   register_product<double>(m);
   register_product<float>(m);
 }

@@ -26,10 +26,10 @@ Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
 // Row -1 and the first column where a sum of finite scores overflowed; a bad sum spoils its
 // diagonal.
 template <class T>
-Report overflow(const T* triangle, Index params) {
-  for (Index j = 0; j < params; ++j) {
+Report overflow(const T* triangle, Index params, Index parts) {
+  for (Index j = 0; j < params * parts; ++j) {
     const T sum = triangle[triangle_at<T>(j, j)];
-    if (!std::isfinite(sum)) return {Status::NonFinite, -1, j, static_cast<double>(sum)};
+    if (!std::isfinite(sum)) return {Status::NonFinite, -1, j / parts, static_cast<double>(sum)};
   }
   return {};
 }
@@ -39,16 +39,16 @@ Report overflow(const T* triangle, Index params) {
 template <class T, class S>
 Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
                   bool fresh, bool check_finite, int threads) {
-  if (check_finite && !fresh && !works_by_slabs<T>(scores.rows(), scores.cols())) {
+  auto Y = operand_of<T>(scores);
+  if (check_finite && !fresh && !works_by_slabs<T>(Y.depth(), Y.columns())) {
     const Report report = find_nonfinite(scores, threads);
     if (!report.ok()) return report;
   }
   const Buffer<T> roots = square_roots(weights, scores.rows());
-  Operand<T, S> Y{scores};
   Y.scale_by_depth = roots.data();
   Y.shift_by_column = mean;
-  const Report seen = symmetric_product(Y, triangle, check_finite, threads);
-  if (seen.ok() && check_finite && fresh) return overflow(triangle, scores.cols());
+  const Report seen = symmetric_product(flattened(Y), triangle, check_finite, threads);
+  if (seen.ok() && check_finite && fresh) return overflow(triangle, scores.cols(), kParts<S>);
   return named(seen, scores, threads);
 }
 
@@ -56,23 +56,24 @@ template <class T, class S>
 Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
             bool check_finite, int threads) {
   const Buffer<T> roots = square_roots(weights, scores.rows());
-  Operand<T, S> Y{ConstMatrix<S>(scores.data(), scores.cols(), scores.rows(),
-                                 Strides(scores.colStride(), scores.rowStride()))};
+  auto Y = operand_of<T>(ConstMatrix<S>(scores.data(), scores.cols(), scores.rows(),
+                                        Strides(scores.colStride(), scores.rowStride())));
   Y.scale_by_column = roots.data();
   Y.shift_by_depth = mean;
-  const Report seen = symmetric_product(Y, triangle, check_finite, threads);
-  if (seen.ok() && check_finite) return overflow(triangle, scores.rows());
+  const Report seen = symmetric_product(flattened(Y), triangle, check_finite, threads);
+  if (seen.ok() && check_finite) return overflow(triangle, scores.rows(), kParts<S>);
   return named(seen, scores, threads);
 }
 
-template Report accumulate(const ConstMatrix<double>&, const double*, const double*, double*, bool,
-                           bool, int);
-template Report accumulate(const ConstMatrix<float>&, const double*, const double*, double*, bool,
-                           bool, int);
-template Report accumulate(const ConstMatrix<float>&, const float*, const float*, float*, bool,
-                           bool, int);
-template Report gram(const ConstMatrix<double>&, const double*, const double*, double*, bool, int);
-template Report gram(const ConstMatrix<float>&, const double*, const double*, double*, bool, int);
-template Report gram(const ConstMatrix<float>&, const float*, const float*, float*, bool, int);
+#define FASTFISHER_INSTANTIATE(S, T)                                                          \
+  template Report accumulate(const ConstMatrix<S>&, const T*, const T*, T*, bool, bool, int); \
+  template Report gram(const ConstMatrix<S>&, const T*, const T*, T*, bool, int);
+FASTFISHER_INSTANTIATE(double, double)
+FASTFISHER_INSTANTIATE(float, double)
+FASTFISHER_INSTANTIATE(float, float)
+FASTFISHER_INSTANTIATE(std::complex<double>, double)
+FASTFISHER_INSTANTIATE(std::complex<float>, double)
+FASTFISHER_INSTANTIATE(std::complex<float>, float)
+#undef FASTFISHER_INSTANTIATE
 
 }  // namespace fastfisher
