@@ -7,7 +7,7 @@ import fastfisher as ff
 import oracle
 
 
-@pytest.mark.parametrize("dtype", (*oracle.DTYPES, *oracle.COMPLEX))
+@pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("damping", [1e-3, 1.0, 1e3])

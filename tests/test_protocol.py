@@ -162,7 +162,7 @@ def test_pickle_and_file(fisher, F, S, tmp_path):
         assert np.array_equal(again.to_dense(), fisher.to_dense())
 
 
-@pytest.mark.parametrize("dtype", (*oracle.DTYPES, *oracle.COMPLEX))
+@pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
 def test_dtype_is_kept(dtype):
     for name, fisher, F, _ in cases(dtype):
         p = len(F)

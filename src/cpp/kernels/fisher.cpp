@@ -27,9 +27,10 @@ Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
 // diagonal.
 template <class T>
 Report overflow(const T* triangle, Index params, Index parts) {
-  for (Index j = 0; j < params * parts; ++j) {
-    const T sum = triangle[triangle_at<T>(j, j)];
-    if (!std::isfinite(sum)) return {Status::NonFinite, -1, j / parts, static_cast<double>(sum)};
+  for (Index j = 0; j < params; ++j) {
+    T sum = 0;
+    for (Index k = j * parts; k < (j + 1) * parts; ++k) sum += triangle[triangle_at<T>(k, k)];
+    if (!std::isfinite(sum)) return {Status::NonFinite, -1, j, static_cast<double>(sum)};
   }
   return {};
 }

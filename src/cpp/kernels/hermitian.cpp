@@ -37,7 +37,7 @@ struct Pair {
 template <class T>
 std::complex<T> entry(const T* panel, Index c, Index r, T scale) {
   const Pair<const T> H(const_cast<T*>(panel), c);
-  return {scale * (H.a[2 * r] + H.b[2 * r + 1]), scale * (H.b[2 * r] - H.a[2 * r + 1])};
+  return {scale * H.a[2 * r] + scale * H.b[2 * r + 1], scale * H.b[2 * r] - scale * H.a[2 * r + 1]};
 }
 
 }  // namespace
@@ -57,7 +57,8 @@ void hermitian_project(T* triangle, Index params, bool conjugate, int threads) {
       const Pair<T> H(panel, c);
       if (c >= first) H.b[2 * (c - first)] = H.a[2 * (c - first) + 1];  // Im = 0 on the diagonal
       for (Index r = 0; r < W; r += L) {
-        const Vec<T> a = half * fma(s, swap_pairs(Vec<T>::load(H.b + r)), Vec<T>::load(H.a + r));
+        const Vec<T> b = half * swap_pairs(Vec<T>::load(H.b + r));  // halved first: no overflow
+        const Vec<T> a = fma(s, b, half * Vec<T>::load(H.a + r));
         (conjugate ? s * a : a).store(H.a + r);
         swap_pairs(conjugate ? a : s * a).store(H.b + r);
       }
