@@ -16,12 +16,12 @@ __all__ = ["Accumulator"]
 
 
 class Accumulator(Fisher):
-    """A representation that holds Σ w (s − m)(s − m)ᵀ, or the part of it that it keeps.
+    """A representation that holds Σ w (s − m)* (s − m)ᵀ, or the part of it that it keeps.
 
     Sums of different samples add, so accumulators are commutative monoids to rounding: the empty
     one changes nothing, and any split of the samples gives the same F. Centred sums are about the
     mean m of their own samples, and are joined by the exact update of Chan, Golub and LeVeque:
-    M = M₁ + M₂ + (w₁w₂ / (w₁ + w₂)) (m₂ − m₁)(m₂ − m₁)ᵀ, which no offset of the scores disturbs.
+    M = M₁ + M₂ + (w₁w₂ / (w₁ + w₂)) (m₂ − m₁)* (m₂ − m₁)ᵀ, which no offset of the scores disturbs.
 
     Several threads may use one accumulator: every change takes its lock.
     """
@@ -55,7 +55,7 @@ class Accumulator(Fisher):
     def _add_scores(
         self, scores: Any, weights: Any, mean: Any, check_finite: bool, threads: int
     ) -> None:
-        """Add Σ w (s − m)(s − m)ᵀ; an error changes nothing."""
+        """Add Σ w (s − m)* (s − m)ᵀ; an error changes nothing."""
 
     @abstractmethod
     def _add_sums(self, other: Any) -> None:
@@ -63,7 +63,7 @@ class Accumulator(Fisher):
 
     @abstractmethod
     def _add_outer(self, x: Any, alpha: float) -> None:
-        """Add alpha · x xᵀ."""
+        """Add alpha · x* xᵀ."""
 
     @abstractmethod
     def _scale_sums(self, factor: float) -> None:
