@@ -97,6 +97,12 @@ bool pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out
   const Index column0 = panel * W, width = std::min(W, Y.columns() - column0);
   const Index sk = Y.X.rowStride(), sj = Y.X.colStride(), parts = Y.parts;
   const S* x0 = Y.X.data() + k0 * sk + column0 / parts * sj;
+  const T none[2] = {};
+  T shifts[W] = {}, scales[W] = {};
+  for (Index r = 0; r < width; ++r) {
+    if (Y.shift_by_column) shifts[r] = Y.shift_by_column[column0 + r];
+    if (Y.scale_by_column) scales[r] = Y.scale_by_column[(column0 + r) / parts];
+  }
   Vec<T> bad = Vec<T>::zero();
   T worst = 0;
   for (Index k1 = 0; k1 < depth; k1 += run) {
@@ -119,14 +125,14 @@ bool pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out
       }
     for (Index k = 0; k < rows; ++k) {
       T* row = to + k * W;
-      const T* shift = Y.shift_by_depth ? Y.shift_by_depth + (k0 + k1 + k) * parts : nullptr;
+      const T* shift = Y.shift_by_depth ? Y.shift_by_depth + (k0 + k1 + k) * parts : none;
       const T scale = Y.scale_by_depth ? Y.scale_by_depth[k0 + k1 + k] : T(1);
-      if (Y.shift_by_column || Y.shift_by_depth)
-        for (Index r = 0; r < width; ++r)
-          row[r] -= (shift ? shift[r % parts] : T(0)) +
-                    (Y.shift_by_column ? Y.shift_by_column[column0 + r] : T(0));
+      if (Y.shift_by_column || Y.shift_by_depth) {
+        const T even = shift[0], odd = shift[parts - 1];
+        for (Index r = 0; r < width; ++r) row[r] -= (r % 2 ? odd : even) + shifts[r];
+      }
       if (Y.scale_by_column)
-        for (Index r = 0; r < width; ++r) row[r] *= Y.scale_by_column[(column0 + r) / parts];
+        for (Index r = 0; r < width; ++r) row[r] *= scales[r];
       if (Y.scale_by_depth)
         for (Index r = 0; r < width; ++r) row[r] *= scale;
       std::fill(row + width, row + W, T(0));
