@@ -404,6 +404,12 @@ def test_cg_takes_the_steps_of_complex_arithmetic(kind, precondition):
     assert ff.solve(fisher, b, damping=0.5, solver=few).status == ff.Status.MAX_ITERATIONS
 
 
+@pytest.mark.parametrize("wrong", [lambda R: R[1:], lambda R: R[:, 0], lambda R: None])
+def test_a_preconditioner_of_the_wrong_shape_is_named(wrong):
+    with pytest.raises(ValueError, match="precondition: expected a function that returns numbers"):
+        ff.solve(hermitian(5), np.ones(5), solver=ff.CG(preconditioner=wrong))
+
+
 # ---- the pieces ----
 def test_the_real_form_is_a_form_of_the_same_numbers():
     V = oracle.draw(5, 3, complex)

@@ -211,15 +211,22 @@ def cg_callable(
 ) -> Outcome:
     """Solve apply(x) = rhs; `precondition` gives an approximate solution, or is None."""
 
-    def in_real_form(function: Any) -> Any:
+    def in_real_form(function: Any, name: str) -> Any:
         def real_function(X: Array) -> Array:
-            return interleaved(np.asarray(function(joined(X)), rhs.dtype))
+            V = joined(X)
+            result = np.asarray(function(V))
+            if result.dtype.kind not in "fiubc" or result.shape != V.shape:
+                raise ValueError(
+                    f"{name}: expected a function that returns numbers of shape {V.shape}, got "
+                    f"{result.dtype} of shape {result.shape}. It is given columns (p, k)."
+                )
+            return interleaved(result.astype(V.dtype, copy=False))
 
         return None if function is None else real_function
 
     x, status, iterations, residual = numpy_ops.cg_callable(
-        in_real_form(apply),
-        in_real_form(precondition),
+        in_real_form(apply, "apply"),
+        in_real_form(precondition, "precondition"),
         interleaved(rhs),
         rtol,
         atol,
