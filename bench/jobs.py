@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     bench_cg,
     bench_cholesky,
+    bench_complex,
     bench_diagonal,
     bench_fisher,
     bench_fvp,
@@ -22,6 +23,7 @@ TOPICS = (
     bench_cholesky,
     bench_natural_gradient,
     bench_cg,
+    bench_complex,
     bench_overhead,
 )
 JOBS: list[Job] = [job for topic in TOPICS for job in topic.JOBS]

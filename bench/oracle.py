@@ -12,7 +12,9 @@ COLUMNS, ROWS = 8, 8192  # columns compared, rows widened at a time
 
 
 def wide(array: Array) -> Array:
-    """Widen: long double for float64, float64 for float32."""
+    """Widen: long double for float64, float64 for float32; complex numbers likewise."""
+    if np.iscomplexobj(array):
+        return array.astype(np.clongdouble if array.dtype == np.complex128 else np.complex128)
     return array.astype(np.longdouble if array.dtype == np.float64 else np.float64)
 
 
@@ -32,7 +34,7 @@ def blocks(G: Array) -> range:
 
 
 def fisher_columns(G: Array, weights: Array | None = None, center: bool = False) -> Array:
-    """Columns `sampled(p)` of Σ w (g−m)(g−m)ᵀ / Σ w."""
+    """Columns `sampled(p)` of Σ w (g−m)*(g−m)ᵀ / Σ w."""
     columns = sampled(G.shape[1])
     w = np.ones(len(G), G.dtype) if weights is None else weights
     total = wide(w).sum()
@@ -42,7 +44,7 @@ def fisher_columns(G: Array, weights: Array | None = None, center: bool = False)
     F: Array = np.zeros((G.shape[1], len(columns)), mean.dtype)
     for i in blocks(G):
         A = wide(G[i : i + ROWS]) - mean
-        F += A.T @ (wide(w[i : i + ROWS])[:, None] * A[:, columns])
+        F += A.conj().T @ (wide(w[i : i + ROWS])[:, None] * A[:, columns])
     return F / total
 
 
@@ -52,12 +54,12 @@ def fisher_error(F: Array, G: Array, weights: Array | None = None, center: bool 
 
 
 def gram_error(K: Array, G: Array) -> float:
-    """Relative error of G Gᵀ / n on sampled columns."""
+    """Relative error of G Gᴴ / n on sampled columns."""
     rows = sampled(len(G))
     R: Array = np.zeros((len(G), len(rows)), wide(G[:1, :1]).dtype)
     for j in range(0, G.shape[1], ROWS):
         A = wide(G[:, j : j + ROWS])
-        R += A @ A[rows].T
+        R += A @ A[rows].conj().T
     return relative(K[:, rows], R / len(G))
 
 
@@ -68,12 +70,12 @@ def diagonal_error(d: Array, G: Array) -> float:
 
 
 def fisher_product(G: Array, v: Array) -> Array:
-    """Gᵀ(G v)/n of one vector."""
+    """Gᴴ(G v)/n of one vector."""
     v = wide(v)
     out = np.zeros_like(v)
     for i in blocks(G):
         A = wide(G[i : i + ROWS])
-        out += A.T @ (A @ v)
+        out += A.conj().T @ (A @ v)
     return out / len(G)
 
 
@@ -86,7 +88,7 @@ def product_error(u: Array, G: Array, V: Array) -> float:
 
 def natural_gradient_residual(x: Array, G: Array, damping: float) -> float:
     """‖g − (F+λI)x‖∞ / ‖g‖∞ with g the mean score."""
-    g = sum(wide(G[i : i + ROWS]).sum(axis=0) for i in blocks(G)) / len(G)
+    g = sum(wide(G[i : i + ROWS]).conj().sum(axis=0) for i in blocks(G)) / len(G)
     return float(np.abs(g - fisher_product(G, x) - damping * wide(x)).max() / np.abs(g).max())
 
 

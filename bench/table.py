@@ -45,7 +45,7 @@ def _line(row: Row) -> str:
     cells = [
         row.name,
         " × ".join(f"{size:,}".replace(",", " ") for size in row.shape),
-        row.dtype.replace("float", "f"),
+        row.dtype.replace("float", "f").replace("complex", "c"),
         duration(row.numpy),
         "–" if row.other is None else f"{duration(row.other)} ({row.other_name})",
         duration(row.ours),

@@ -16,7 +16,10 @@ SHAPES = {"tall": (5000, 60), "tiles": (900, 430), "wide": (150, 1100)}
 
 def draw(n, p, dtype=np.float64):
     rng = np.random.default_rng([n, p])
-    return rng.standard_normal((n, p)).astype(dtype)
+    numbers = rng.standard_normal((n, p))
+    if np.dtype(dtype).kind == "c":
+        numbers = numbers + 1j * rng.standard_normal((n, p))
+    return numbers.astype(dtype)
 
 
 def functions(scores, weights, n_threads=None):
@@ -66,13 +69,14 @@ def methods(scores, weights):
 def results(n_threads=None, dtype=np.float64):
     """Return {name: array} of every public function."""
     found = {}
+    dtype = np.dtype(dtype)
     for shape, (n, p) in SHAPES.items():
         scores = draw(n, p, dtype)
         weights = np.linspace(0.5, 2.0, n)
         for place, (name, value) in enumerate(functions(scores, weights, n_threads)):
-            found[f"{shape} {place} {name}"] = value
+            found[f"{dtype} {shape} {place} {name}"] = value
         if n_threads is None:
-            found |= {f"{shape} {name}": value for name, value in methods(scores, weights)}
+            found |= {f"{dtype} {shape} {name}": value for name, value in methods(scores, weights)}
     return found
 
 
@@ -86,4 +90,5 @@ def digest(found):
 if __name__ == "__main__":
     for n_threads in map(int, sys.argv[1:]):
         ff.set_num_threads(n_threads)
-        print(ff.get_num_threads(), digest(results() | results(dtype=np.float32)))
+        found = results() | results(dtype=np.float32) | results(dtype=np.complex128)
+        print(ff.get_num_threads(), digest(found))

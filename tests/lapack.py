@@ -1,10 +1,10 @@
-"""LAPACK's test matrices and ratios: nine kinds of symmetric matrix, and what an error may be."""
+"""LAPACK's test matrices and ratios: nine kinds, symmetric or Hermitian, and their errors."""
 
 from functools import cache
 
 import numpy as np
 
-from oracle import EPS, rng
+from oracle import EPS, rng, wide
 
 # 0, 1, 2, 3, 5, 10, 50, 1000 and both sides of a panel (24, 48) and of a tile (192) of the engine.
 SIZES = (0, 1, 2, 3, 5, 10, 23, 24, 25, 47, 48, 49, 50, 191, 192, 193, 1000)
@@ -22,12 +22,18 @@ KINDS = (
 
 
 @cache
-def orthogonal(p):
-    return np.linalg.qr(rng(p).standard_normal((p, p)))[0]
+def orthogonal(p, kind="f"):
+    random = rng(p).standard_normal((p, p))
+    if kind == "c":
+        random = random + 1j * rng(p, 1).standard_normal((p, p))
+    return np.linalg.qr(random)[0]
 
 
 def symmetric(kind, p, dtype):
-    """Return a positive semi-definite (p, p) matrix of this kind and the index of its zero row."""
+    """Return a positive semi-definite (p, p) matrix of this kind and the index of its zero row.
+
+    It is Hermitian for a complex dtype.
+    """
     eps, limits = EPS[np.dtype(dtype)], np.finfo(dtype)
     small = 0.25 * float(limits.tiny) / eps
     condition = {
@@ -40,9 +46,9 @@ def symmetric(kind, p, dtype):
     values = condition ** -np.linspace(0.0, 1.0, p) if p > 1 else np.ones(p)
     if kind == "diagonal":
         return np.diag(values * norm).astype(dtype), None
-    Q = orthogonal(p)
-    A = (Q * values) @ Q.T
-    A = (norm * (0.5 * (A + A.T))).astype(dtype)
+    Q = orthogonal(p, np.dtype(dtype).kind)
+    A = (Q * values) @ Q.conj().T
+    A = (norm * (0.5 * (A + A.conj().T))).astype(dtype)
     zero = {"first row zero": 0, "last row zero": p - 1, "middle row zero": p // 2}.get(kind)
     if zero is not None and p:
         A[zero, :] = A[:, zero] = 0
@@ -50,7 +56,7 @@ def symmetric(kind, p, dtype):
 
 
 def norm1(A):
-    return float(np.abs(np.asarray(A, np.float64)).sum(axis=0).max(initial=0))
+    return float(np.abs(wide(A)).sum(axis=0).max(initial=0))
 
 
 def ratio(error, scale, dtype):
@@ -60,23 +66,31 @@ def ratio(error, scale, dtype):
 
 
 def factor_ratio(A, L):
-    """Return ‖L Lᵀ − A‖ / (p ‖A‖ ε)."""
-    wide = np.asarray(L, np.float64)
+    """Return ‖L Lᴴ − A‖ / (p ‖A‖ ε)."""
     with np.errstate(over="ignore", under="ignore"):
-        product = wide @ wide.T
+        product = wide(L) @ wide(L).conj().T
     return ratio(product - A, len(A) * norm1(A), A.dtype)
 
 
 def solve_ratio(A, x, b):
     """Return the largest ‖b − A x‖ / (‖A‖ ‖x‖ ε) of the columns."""
-    wide = np.asarray(A, np.float64)
-    residual = b - wide @ np.asarray(x, np.float64)
-    scale = norm1(A) * np.abs(np.asarray(x, np.float64)).sum(axis=0)
+    residual = b - wide(A) @ wide(x)
+    scale = norm1(A) * np.abs(wide(x)).sum(axis=0)
     error = np.abs(residual).sum(axis=0)
     return float((error / np.where(error > 0, scale, 1)).max(initial=0) / EPS[A.dtype])
 
 
 def inverse_ratio(A, inverse):
     """Return ‖I − A X‖ / (p ‖A‖ ‖X‖ ε)."""
-    wide = np.asarray(A, np.float64) @ np.asarray(inverse, np.float64)
-    return ratio(np.eye(len(A)) - wide, len(A) * norm1(A) * norm1(inverse), A.dtype)
+    product = wide(A) @ wide(inverse)
+    return ratio(np.eye(len(A)) - product, len(A) * norm1(A) * norm1(inverse), A.dtype)
+
+
+def lower(triangle, p):
+    """Return the lower triangle held in panels as a full array, by the layout of triangle.hpp."""
+    W = 192 // triangle.itemsize
+    L = np.zeros((p, p), triangle.dtype)
+    for i in range(-(-p // W)):
+        panel = triangle[W * W * i * (i + 1) // 2 :][: W * W * (i + 1)].reshape((i + 1) * W, W).T
+        L[i * W : (i + 1) * W, : (i + 1) * W] = panel[: p - i * W, :p]
+    return np.tril(L)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-EPS = {np.dtype(t): float(np.finfo(t).eps) for t in (np.float32, np.float64)}
 DTYPES = (np.float64, np.float32)
+COMPLEX = (np.complex128, np.complex64)
+EPS = {np.dtype(t): float(np.finfo(t).eps) for t in (*DTYPES, *COMPLEX)}
 # One, odd, prime, and both sides of the register blocks (24 columns of float64, 48 of float32).
 SIZES = (1, 2, 5, 13, 23, 24, 25, 47, 48, 49, 97)
 
@@ -13,7 +14,16 @@ def rng(*seed):
 
 
 def draw(n, p, dtype=np.float64):
-    return rng(n, p).standard_normal((n, p)).astype(dtype)
+    numbers = rng(n, p).standard_normal((n, p))
+    if np.dtype(dtype).kind == "c":
+        numbers = numbers + 1j * rng(n, p, 1).standard_normal((n, p))
+    return numbers.astype(dtype)
+
+
+def wide(array):
+    """Return the array in float64 or complex128."""
+    array = np.asarray(array)
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
 def draw_weights(n):
@@ -44,12 +54,12 @@ def layouts(scores):
 
 
 def mean(scores, weights=None):
-    return np.average(np.asarray(scores, np.float64), axis=0, weights=weights)
+    return np.average(wide(scores), axis=0, weights=weights)
 
 
 def rooted(scores, weights=None, center=False):
-    """Return U = W½ (S − 1mᵀ) in float64."""
-    S = np.asarray(scores, np.float64)
+    """Return U = W½ (S − 1mᵀ) in float64 or complex128."""
+    S = wide(scores)
     S = S - mean(S, weights) if center else S
     return S if weights is None else np.sqrt(weights)[:, None] * S
 
@@ -62,28 +72,28 @@ def total(scores, weights=None, reduction="mean"):
 
 def fisher(scores, weights=None, center=False, reduction="mean"):
     U = rooted(scores, weights, center)
-    return U.T @ U / total(scores, weights, reduction)
+    return U.conj().T @ U / total(scores, weights, reduction)
 
 
 def gram(scores, weights=None, center=False, reduction="mean"):
     U = rooted(scores, weights, center)
-    return U @ U.T / total(scores, weights, reduction)
+    return U @ U.conj().T / total(scores, weights, reduction)
 
 
 def natural_gradient(scores, damping, grad=None, weights=None, center=False):
     F = fisher(scores, weights, center)
-    g = mean(scores, weights) if grad is None else grad
+    g = mean(scores, weights).conj() if grad is None else grad
     D = np.diag(np.broadcast_to(damping, len(F)))
     return np.linalg.solve(F + D, g)
 
 
 def close(actual, expected, dtype, terms, scale=None):
     """Assert |actual − expected| ≤ 4 · terms · eps · scale, the size of what is summed."""
-    expected = np.asarray(expected, np.float64)
+    expected = wide(expected)
     if scale is None:
         scale = np.abs(expected).max(initial=0.0)
     actual = np.asarray(actual)
     assert actual.shape == expected.shape
-    error = np.abs(actual.astype(np.float64) - expected).max(initial=0.0)
+    error = np.abs(wide(actual) - expected).max(initial=0.0)
     bound = 4 * max(terms, 4) * EPS[np.dtype(dtype)] * scale
     assert error <= bound, f"error {error:.3g}, bound {bound:.3g}"

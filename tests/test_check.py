@@ -37,12 +37,12 @@ each = pytest.mark.parametrize("call", FUNCTIONS.values(), ids=FUNCTIONS)
             ValueError,
             r"scores: expected at least one parameter, got shape \(4, 0\)",
         ),
-        (np.ones((4, 2), int), TypeError, r"scores: expected float64 or float32, got int64"),
-        (np.ones((4, 2), bool), TypeError, r"scores: expected float64 or float32, got bool"),
-        (np.ones((4, 2), np.float16), TypeError, r"got float16\. float16, bfloat16 and complex"),
-        (np.ones((4, 2), complex), TypeError, r"scores: .* got complex128\. .*not supported yet"),
-        (np.array([["a", "b"]]), TypeError, r"scores: expected float64 or float32, got str"),
-        (np.array([[None, 1]]), TypeError, r"scores: expected float64 or float32, got object"),
+        (np.ones((4, 2), int), TypeError, r"scores: expected float64, .*, got int64"),
+        (np.ones((4, 2), bool), TypeError, r"scores: expected float64, .*, got bool"),
+        (np.ones((4, 2), np.float16), TypeError, r"got float16\. float16 and bfloat16"),
+        (np.ones((4, 2), "G"), TypeError, r"scores: expected .* complex64, got"),
+        (np.array([["a", "b"]]), TypeError, r"scores: expected float64, .*, got str"),
+        (np.array([[None, 1]]), TypeError, r"scores: expected float64, .*, got object"),
         (
             np.ma.masked_array(np.ones((4, 2))),
             TypeError,
@@ -245,7 +245,7 @@ def test_accumulators():
     for bad, error in ((0, ValueError), (-1, ValueError), (2.5, TypeError), (True, TypeError)):
         with pytest.raises(error, match="n_params: expected"):
             ff.DenseFisher(bad)
-    with pytest.raises(TypeError, match="dtype: expected float64 or float32, got int64"):
+    with pytest.raises(TypeError, match=r"dtype: expected float64, .*, got int64"):
         ff.DiagonalFisher(3, dtype=int)
     with pytest.raises(TypeError, match="dtype: expected float64 or wider, got float32"):
         ff.empirical_fisher(S, dtype=np.float32)

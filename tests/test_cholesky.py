@@ -6,6 +6,7 @@ import pytest
 import lapack
 from fastfisher._native import core
 from fastfisher.solvers import Status
+from lapack import lower
 from oracle import DTYPES, EPS, rng
 
 CASES = [(kind, p, dtype) for kind in lapack.KINDS for p in lapack.SIZES for dtype in DTYPES]
@@ -15,16 +16,6 @@ def packed(A):
     triangle = core.triangle_zeros(len(A), A.itemsize)
     assert core.triangle_from_dense(A, triangle, 0)[0] == Status.SUCCESS
     return triangle
-
-
-def lower(triangle, p):
-    """L as a full array, read by the layout that triangle.hpp states."""
-    W = 192 // triangle.itemsize
-    L = np.zeros((p, p), triangle.dtype)
-    for i in range(-(-p // W)):
-        panel = triangle[W * W * i * (i + 1) // 2 :][: W * W * (i + 1)].reshape((i + 1) * W, W).T
-        L[i * W : (i + 1) * W, : (i + 1) * W] = panel[: p - i * W, :p]
-    return np.tril(L)
 
 
 def factored(A, *, scale=1.0, shift=None, tolerance=0.0, threads=0):

@@ -178,13 +178,13 @@ def test_flags_keep_the_bits():
     text = re.sub(r"#[^\n]*", "", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
     for flag in ("fast-math", "march=native", "mtune=native", "-Ofast", "/fp:fast", "unsafe-math"):
         assert flag not in text
-    assert len(re.findall(r"-march=", text)) == 2
+    assert set(re.findall(r"-march=(\S+)\b", text)) == {"x86-64-v3", "x86-64-v4"}
 
 
 def test_cmake_lists_every_source():
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     for room in ("kernels", "bindings"):
-        listed = re.search(rf"^set\({room} (.*)\)$", text, re.MULTILINE).group(1).split()
+        listed = re.search(rf"^set\({room} ([^)]*)\)$", text, re.MULTILINE).group(1).split()
         there = [p.stem for p in sources(f"src/cpp/{room}", ".cpp") if p.stem != "cpu_module"]
         assert sorted(listed) == sorted(there)
 

@@ -7,7 +7,7 @@ import fastfisher as ff
 import oracle
 
 
-@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("damping", [1e-3, 1.0, 1e3])
@@ -18,8 +18,8 @@ def test_solvers_agree(shape, damping, weighted, center, dtype):
     weights = oracle.draw_weights(n) if weighted else None
     F = oracle.fisher(S, weights, center)
     condition = 1 + np.linalg.norm(F, 2) / damping
-    general = oracle.rng(p).standard_normal(p).astype(dtype)
-    in_row_space = (S.T @ np.ones(n, dtype)).astype(dtype)
+    general = oracle.draw(p, 1, dtype)[:, 0]
+    in_row_space = (S.conj().T @ np.ones(n, dtype)).astype(dtype)
     for grad in (None, general, in_row_space):
         exact = oracle.natural_gradient(S, damping, grad, weights, center)
         g = oracle.mean(S, weights) if grad is None else grad

@@ -18,7 +18,7 @@ def example():
     return ff.DenseFisher.from_scores(oracle.draw(20, 5), center=True)
 
 
-@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
 @pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.ScoreFisher])
 def test_round_trip(kind, dtype, tmp_path):
     S = oracle.draw(20, 50, dtype)

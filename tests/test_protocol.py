@@ -9,7 +9,11 @@ import fastfisher as ff
 import oracle
 from representations import cases
 
-CASES = [pytest.param(*rest, id=name) for name, *rest in cases()]
+CASES = [
+    pytest.param(*rest, id=f"{np.dtype(dtype)}-{name}")
+    for dtype in (np.float64, np.complex128)
+    for name, *rest in cases(dtype)
+]
 LAMBDA = 0.3
 
 
@@ -26,21 +30,23 @@ def near(actual, expected, F, damping=LAMBDA):
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
 def test_reading(fisher, F, S):
     p = len(F)
-    v = oracle.rng(p).standard_normal(p)
-    V = oracle.rng(p).standard_normal((p, 4))
+    v, V = oracle.draw(p, 1, F.dtype)[:, 0], oracle.draw(p, 4, F.dtype)
     size = np.linalg.norm(F)
     assert fisher.shape == (p, p)
-    assert fisher.dtype == np.float64
+    assert fisher.dtype == F.dtype
     assert fisher.n_samples == len(S)
     assert fisher.weight_sum == pytest.approx(oracle.draw_weights(len(S)).sum())
     assert f"n_params={p}" in repr(fisher)
     oracle.close(fisher.to_dense(), F, float, 100, size)
-    oracle.close(fisher.diagonal(), np.diag(F), float, 100, size)
-    oracle.close(fisher.trace(), np.trace(F), float, 100, size)
+    oracle.close(fisher.diagonal(), np.diag(F).real, float, 100, size)
+    oracle.close(fisher.trace(), np.trace(F).real, float, 100, size)
     oracle.close(fisher @ v, F @ v, float, 100, size * 10)
     oracle.close(fisher @ V, F @ V, float, 100, size * 10)
-    oracle.close(fisher.quadratic_form(v), v @ F @ v, float, 100, size * 100)
-    oracle.close(fisher.quadratic_form(V), np.diag(V.T @ F @ V), float, 100, size * 100)
+    oracle.close(fisher.quadratic_form(v), (v.conj() @ F @ v).real, float, 100, size * 100)
+    squares = np.diag(V.conj().T @ F @ V).real
+    oracle.close(fisher.quadratic_form(V), squares, float, 100, size * 100)
+    for real in (fisher.diagonal(), fisher.quadratic_form(V)):
+        assert real.dtype == np.float64
     assert isinstance(fisher, ff.Fisher)
 
 
@@ -48,7 +54,7 @@ def test_reading(fisher, F, S):
 def test_solving(fisher, F, S):
     p = len(F)
     vector = np.linspace(0.1, 1.0, p)
-    for rhs in (np.arange(p, dtype=float), oracle.draw(p, 3), oracle.draw(p, 0)):
+    for rhs in (np.arange(p, dtype=float), oracle.draw(p, 3, F.dtype), oracle.draw(p, 0, F.dtype)):
         for damping in (LAMBDA, vector):
             expected = np.linalg.solve(damped(F, damping), rhs)
             near(fisher.solve(rhs, damping=damping), expected, F, damping)
@@ -58,7 +64,7 @@ def test_solving(fisher, F, S):
         assert solution.residual < 1e-10
         assert solution.damping_used == LAMBDA
         assert 0 < solution.rcond <= 1.0001
-    relative = np.linalg.solve(damped(F, LAMBDA * np.trace(F) / p), np.ones(p))
+    relative = np.linalg.solve(damped(F, LAMBDA * np.trace(F).real / p), np.ones(p))
     near(fisher.solve(np.ones(p), damping=LAMBDA, damping_mode="trace"), relative, F)
     marquardt = np.linalg.solve(F + LAMBDA * np.diag(np.diag(F)), np.ones(p))
     near(fisher.solve(np.ones(p), damping=LAMBDA, damping_mode="diagonal"), marquardt, F, 0.01)
@@ -72,7 +78,7 @@ def test_factor(fisher, F, S):
         inverse = np.linalg.inv(A)
         factor = fisher.factor(damping=damping)
         near(factor.inverse(), inverse, F, damping)
-        near(factor.inverse_diagonal(), np.diag(inverse), F, damping)
+        near(factor.inverse_diagonal(), np.diag(inverse).real, F, damping)
         near(factor.logdet, np.linalg.slogdet(A)[1], F, damping)
         near(fisher.logdet(damping), np.linalg.slogdet(A)[1], F, damping)
         assert 0 < factor.rcond <= 1.0001
@@ -88,28 +94,30 @@ def test_samples_have_the_inverse_as_covariance(fisher, F, S):
         assert draws.shape == (count, p)
         assert factor.sample(0).shape == (p,)
         assert np.array_equal(draws, factor.sample(0, count))
-        # zᵀAz is χ²_p for each draw: mean p, variance 2p.
+        # z*Az is χ²_p for each draw: mean p, variance 2p (half of it for complex numbers).
         A = damped(F, damping)
-        squares = np.einsum("ni,ij,nj->n", draws, A, draws)
+        squares = np.einsum("ni,ij,nj->n", draws.conj(), A, draws).real
         assert abs(squares.mean() - p) < 5 * np.sqrt(2 * p / count)
-        covariance = draws.T @ draws / count
         inverse = np.linalg.inv(A)
-        error = np.abs(covariance - inverse) / np.sqrt(np.outer(np.diag(inverse), np.diag(inverse)))
-        assert error.max() < 5 * np.sqrt(2 / count)
+        size = np.sqrt(np.outer(np.diag(inverse).real, np.diag(inverse).real))
+        covariance = draws.T @ draws.conj() / count
+        assert (np.abs(covariance - inverse) / size).max() < 5 * np.sqrt(2 / count)
+        if F.dtype.kind == "c":  # circular
+            assert (np.abs(draws.T @ draws / count) / size).max() < 5 * np.sqrt(2 / count)
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
 def test_spectrum(fisher, F, S):
     p = len(F)
-    v = oracle.draw(p, 2)
+    v = oracle.draw(p, 2, F.dtype)
     for damping in (LAMBDA, np.linspace(0.1, 1.0, p)):
         values, Q = np.linalg.eigh(damped(F, damping))
         for power in (-1.0, -0.5, 0.0, 0.5, 2.0):
-            expected = Q @ (values[:, None] ** power * (Q.T @ v))
+            expected = Q @ (values[:, None] ** power * (Q.conj().T @ v))
             near(fisher.apply_power(v, power, damping=damping), expected, F, damping)
         near(
             fisher.effective_dimension(damping),
-            np.trace(np.linalg.solve(damped(F, damping), F)),
+            np.trace(np.linalg.solve(damped(F, damping), F)).real,
             F,
             damping,
         )
@@ -117,7 +125,9 @@ def test_spectrum(fisher, F, S):
     for k in (1, 4, min(p, 9), p):
         found, vectors = fisher.eigsh(k)
         oracle.close(found, values[:k], float, 100, values[0])
-        oracle.close(vectors.T @ vectors, np.eye(k), float, 1000)
+        oracle.close(vectors.conj().T @ vectors, np.eye(k), float, 1000)
+        largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(k)]
+        oracle.close(largest, np.abs(largest), float, 10)
         oracle.close(F @ vectors, vectors * found, float, 1000, values[0])
 
 
@@ -127,8 +137,8 @@ def test_leverages_sum_to_the_effective_dimension(fisher, F, S):
     leverages = fisher.leverage(S, LAMBDA)
     mean = oracle.mean(S, weights) if fisher.center else 0.0
     scale = 1 / fisher.weight_sum if fisher.reduction == "mean" else 1.0
-    expected = scale * np.diag((S - mean) @ np.linalg.solve(damped(F), (S - mean).T))
-    near(leverages, expected, F)
+    expected = scale * np.diag((S - mean) @ np.linalg.solve(damped(F), (S - mean).conj().T))
+    near(leverages, expected.real, F)
     if not isinstance(fisher, ff.DiagonalFisher):
         near(weights @ leverages, fisher.effective_dimension(LAMBDA), F)
 
@@ -138,9 +148,9 @@ def test_linear_operator(fisher, F, S):
     linalg = pytest.importorskip("scipy.sparse.linalg")
     operator = fisher.as_linear_operator()
     assert isinstance(operator, linalg.LinearOperator)
-    v = oracle.draw(len(F), 2)
+    v = oracle.draw(len(F), 2, F.dtype)
     oracle.close(operator @ v, F @ v, float, 100, np.linalg.norm(F) * 10)
-    oracle.close(operator.T @ v[:, 0], F @ v[:, 0], float, 100, np.linalg.norm(F) * 10)
+    oracle.close(operator.H @ v[:, 0], F @ v[:, 0], float, 100, np.linalg.norm(F) * 10)
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
@@ -152,26 +162,31 @@ def test_pickle_and_file(fisher, F, S, tmp_path):
         assert np.array_equal(again.to_dense(), fisher.to_dense())
 
 
-@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
 def test_dtype_is_kept(dtype):
     for name, fisher, F, _ in cases(dtype):
         p = len(F)
         v = np.ones(p)
         for array in (
             fisher @ v,
-            fisher.diagonal(),
             fisher.to_dense(),
             fisher.solve(v, damping=1.0),
             fisher.solve(v, damping=np.ones(p)),
             fisher.solve(v, damping=1.0, solver=ff.CG()),
             fisher.factor(damping=1.0).inverse(),
-            fisher.factor(damping=1.0).inverse_diagonal(),
             fisher.factor(damping=1.0).sample(0),
             fisher.apply_power(v, -0.5, damping=1.0),
-            fisher.leverage(np.ones((2, p), dtype), 1.0),
             fisher.eigsh(2)[1],
         ):
             assert array.dtype == dtype, name
+        for array in (
+            fisher.diagonal(),
+            fisher.quadratic_form(np.ones((p, 2))),
+            fisher.factor(damping=1.0).inverse_diagonal(),
+            fisher.leverage(np.ones((2, p), dtype), 1.0),
+            fisher.eigsh(2)[0],
+        ):
+            assert array.dtype == np.finfo(dtype).dtype, name
 
 
 def test_numpy_leaves_the_product_to_us():

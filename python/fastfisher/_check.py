@@ -13,6 +13,7 @@ from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
 __all__ = [
     "accumulation_dtype",
     "columns",
+    "complex_of",
     "count",
     "cut",
     "damping",
@@ -24,9 +25,11 @@ __all__ = [
     "has_rows",
     "matrix",
     "narrowing",
+    "native_dtype",
     "positive_definite_report",
-    "real_dtype",
+    "real_of",
     "reduction",
+    "same_kind",
     "scores",
     "threads",
     "weights",
@@ -34,31 +37,49 @@ __all__ = [
 
 Reduction = Literal["mean", "sum"]
 
-_NATIVE: dict[str, np.dtype[Any]] = {"d": np.dtype(np.float64), "f": np.dtype(np.float32)}
+_NATIVE: dict[str, np.dtype[Any]] = {char: np.dtype(char) for char in "dfDF"}
+_REAL = {_NATIVE["D"]: _NATIVE["d"], _NATIVE["F"]: _NATIVE["f"]}
+_COMPLEX = {real: both for both, real in _REAL.items()}
 # By itemsize: what weights must be on average, so that those that are subnormal weigh less than
 # rounding, and what their sum may be, so that its inverse has all its digits.
 _WEIGHTS = {8: (2.0**-970, 2.0**1022), 4: (2.0**-103, 2.0**126)}
-_LATER = "float16, bfloat16 and complex scores are not supported yet: convert them first"
+_LATER = "float16 and bfloat16 scores are not supported yet: convert them first"
+_WANTED = "float64, float32, complex128 or complex64"
 
 
-def real_dtype(name: str, dtype: Any) -> np.dtype[Any]:
-    """Return the native float dtype, or raise; the one place that says which dtypes we take."""
+def native_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+    """Return the native dtype, or raise; the one place that says which dtypes we take."""
     dtype = np.dtype(dtype)
     native = _NATIVE.get(dtype.char)
     if native is not None:
         return native
     if dtype.kind in "biu":
         advice = "Integers are not scores: use scores.astype(np.float64) if they are meant so"
-    elif dtype.kind in "fcV":
+    elif dtype.kind in "fV":
         advice = _LATER
     else:
         advice = "Give an array of numbers"
-    raise TypeError(f"{name}: expected float64 or float32, got {dtype.name}. {advice}.")
+    raise TypeError(f"{name}: expected {_WANTED}, got {dtype.name}. {advice}.")
+
+
+def real_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of weights, dampings and diagonals beside `dtype`: that of real parts."""
+    return _REAL.get(dtype, dtype)
+
+
+def complex_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the complex dtype whose real parts have `dtype`."""
+    return _COMPLEX[dtype]
 
 
 def accumulation_dtype(requested: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype to sum in: as `requested`, but never narrower than `dtype`."""
-    chosen = real_dtype("dtype", requested)
+    chosen = native_dtype("dtype", requested)
+    if chosen.kind != dtype.kind:
+        raise TypeError(
+            f"dtype: expected {'complex' if dtype.kind == 'c' else 'real'} numbers as the scores "
+            f"have ({dtype}), got {chosen}. Convert the scores if they are meant so."
+        )
     if chosen.itemsize < dtype.itemsize:
         raise TypeError(
             f"dtype: expected {dtype} or wider, got {chosen}. "
@@ -67,8 +88,18 @@ def accumulation_dtype(requested: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return chosen
 
 
+def same_kind(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
+    """Raise if scores of `dtype` are real and the Fisher is complex, or the other way round."""
+    if dtype.kind != held.kind:
+        raise TypeError(
+            f"scores: expected {'complex' if held.kind == 'c' else 'real'} numbers, as the Fisher "
+            f"holds {held}, got {dtype}. Real and complex scores do not mix: convert one of them."
+        )
+
+
 def narrowing(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
     """Raise if scores of `dtype` would lose digits in an accumulator that holds `held`."""
+    same_kind(dtype, held)
     if dtype.itemsize > held.itemsize:
         raise TypeError(
             f"scores: expected {held} (what the accumulator holds) or narrower, got {dtype}. "
@@ -110,9 +141,10 @@ def has_rows(array: Any, reduction: str = "mean") -> None:
 def weights(
     ops: ModuleType, value: Any, samples: int, dtype: np.dtype[Any]
 ) -> tuple[Any | None, float]:
-    """Return the weights in `dtype` (None stays None) and their sum."""
+    """Return the weights, real numbers as precise as `dtype`, and their sum; None stays None."""
     if value is None:
         return None, float(samples)
+    dtype = real_of(dtype)
     array = ops.to_vector("weights", value, dtype)
     if array.ndim != 1 or array.shape[0] != samples:
         raise ValueError(

@@ -20,8 +20,9 @@ FORMAT = "fastfisher"
 VERSION = 1
 # What the numbers mean; a reader that knows other conventions must refuse.
 CONVENTIONS = {
-    "fisher": "sums of w s s^T; reduction 'mean' divides by weight_sum when read",
+    "fisher": "sums of w s* s^T; reduction 'mean' divides by weight_sum when read",
     "dense_layout": "panels of 192 bytes of rows, columns 0 to the panel's end contiguous",
+    "complex": "dense sums are the real form, blocks [[Re, -Im], [Im, Re]], of half conj F",
     "decay": "weighs the old",
 }
 _HEADER_LIMIT = 65536

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastfisher import _check, _memory
-from fastfisher._ops import ops_of
+from fastfisher._ops import for_dtype, ops_of
 from fastfisher.fisher.dense import DenseFisher
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
@@ -31,14 +31,14 @@ def empirical_fisher(
     check_finite: bool = True,
     n_threads: int | None = None,
 ) -> Any:
-    """Return the empirical Fisher F = Σ w s sᵀ / Σ w of the scores.
+    """Return the empirical Fisher F = Σ w s* sᵀ / Σ w of the scores.
 
-    Equivalent to ``scores.T @ scores / len(scores)``, or with weights
-    ``scores.T @ (weights[:, None] * scores) / weights.sum()``.
+    Equivalent to ``scores.conj().T @ scores / len(scores)``, or with weights
+    ``scores.conj().T @ (weights[:, None] * scores) / weights.sum()``.
 
     Parameters
     ----------
-    scores : array (n, p), float64 or float32
+    scores : array (n, p), float64, float32, complex128 or complex64
         One row per sample: ∇θ log p(xᵢ | θ). Any strides; never written to.
     weights : array (n,), optional
         Finite, not negative, not all zero.
@@ -57,7 +57,7 @@ def empirical_fisher(
 
     Returns
     -------
-    array (p, p), symmetric
+    array (p, p), symmetric, or Hermitian for complex scores
 
     Raises
     ------
@@ -73,6 +73,9 @@ def empirical_fisher(
     n p² multiplications. Memory beside the result: half a matrix, and two blocks of packed rows
     (p/4 rows each, between 256 and 1024) or, for tall scores (n ≥ 8 p, p up to about 1000), 8 to 64
     partial sums of half a matrix each, about half of what the scores take at most.
+
+    Complex scores cost what real ones of 2 p columns cost, 4 times as much as p real columns, and
+    a whole matrix of memory where those take half of one.
 
     The *empirical* Fisher has the scores at the observed data; it differs from the exact Fisher
     away from the optimum.
@@ -125,12 +128,12 @@ def fisher_diagonal(
 ) -> Any:
     """Return the diagonal of the empirical Fisher.
 
-    Equivalent to ``(scores**2).mean(axis=0)``, in one pass. It needs scores per sample: the square
-    of a mean gradient is something else.
+    Equivalent to ``(abs(scores) ** 2).mean(axis=0)``, in one pass. It needs scores per sample: the
+    square of a mean gradient is something else.
 
     Parameters
     ----------
-    scores : array (n, p), float64 or float32
+    scores : array (n, p), float64, float32, complex128 or complex64
         One row per sample.
     weights : array (n,), optional
         Finite, not negative, not all zero.
@@ -145,7 +148,7 @@ def fisher_diagonal(
 
     Returns
     -------
-    array (p,)
+    array (p,), real
 
     Raises
     ------
@@ -178,11 +181,11 @@ def fvp(
 ) -> Any:
     """Return the Fisher-vector product (F + damping · I) v in one pass over the scores.
 
-    Equivalent to ``scores.T @ (scores @ v) / len(scores) + damping * v``; F is never formed.
+    Equivalent to ``scores.conj().T @ (scores @ v) / len(scores) + damping * v``; F is never formed.
 
     Parameters
     ----------
-    scores : array (n, p), float64 or float32
+    scores : array (n, p), float64, float32, complex128 or complex64
         One row per sample.
     v : array (p,) or (p, k)
         One vector or several as columns; converted to the dtype of the scores.
@@ -209,7 +212,8 @@ def fvp(
 
     Notes
     -----
-    2 n p multiplications per column, one read of the scores.
+    2 n p multiplications per column, one read of the scores. Complex scores whose rows do not lie
+    in one run each are read in two passes, real and imaginary parts apart.
 
     Examples
     --------
@@ -239,13 +243,14 @@ def gram(
     check_finite: bool = True,
     n_threads: int | None = None,
 ) -> Any:
-    """Return the Gram matrix W½ S Sᵀ W½ / Σw, the n × n dual of F.
+    """Return the Gram matrix W½ S Sᴴ W½ / Σw, the n × n dual of F.
 
-    Equivalent to ``scores @ scores.T / len(scores)``. F and it share their non-zero eigenvalues.
+    Equivalent to ``scores @ scores.conj().T / len(scores)``. F and it share their non-zero
+    eigenvalues.
 
     Parameters
     ----------
-    scores : array (n, p), float64 or float32
+    scores : array (n, p), float64, float32, complex128 or complex64
         One row per sample.
     weights : array (n,), optional
         Finite, not negative, not all zero.
@@ -260,7 +265,7 @@ def gram(
 
     Returns
     -------
-    array (n, n), symmetric
+    array (n, n), symmetric, or Hermitian for complex scores
 
     Raises
     ------
@@ -308,15 +313,17 @@ def natural_gradient(
 ) -> Any:
     """Return the natural gradient (F + damping)⁻¹ g, with F the empirical Fisher of the scores.
 
-    Equivalent to ``np.linalg.solve(S.T @ S / n + damping * np.eye(p), S.mean(axis=0))``.
+    Equivalent to ``np.linalg.solve(S.T @ S / n + damping * np.eye(p), S.mean(axis=0))``, for
+    complex scores ``np.linalg.solve(S.conj().T @ S / n + …, S.conj().mean(axis=0))``.
 
     Parameters
     ----------
-    scores : array (n, p), float64 or float32, n ≥ 1
+    scores : array (n, p), float64, float32, complex128 or complex64; n ≥ 1
         One row per sample.
     grad : array (p,) or (p, k), optional
-        g. None means the (weighted) mean score, the ascent direction of the mean log-likelihood,
-        and takes a formula for it that is more accurate when n < p.
+        g. None means the (weighted) mean score, the ascent direction of the mean log-likelihood
+        (of complex scores the mean of s*), and takes a formula for it that is more accurate when
+        n < p.
     damping : float or array (p,)
         λ, finite and not negative; a vector adds diag(λ).
     damping_mode : {"absolute", "trace", "diagonal"}
@@ -389,7 +396,8 @@ def solve(
     Parameters
     ----------
     fisher : Fisher or array (p, p)
-        Any representation, or a symmetric matrix, of which only the lower triangle is read.
+        Any representation, or a symmetric or Hermitian matrix, of which only the lower triangle is
+        read.
     rhs : array (p,) or (p, k)
         One right-hand side or several as columns.
     damping : float or array (p,)
@@ -456,6 +464,7 @@ def _prepared(
     """Return ops, scores, weights, mean, scale, check_finite and threads, all checked."""
     ops = ops_of(scores)
     scores = _check.scores(ops, scores)
+    ops = for_dtype(ops, scores.dtype)
     if reduction != "mean":
         _check.reduction(reduction)
     threads = 0 if n_threads is None else _check.threads(n_threads)

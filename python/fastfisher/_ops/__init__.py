@@ -9,6 +9,8 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
+Complex numbers have the same verbs in files of their own; `for_dtype` goes from one to the other.
+
 To serve another kind, write ``<kind>_ops.py`` with these verbs and add its line to `KINDS`.
 """
 
@@ -16,9 +18,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from fastfisher._ops import numpy_ops
+from fastfisher._ops import numpy_complex, numpy_ops
 
-__all__ = ["KINDS", "VERBS", "ops_of"]
+__all__ = ["KINDS", "VERBS", "for_dtype", "ops_of"]
 
 # Top-level package of an array's type -> module of verbs (None: known, but not served yet).
 KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
@@ -47,6 +49,7 @@ VERBS = (
     "zeros",
 )
 
+_complex: dict[ModuleType, ModuleType] = {numpy_ops: numpy_complex}
 _known: dict[type, ModuleType] = {numpy_ops.ndarray: numpy_ops, type(None): numpy_ops}
 
 
@@ -57,6 +60,11 @@ def ops_of(array: Any) -> ModuleType:
     if ops is None:
         ops = _known[kind] = _find(kind)
     return ops
+
+
+def for_dtype(ops: ModuleType, dtype: Any) -> ModuleType:
+    """Return the verbs for numbers of `dtype`, for arrays of the kind that `ops` serves."""
+    return _complex.get(ops, ops) if dtype.kind == "c" else ops
 
 
 def _find(kind: type) -> ModuleType:

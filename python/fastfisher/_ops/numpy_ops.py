@@ -41,7 +41,7 @@ Outcome = tuple[Array, Array, Array, Array]
 
 # ---- in and out ----
 def to_array(name: str, value: Any) -> Array:
-    """Return `value` as an aligned array of native float64 or float32; strided views stay views."""
+    """Return `value` as an aligned array of a native dtype we take; strided views stay views."""
     if type(value) is not ndarray:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(
@@ -51,21 +51,21 @@ def to_array(name: str, value: Any) -> Array:
         value = np.asarray(value)
     array: Array = value
     dtype = array.dtype
-    if dtype.char not in "df" or not dtype.isnative:
-        array = array.astype(_check.real_dtype(name, dtype))
+    if dtype.char not in "dfDF" or not dtype.isnative:
+        array = array.astype(_check.native_dtype(name, dtype))
     elif not array.flags.aligned:
         array = array.copy()
     return array
 
 
 def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
-    """Return real numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
+    """Return numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
     array: Array = value if type(value) is ndarray else np.asarray(value)
     if array.dtype is not dtype:
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind not in ("fiubc" if dtype.kind == "c" else "fiub"):
             raise TypeError(
-                f"{name}: expected real numbers, got {array.dtype.name}. "
-                "Give an array of float64 or float32."
+                f"{name}: expected {'' if dtype.kind == 'c' else 'real '}numbers, got "
+                f"{array.dtype.name}. Give an array of {dtype}."
             )
         with np.errstate(over="ignore"):
             array = array.astype(dtype)

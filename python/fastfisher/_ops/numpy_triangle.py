@@ -165,11 +165,18 @@ class Triangle:
         return core.triangle_norm1(self.panels, self.size, threads)
 
     def cholesky(
-        self, scale: float, shift: float | Array, *, threads: int = 0, with_norm: bool = True
+        self,
+        scale: float,
+        shift: float | Array,
+        *,
+        threads: int = 0,
+        with_norm: bool = True,
+        parts: int = 1,
     ) -> "Factor":
         """Factor scale · T + diag(shift) in place: the triangle is used up, also by a failure.
 
-        `with_norm` reads the matrix once more beforehand, which `Factor.rcond` needs.
+        `with_norm` reads the matrix once more beforehand, which `Factor.rcond` needs. `parts` rows
+        make a parameter, the number by which a failure names its place.
         """
         p, panels = self.size, self.panels
         diagonal = np.empty(p, panels.dtype)
@@ -181,7 +188,8 @@ class Triangle:
         tolerance = p * float(np.finfo(panels.dtype).eps)
         report = core.cholesky(panels, p, scale, diagonal, tolerance, threads)
         if report[0]:
-            _check.positive_definite_report(report, tolerance)
+            status, pivot, _, value = report
+            _check.positive_definite_report((status, pivot // parts, -1, value), tolerance)
         return Factor(panels, p, norm)
 
 
@@ -194,6 +202,11 @@ class Factor:
         self.panels = panels
         self.size = size
         self.norm = norm
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of what it solves."""
+        return self.panels.dtype
 
     def solve(self, B: Array, threads: int = 0) -> Array:
         """Return A⁻¹ B for B of shape (p, k)."""

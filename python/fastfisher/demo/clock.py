@@ -52,7 +52,7 @@ class Roofs:
 
     def seconds(self, flops: float, bytes_read: float, dtype: str = "float64") -> float:
         """Shortest possible time: the slower of the arithmetic and one reading of the data."""
-        peak = self.float64 if dtype == "float64" else self.float32
+        peak = self.float64 if dtype in ("float64", "complex128") else self.float32
         return max(flops / peak, bytes_read / self.bandwidth)
 
 

@@ -9,19 +9,19 @@ from typing import Any, Self
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import ops_of
+from fastfisher._ops import for_dtype, ops_of
 from fastfisher.fisher.protocol import Fisher
 
 __all__ = ["Accumulator"]
 
 
 class Accumulator(Fisher):
-    """A representation that holds Σ w (s − m)(s − m)ᵀ, or the part of it that it keeps.
+    """A representation that holds Σ w (s − m)* (s − m)ᵀ, or the part of it that it keeps.
 
     Sums of different samples add, so accumulators are commutative monoids to rounding: the empty
     one changes nothing, and any split of the samples gives the same F. Centred sums are about the
     mean m of their own samples, and are joined by the exact update of Chan, Golub and LeVeque:
-    M = M₁ + M₂ + (w₁w₂ / (w₁ + w₂)) (m₂ − m₁)(m₂ − m₁)ᵀ, which no offset of the scores disturbs.
+    M = M₁ + M₂ + (w₁w₂ / (w₁ + w₂)) (m₂ − m₁)* (m₂ − m₁)ᵀ, which no offset of the scores disturbs.
 
     Several threads may use one accumulator: every change takes its lock.
     """
@@ -35,9 +35,9 @@ class Accumulator(Fisher):
         reduction: str = "mean",
         like: Any = None,
     ) -> None:
-        self._ops = ops_of(like)
         self._params = _check.count("n_params", n_params, 1)
-        self._dtype = _check.real_dtype("dtype", dtype)
+        self._dtype = _check.native_dtype("dtype", dtype)
+        self._ops = for_dtype(ops_of(like), self._dtype)
         self._center = _check.flag("center", center)
         self._reduction = _check.reduction(reduction)
         self._weight_sum = 0.0
@@ -53,7 +53,7 @@ class Accumulator(Fisher):
 
     @abstractmethod
     def _add_scores(self, scores: Any, weights: Any, check_finite: bool, threads: int) -> Any:
-        """Add Σ w (s − m)(s − m)ᵀ and return their own mean m if centred, else None for m = 0.
+        """Add Σ w (s − m)* (s − m)ᵀ and return their own mean m if centred, else None for m = 0.
 
         An error changes nothing.
         """
@@ -64,7 +64,7 @@ class Accumulator(Fisher):
 
     @abstractmethod
     def _add_outer(self, x: Any, alpha: float) -> None:
-        """Add alpha · x xᵀ."""
+        """Add alpha · x* xᵀ."""
 
     @abstractmethod
     def _scale_sums(self, factor: float) -> None:
@@ -100,7 +100,7 @@ class Accumulator(Fisher):
 
         Parameters
         ----------
-        scores : array (n, p), float64 or float32
+        scores : array (n, p), float64, float32, complex128 or complex64
             One row per sample: ∇θ log p(xᵢ | θ).
         weights : array (n,), optional
             Not negative; a weight of 2 counts a sample twice.
@@ -258,15 +258,16 @@ class Accumulator(Fisher):
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         params = _check.count("n_params", state["n_params"], 1)
-        dtype = _check.real_dtype("dtype", state["dtype"])
-        lengths = {"sums": cls._sums_length(ops_of(state["sums"]), params, dtype)}
+        dtype = _check.native_dtype("dtype", state["dtype"])
+        ops = for_dtype(ops_of(state["sums"]), dtype)
+        expected = {"sums": (cls._sums_length(ops, params, dtype), _check.real_of(dtype))}
         if state["center"]:
-            lengths["mean"] = params
-        for name, length in lengths.items():
+            expected["mean"] = (params, dtype)
+        for name, (length, held) in expected.items():
             found = state[name]
-            if found.shape != (length,) or found.dtype != dtype:
+            if found.shape != (length,) or found.dtype != held:
                 raise ValueError(
-                    f"{name}: expected shape ({length},) of {dtype}, got {found.shape} of "
+                    f"{name}: expected shape ({length},) of {held}, got {found.shape} of "
                     f"{found.dtype}. The state is damaged."
                 )
         fisher = cls(

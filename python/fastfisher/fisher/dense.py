@@ -4,7 +4,7 @@ from types import ModuleType
 from typing import Any, Self
 
 from fastfisher import _check, _memory
-from fastfisher._ops import ops_of
+from fastfisher._ops import for_dtype, ops_of
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.accumulator import Accumulator
 
@@ -12,7 +12,7 @@ __all__ = ["DenseFisher"]
 
 
 class DenseFisher(Accumulator):
-    """The Fisher as an explicit matrix, held in p²/2 numbers.
+    """The Fisher as an explicit matrix, held in p²/2 numbers (p² of a Hermitian one).
 
     Equivalent to ``scores.T @ scores / len(scores)``, streamed, weighted, centred and merged.
 
@@ -21,7 +21,7 @@ class DenseFisher(Accumulator):
     n_params : int
         p, at least 1.
     dtype : dtype
-        float64 or float32, to sum in.
+        float64, float32, complex128 or complex64, to sum in: real or complex as the scores are.
     center : bool
         Subtract the (weighted) mean score.
     reduction : {"mean", "sum"}
@@ -69,12 +69,12 @@ class DenseFisher(Accumulator):
         reduction: str = "mean",
         n_threads: int | None = None,
     ) -> Self:
-        """Return a DenseFisher of an explicit symmetric matrix.
+        """Return a DenseFisher of an explicit symmetric or Hermitian matrix.
 
         Parameters
         ----------
         matrix : array (p, p)
-            Only its lower triangle is read.
+            Only its lower triangle is read, and of a Hermitian diagonal the real part.
         n_samples : int
             How many samples it is the mean (or the sum) of: its weight in a later merge or update.
         reduction : {"mean", "sum"}
@@ -86,8 +86,8 @@ class DenseFisher(Accumulator):
         NonFiniteError
             Names the row and column.
         """
-        ops = ops_of(matrix)
-        array = _check.matrix(ops, matrix)
+        array = _check.matrix(ops_of(matrix), matrix)
+        ops = for_dtype(ops_of(matrix), array.dtype)
         samples = _check.count("n_samples", n_samples, 1)
         fisher = cls(array.shape[0], dtype=array.dtype, reduction=reduction, like=array)
         fisher._sums = ops.Triangle.from_dense(array, threads=_check.threads(n_threads))
@@ -103,7 +103,7 @@ class DenseFisher(Accumulator):
             return self._sums.diagonal() * self._scale
 
     def to_dense(self) -> Any:
-        """Return F as a full symmetric array (p, p)."""
+        """Return F as a full symmetric (Hermitian) array (p, p)."""
         self._guard_matrix()
         with self._lock:
             return self._sums.to_dense(self._scale)

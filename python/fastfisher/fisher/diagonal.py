@@ -8,7 +8,7 @@ from fastfisher import _check, _memory
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.accumulator import Accumulator
 from fastfisher.fisher.factor import DiagonalFactor, Factor
-from fastfisher.fisher.spectrum import eigenvalue_powers
+from fastfisher.fisher.spectrum import eigenvalue_powers, squares
 
 __all__ = ["DiagonalFisher"]
 
@@ -24,7 +24,7 @@ class DiagonalFisher(Accumulator):
     n_params : int
         p, at least 1.
     dtype : dtype
-        float64 or float32, to sum in.
+        float64, float32, complex128 or complex64, to sum in: real or complex as the scores are.
     center : bool
         Subtract the (weighted) mean score, which gives the variances of the scores.
     reduction : {"mean", "sum"}
@@ -54,7 +54,7 @@ class DiagonalFisher(Accumulator):
     def to_dense(self) -> Any:
         """Return F as a full array (p, p), zero off the diagonal."""
         self._guard_matrix()
-        return self._ops.xp.diag(self.diagonal())
+        return self._ops.xp.diag(self.diagonal().astype(self._dtype))
 
     def _product(self, V: Any, threads: int) -> Any:  # noqa: ARG002
         return self.diagonal()[:, None] * V
@@ -79,7 +79,7 @@ class DiagonalFisher(Accumulator):
                 pivot=place,
                 value=float(damped[place]),
             )
-        return DiagonalFactor(self._ops, damped, threads)
+        return DiagonalFactor(self._ops, damped, self._dtype, threads)
 
     def _eigenvalue_bound(self) -> float:
         return float(self.diagonal().max())
@@ -108,14 +108,14 @@ class DiagonalFisher(Accumulator):
         return float((diagonal / (diagonal + shift)).sum(dtype="float64"))
 
     def _damped(self, shift: Any) -> Any:
-        return (self.diagonal() + shift).astype(self._dtype)
+        return (self.diagonal() + shift).astype(self._real_dtype)
 
     # ---- the sums ----
     def _empty_sums(self) -> Any:
         _memory.guard(
             self._params * self._dtype.itemsize, "DiagonalFisher", "Split the parameters in parts."
         )
-        return self._ops.zeros(self._params, self._dtype)
+        return self._ops.zeros(self._params, self._real_dtype)
 
     def _add_scores(self, scores: Any, weights: Any, check_finite: bool, threads: int) -> Any:
         mean = None
@@ -129,7 +129,7 @@ class DiagonalFisher(Accumulator):
         self._sums += other._sums
 
     def _add_outer(self, x: Any, alpha: float) -> None:
-        self._sums += alpha * x * x
+        self._sums += alpha * squares(x)
 
     def _scale_sums(self, factor: float) -> None:
         self._sums *= factor

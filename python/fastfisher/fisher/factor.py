@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check, _memory
+from fastfisher.fisher.spectrum import squares
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -41,7 +42,7 @@ class Factor(ABC):
 
     @abstractmethod
     def quadratic_columns(self, V: Any) -> Any:
-        """Return vᵀ A⁻¹ v for each column of V (p, k)."""
+        """Return v* A⁻¹ v for each column of V (p, k), real."""
 
     @property
     @abstractmethod
@@ -76,7 +77,7 @@ class Factor(ABC):
         return self.solve_columns(columns.reshape(self.shape[0], -1)).reshape(columns.shape)
 
     def inverse(self) -> Any:
-        """Return A⁻¹, (p, p), symmetric."""
+        """Return A⁻¹, (p, p), symmetric (Hermitian)."""
         params = self.shape[0]
         _memory.guard(
             params * params * self._dtype.itemsize,
@@ -84,10 +85,12 @@ class Factor(ABC):
             "inverse_diagonal() and solve() do without the matrix.",
         )
         half = self.solve_columns(self._ops.xp.eye(params, dtype=self._dtype))
-        return (half + half.T) / 2
+        return (half + half.conj().T) / 2
 
     def sample(self, rng: Any = None, size: int | None = None) -> Any:
         """Draw from the Gaussian N(0, A⁻¹).
+
+        Of a complex A the draws are circular: E[z z*] = A⁻¹ and E[z zᵀ] = 0.
 
         Parameters
         ----------
@@ -105,7 +108,10 @@ class Factor(ABC):
         return draws[0] if size is None else draws
 
     def _normal(self, generator: Any, rows: int, count: int) -> Any:
-        return generator.standard_normal((count, rows)).T.astype(self._dtype)
+        normal = generator.standard_normal((count, rows))
+        if self._dtype.kind == "c":
+            normal = (normal + 1j * generator.standard_normal((count, rows))) * math.sqrt(0.5)
+        return normal.T.astype(self._dtype)
 
 
 class MatrixFactor(Factor):
@@ -117,7 +123,7 @@ class MatrixFactor(Factor):
         super().__init__(factor.size, threads)
         self._ops = ops
         self._factor = factor
-        self._dtype = factor.panels.dtype
+        self._dtype = factor.dtype
 
     def solve_columns(self, rhs: Any) -> Any:
         """Return A⁻¹ rhs."""
@@ -125,7 +131,7 @@ class MatrixFactor(Factor):
 
     def quadratic_columns(self, V: Any) -> Any:
         """Return ‖L⁻¹ v‖² for each column."""
-        return (self._factor.half_solve(V, threads=self._threads) ** 2).sum(axis=0)
+        return squares(self._factor.half_solve(V, threads=self._threads)).sum(axis=0)
 
     @property
     def logdet(self) -> float:
@@ -138,7 +144,7 @@ class MatrixFactor(Factor):
         return float(self._factor.rcond(self._threads))
 
     def inverse(self) -> Any:
-        """Return A⁻¹, (p, p), symmetric."""
+        """Return A⁻¹, (p, p), symmetric (Hermitian)."""
         _memory.guard(
             self.shape[0] ** 2 * self._dtype.itemsize,
             "inverse",
@@ -160,19 +166,19 @@ class DiagonalFactor(Factor):
 
     method = "diagonal"
 
-    def __init__(self, ops: "ModuleType", diagonal: Any, threads: int) -> None:
+    def __init__(self, ops: "ModuleType", diagonal: Any, dtype: Any, threads: int) -> None:
         super().__init__(diagonal.shape[0], threads)
         self._ops = ops
         self._diagonal = diagonal
-        self._dtype = diagonal.dtype
+        self._dtype = dtype
 
     def solve_columns(self, rhs: Any) -> Any:
         """Return rhs / diagonal."""
         return rhs / self._diagonal[:, None]
 
     def quadratic_columns(self, V: Any) -> Any:
-        """Return Σ v² / diagonal for each column."""
-        return (V * V / self._diagonal[:, None]).sum(axis=0)
+        """Return Σ |v|² / diagonal for each column."""
+        return (squares(V) / self._diagonal[:, None]).sum(axis=0)
 
     @property
     def logdet(self) -> float:
@@ -194,10 +200,10 @@ class DiagonalFactor(Factor):
 
 
 class DualFactor(Factor):
-    """The Cholesky factor of c U Uᵀ + λI, n × n, standing for A = c UᵀU + λI, p × p.
+    """The Cholesky factor of c U Uᴴ + λI, n × n, standing for A = c UᴴU + λI, p × p.
 
     U = W½ (S − 1mᵀ) and c is 1 / Σw, or 1 for sums. A vector damping D is carried by the scaled
-    scores S D^-½ with λ = 1: A = D^½ (c Ũᵀ Ũ + I) D^½.
+    scores S D^-½ with λ = 1: A = D^½ (c Ũᴴ Ũ + I) D^½.
     """
 
     method = "dual"
@@ -208,7 +214,7 @@ class DualFactor(Factor):
         self._dtype = fisher.dtype
         self._stretch: Any = None
         if not isinstance(shift, float):
-            self._stretch = (1.0 / self._ops.xp.sqrt(shift)).astype(self._dtype)
+            self._stretch = (1.0 / self._ops.xp.sqrt(shift)).astype(fisher._real_dtype)
             fisher, shift = fisher._stretched(self._stretch), 1.0
         self._fisher = fisher
         self._damping = float(shift)
@@ -221,7 +227,7 @@ class DualFactor(Factor):
         return columns if self._stretch is None else columns * self._stretch[:, None]
 
     def solve_columns(self, rhs: Any) -> Any:
-        """Return (g − c Uᵀ (c UUᵀ + λI)⁻¹ U g) / λ."""
+        """Return (g − c Uᴴ (c UUᴴ + λI)⁻¹ U g) / λ."""
         fisher = self._fisher
         g = self._stretched(rhs)
         z = self._factor.solve(fisher._rooted_dot(g, self._threads), self._threads)
@@ -229,11 +235,11 @@ class DualFactor(Factor):
         return self._stretched(x)
 
     def solve_gram(self, Y: Any) -> Any:
-        """Return (c UUᵀ + λI)⁻¹ Y for Y of shape (n, k)."""
+        """Return (c UUᴴ + λI)⁻¹ Y for Y of shape (n, k)."""
         return self._factor.solve(Y, self._threads)
 
     def solve_mean_score(self) -> Any:
-        """Return A⁻¹ times the mean score, (p, 1): Uᵀ (c UUᵀ + λI)⁻¹ √w / Σw when not centred."""
+        """Return A⁻¹ times the mean score, (p, 1): Uᴴ (c UUᴴ + λI)⁻¹ √w / Σw when not centred."""
         fisher = self._fisher
         if fisher.center:
             mean = fisher._mean_score(self._threads)
@@ -249,7 +255,7 @@ class DualFactor(Factor):
         fisher = self._fisher
         V = self._stretched(V)
         half = self._factor.half_solve(fisher._rooted_dot(V, self._threads), threads=self._threads)
-        difference = (V * V).sum(axis=0) - fisher._scale * (half * half).sum(axis=0)
+        difference = squares(V).sum(axis=0) - fisher._scale * squares(half).sum(axis=0)
         return self._ops.xp.maximum(difference, 0) / self._damping
 
     @property
@@ -268,18 +274,18 @@ class DualFactor(Factor):
     def inverse_diagonal(self) -> Any:
         """Return (1 − c ‖L⁻¹ U e_j‖²) / λ for each parameter j, (p,)."""
         xp, params = self._ops.xp, self.shape[0]
-        out = xp.empty(params, self._dtype)
+        out = xp.empty(params, self._fisher._real_dtype)
         for start in range(0, params, 1024):
             block = slice(start, start + 1024)
             half = self._factor.half_solve(
                 self._fisher._rooted_columns(block), threads=self._threads
             )
-            out[block] = 1 - self._fisher._scale * (half * half).sum(axis=0)
+            out[block] = 1 - self._fisher._scale * squares(half).sum(axis=0)
         out = xp.maximum(out, 0) / self._damping
         return out if self._stretch is None else out * self._stretch**2
 
     def _sample_columns(self, generator: Any, count: int) -> Any:
-        # A⁻¹ (√c Uᵀ e₁ + D^½ e₂) has covariance A⁻¹ (c UᵀU + D) A⁻¹ = A⁻¹.
+        # A⁻¹ (√c Uᴴ e₁ + D^½ e₂) has covariance A⁻¹ (c UᴴU + D) A⁻¹ = A⁻¹.
         fisher = self._fisher
         samples, params = self._factor.size, self.shape[0]
         first = fisher._rooted_transpose_dot(self._normal(generator, samples, count), self._threads)

@@ -22,6 +22,9 @@ _LEVERAGE_ROWS = 1024
 class Fisher(ABC):
     """A Fisher matrix: p × p, symmetric, positive semi-definite, held as its structure allows.
 
+    Of complex scores it is the Hermitian F = E[s* sᵀ]: vectors and matrices are then complex, while
+    weights, dampings, diagonals, eigenvalues and quadratic forms v* F v stay real.
+
     Every representation has these methods. `damping` is a number or a vector (p,); the matrix
     that is solved, factored or raised to a power is F + damping. `damping_mode` says what the
     number means: ``"absolute"`` F + λI, ``"trace"`` F + λ (tr F / p) I, ``"diagonal"``
@@ -66,11 +69,11 @@ class Fisher(ABC):
 
     @abstractmethod
     def diagonal(self) -> Any:
-        """Return the diagonal of F, (p,)."""
+        """Return the diagonal of F, (p,), real."""
 
     @abstractmethod
     def to_dense(self) -> Any:
-        """Return F as a full symmetric array (p, p)."""
+        """Return F as a full symmetric (Hermitian) array (p, p)."""
 
     @abstractmethod
     def _matrix_triangle(self, threads: int) -> tuple[Any, float]:
@@ -95,6 +98,11 @@ class Fisher(ABC):
     def dtype(self) -> Any:
         """Dtype of the sums and results."""
         return self._dtype
+
+    @property
+    def _real_dtype(self) -> Any:
+        """Dtype of dampings, diagonals and eigenvalues."""
+        return _check.real_of(self._dtype)
 
     @property
     def weight_sum(self) -> float:
@@ -144,10 +152,10 @@ class Fisher(ABC):
         return self._product(columns.reshape(self._params, -1), 0).reshape(columns.shape)
 
     def quadratic_form(self, v: Any) -> Any:
-        """Return vᵀ F v: a float for v (p,), an array (k,) for the columns of v (p, k)."""
+        """Return v* F v: a float for v (p,), an array (k,) for the columns of v (p, k)."""
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
         V = columns.reshape(self._params, -1)
-        values = (V * self._product(V, 0)).sum(axis=0)
+        values = (V.conj() * self._product(V, 0)).real.sum(axis=0)
         return values if columns.ndim == 2 else float(values[0])
 
     def trace(self) -> float:
@@ -230,21 +238,22 @@ class Fisher(ABC):
         return self._effective_dimension(diagonal_shift(self, damping, damping_mode))
 
     def leverage(self, scores: Any, damping: Any = 0.0, *, damping_mode: str = "absolute") -> Any:
-        """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ per row, (n,), divided by Σw when F is a mean.
+        """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ* per row, (n,), divided by Σw when F is a mean.
 
         Over the samples that F was made of, Σ wᵢ hᵢ is the effective dimension. A centred F
         subtracts its mean score first.
         """
         rows = _check.scores(self._ops, scores, self._params)
+        _check.same_kind(rows.dtype, self._dtype)
         factor = self.factor(damping=damping, damping_mode=damping_mode)
         mean, scale = self._mean_or_none(), self._scale
-        out = self._ops.empty(rows.shape[0], self._dtype)
+        out = self._ops.empty(rows.shape[0], self._real_dtype)
         for start in range(0, rows.shape[0], _LEVERAGE_ROWS):
             block = slice(start, start + _LEVERAGE_ROWS)
             V = rows[block].astype(self._dtype)
             if mean is not None:
                 V = V - mean
-            out[block] = scale * factor.quadratic_columns(V.T)
+            out[block] = scale * factor.quadratic_columns(V.conj().T)
         if not self._ops.all_finite(out):
             self._ops.column_mean(rows, None, rows.dtype, True, 0)  # names the place
         return out
@@ -342,8 +351,8 @@ class Fisher(ABC):
         return shift * V if isinstance(shift, float) else shift[:, None] * V
 
     def _shift_vector(self, shift: Any) -> Any:
-        """Return the shift as a vector (p,) of our dtype."""
-        out = self._ops.empty(self._params, self._dtype)
+        """Return the shift as a vector (p,) of our real dtype."""
+        out = self._ops.empty(self._params, self._real_dtype)
         out[...] = shift
         return out
 
@@ -384,7 +393,7 @@ class Fisher(ABC):
         matrix[rows, rows] += shift
         values, vectors = self._ops.eigh(matrix)
         powers, rank = eigenvalue_powers(self._ops.xp, values, power, truncate)
-        return vectors @ (powers[:, None] * (vectors.T @ V)), rank
+        return vectors @ (powers[:, None] * (vectors.conj().T @ V)), rank
 
     def _leading(self, k: int) -> tuple[Any, Any]:
         """Return the k largest eigenvalues and their vectors, largest first."""
@@ -394,7 +403,7 @@ class Fisher(ABC):
     def _effective_dimension(self, shift: Any) -> float:
         # Each term (A⁻¹F)_jj is exact to its size, where p − tr D A⁻¹ would cancel.
         factor = self._matrix_factor(shift, with_norm=False)
-        return float(self._ops.xp.trace(factor.solve_columns(self.to_dense())))
+        return float(self._ops.xp.trace(factor.solve_columns(self.to_dense())).real)
 
     def _guard_matrix(self, copies: int = 1) -> None:
         """Raise if `copies` of p × p numbers will not fit."""

@@ -3,11 +3,11 @@
 from typing import Any, Self
 
 from fastfisher import _check, _memory
-from fastfisher._ops import ops_of
+from fastfisher._ops import for_dtype, ops_of
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor
 from fastfisher.fisher.protocol import Fisher
-from fastfisher.fisher.spectrum import cutoff
+from fastfisher.fisher.spectrum import cutoff, squares
 
 __all__ = ["ScoreFisher"]
 
@@ -21,7 +21,7 @@ class ScoreFisher(Fisher):
 
     Parameters
     ----------
-    scores : array (n, p), float64 or float32, n ≥ 1
+    scores : array (n, p), float64, float32, complex128 or complex64; n ≥ 1
         One row per sample. They are not copied: do not change them while this object is in use.
     weights : array (n,), optional
         Not negative, not all zero.
@@ -58,11 +58,11 @@ class ScoreFisher(Fisher):
         check_finite: bool = True,
         n_threads: int | None = None,
     ) -> None:
-        self._ops = ops_of(scores)
-        self._scores = _check.scores(self._ops, scores)
+        self._scores = _check.scores(ops_of(scores), scores)
         samples, self._params = self._scores.shape
         _check.has_rows(self._scores)
         self._dtype = self._scores.dtype
+        self._ops = for_dtype(ops_of(scores), self._dtype)
         self._weights, self._weight_sum = _check.weights(self._ops, weights, samples, self._dtype)
         self._n_samples = samples
         self._center = _check.flag("center", center)
@@ -86,16 +86,16 @@ class ScoreFisher(Fisher):
         return sums * self._scale
 
     def to_dense(self) -> Any:
-        """Return F as a full symmetric array (p, p)."""
+        """Return F as a full symmetric (Hermitian) array (p, p)."""
         self._guard_matrix(2)
         triangle, scale = self._matrix_triangle(0)
         return triangle.to_dense(scale)
 
     def quadratic_form(self, v: Any) -> Any:
-        """Return vᵀ F v as a sum of squares, so never below 0."""
+        """Return v* F v as a sum of squares, so never below 0."""
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
         projected = self._rooted_dot(columns.reshape(self._params, -1), 0)
-        values = (projected * projected).sum(axis=0) * self._scale
+        values = squares(projected).sum(axis=0) * self._scale
         return values if columns.ndim == 2 else float(values[0])
 
     def _product(self, V: Any, threads: int) -> Any:
@@ -128,21 +128,21 @@ class ScoreFisher(Fisher):
 
     def _mean_score(self, threads: int) -> Any:
         mean = self._column_mean(threads) if self._mean is None else self._mean
-        return mean.reshape(-1, 1)
+        return mean.reshape(-1, 1).conj()
 
     def _column_mean(self, threads: int) -> Any:
         return self._ops.column_mean(
             self._scores, self._weights, self._dtype, self._check_finite, threads
         )
 
-    # ---- U = W½ (S − 1mᵀ), the rooted scores, with F = c UᵀU ----
+    # ---- U = W½ (S − 1mᵀ), the rooted scores, with F = c UᴴU ----
     def _rooted_dot(self, V: Any, threads: int) -> Any:
         """Return U V, (n, k)."""
         product = self._ops.scores_dot(self._scores, self._mean, V, threads)
         return product if self._root is None else product * self._root[:, None]
 
     def _rooted_transpose_dot(self, Y: Any, threads: int) -> Any:
-        """Return Uᵀ Y, (p, k)."""
+        """Return Uᴴ Y, (p, k)."""
         if self._root is not None:
             Y = Y * self._root[:, None]
         return self._ops.scores_transpose_dot(self._scores, None, self._mean, Y, threads)
@@ -170,7 +170,7 @@ class ScoreFisher(Fisher):
         return self._n_samples < self._params
 
     def _gram_triangle(self, threads: int) -> Any:
-        """Return U Uᵀ, n × n."""
+        """Return U Uᴴ, n × n."""
         _memory.guard(
             self._ops.Triangle.bytes_to_sum(self._params, self._n_samples, self._dtype),
             "gram",
@@ -210,7 +210,7 @@ class ScoreFisher(Fisher):
     def _spectral_power(
         self, V: Any, power: float, shift: Any, *, truncate: bool
     ) -> tuple[Any, int]:
-        """Use f(F + λ) V = f(λ) V + c Uᵀ Q diag((f(w + λ) − f(λ)) / w) Qᵀ U V, c UUᵀ = Q w Qᵀ."""
+        """Use f(F + λ) V = f(λ) V + c Uᴴ Q diag((f(w + λ) − f(λ)) / w) Qᴴ U V, c UUᴴ = Q w Qᴴ."""
         if not self._dual or not isinstance(shift, float):
             return super()._spectral_power(V, power, shift, truncate=truncate)
         xp = self._ops.xp
@@ -233,7 +233,7 @@ class ScoreFisher(Fisher):
         else:
             base = 1.0 if power == 0 and not truncate else 0.0
             divided = xp.where(kept, ((safe + shift) ** power - base) / safe, 0.0)
-        inner = Q @ (divided[:, None] * (Q.T @ self._rooted_dot(V, 0)))
+        inner = Q @ (divided[:, None] * (Q.conj().T @ self._rooted_dot(V, 0)))
         inner = inner.astype(self._dtype)
         return base * V + self._scale * self._rooted_transpose_dot(inner, 0), rank
 
@@ -249,7 +249,7 @@ class ScoreFisher(Fisher):
         return values, vectors
 
     def _gram_spectrum(self) -> tuple[Any, Any]:
-        """Return eigenvalues, ascending, and vectors of c U Uᵀ."""
+        """Return eigenvalues, ascending, and vectors of c U Uᴴ."""
         _memory.guard(
             3 * self._n_samples**2 * self._dtype.itemsize,
             "gram",
@@ -264,11 +264,11 @@ class ScoreFisher(Fisher):
         if not isinstance(shift, float):
             if not bool((shift > 0).all()):
                 return super()._effective_dimension(shift)
-            stretch = (1.0 / self._ops.xp.sqrt(shift)).astype(self._dtype)
+            stretch = (1.0 / self._ops.xp.sqrt(shift)).astype(self._real_dtype)
             return self._stretched(stretch)._effective_dimension(1.0)
         factor = self._dual_factor(shift, with_norm=False)
         gram = self._gram_triangle(0).to_dense(self._scale)
-        return float(self._ops.xp.trace(factor.solve_gram(gram)))
+        return float(self._ops.xp.trace(factor.solve_gram(gram)).real)
 
     # ---- iterations ----
     def _conjugate_gradients(

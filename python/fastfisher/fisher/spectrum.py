@@ -6,7 +6,12 @@ import numpy as np
 
 from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
 
-__all__ = ["cutoff", "eigenvalue_powers", "signed"]
+__all__ = ["cutoff", "eigenvalue_powers", "signed", "squares"]
+
+
+def squares(X: Any) -> Any:
+    """Return |x|² of each entry, real."""
+    return X.real * X.real + X.imag * X.imag if X.dtype.kind == "c" else X * X
 
 
 def cutoff(values: Any, size: int) -> float:
@@ -46,4 +51,4 @@ def signed(xp: Any, vectors: Any) -> Any:
     """Return the columns with their largest entry positive, so that they are the same each time."""
     rows = abs(vectors).argmax(axis=0)
     largest = vectors[rows, xp.arange(vectors.shape[1])]
-    return vectors * xp.where(largest < 0, -1, 1).astype(vectors.dtype)
+    return vectors * (abs(largest) / largest)

@@ -135,9 +135,9 @@ class CG:
             return given
         ops, params = fisher._ops, fisher.shape[0]
         if isinstance(given, str):
-            divisor = fisher.diagonal() + ops.to_vector("damping", shift, fisher.dtype)
+            divisor = fisher.diagonal() + ops.to_vector("damping", shift, fisher._real_dtype)
             return ops.xp.where(divisor > 0, divisor, ops.xp.ones_like(divisor))
-        divisor = ops.to_vector("preconditioner", given, fisher.dtype)
+        divisor = ops.to_vector("preconditioner", given, fisher._real_dtype)
         if divisor.shape != (params,) or not bool(((divisor > 0) & (divisor < math.inf)).all()):
             raise ValueError(
                 f"preconditioner: expected ({params},) positive finite numbers, got shape "

@@ -1,6 +1,7 @@
 // The door every binding uses: NumPy arrays become kernel views, a Report becomes a tuple.
 #pragma once
 
+#include <pybind11/complex.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

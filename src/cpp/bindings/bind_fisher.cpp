@@ -7,7 +7,8 @@ namespace fastfisher::bindings {
 
 namespace {
 
-// S: type of the scores, T: type of everything else.
+// S: type of the scores, T: type of everything else; of complex scores the mean and the triangle
+// have two real numbers for each.
 template <class T, class S>
 void register_scores(py::module_& m) {
   m.def(
@@ -16,8 +17,8 @@ void register_scores(py::module_& m) {
          Array<T> triangle, bool fresh, bool check_finite, int threads) {
         const auto X = read_matrix(scores, "scores");
         const T* w = read_vector(weights, X.rows(), "weights");
-        const T* m = read_vector(mean, X.cols(), "mean");
-        T* to = write_vector(triangle, triangle_size<T>(X.cols()), "triangle");
+        const T* m = read_vector(mean, kParts<S> * X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.cols()), "triangle");
         Report report;
         {
           py::gil_scoped_release release;
@@ -33,8 +34,8 @@ void register_scores(py::module_& m) {
          bool fresh, bool check_finite, int threads) {
         const auto X = read_matrix(scores, "scores");
         const T* w = read_vector(weights, X.rows(), "weights");
-        T* m = write_vector(mean, X.cols(), "mean");
-        T* to = write_vector(triangle, triangle_size<T>(X.cols()), "triangle");
+        T* m = write_vector(mean, kParts<S> * X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.cols()), "triangle");
         Report report;
         {
           py::gil_scoped_release release;
@@ -50,8 +51,8 @@ void register_scores(py::module_& m) {
          Array<T> triangle, bool check_finite, int threads) {
         const auto X = read_matrix(scores, "scores");
         const T* w = read_vector(weights, X.rows(), "weights");
-        const T* m = read_vector(mean, X.cols(), "mean");
-        T* to = write_vector(triangle, triangle_size<T>(X.rows()), "triangle");
+        const T* m = read_vector(mean, kParts<S> * X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.rows()), "triangle");
         Report report;
         {
           py::gil_scoped_release release;
@@ -81,6 +82,7 @@ void register_product(py::module_& m) {
 void register_fisher(py::module_& m) {
 #define FASTFISHER_REGISTER(S, T) register_scores<T, S>(m);
   FASTFISHER_FOR_STORED(FASTFISHER_REGISTER)
+  FASTFISHER_FOR_COMPLEX(FASTFISHER_REGISTER)
 #undef FASTFISHER_REGISTER
   register_product<double>(m);
   register_product<float>(m);

@@ -6,6 +6,7 @@
 
 namespace fastfisher::bindings {
 void register_triangle(py::module_& m);
+void register_hermitian(py::module_& m);
 void register_fisher(py::module_& m);
 void register_cholesky(py::module_& m);
 void register_stream(py::module_& m);
@@ -28,6 +29,7 @@ PYBIND11_MODULE(FASTFISHER_CORE_NAME, m) {
   m.def("max_threads", [] { return team_size(0); });
   m.def("set_threads", &set_threads);
   bindings::register_triangle(m);
+  bindings::register_hermitian(m);
   bindings::register_fisher(m);
   bindings::register_cholesky(m);
   bindings::register_stream(m);

@@ -19,12 +19,24 @@ Buffer<T> square_roots(const T* weights, Index samples) {
   return roots;
 }
 
+// Row -1 and the first complex column whose two finite sums overflow together.
+template <class S, class T>
+Report overflow(const T* triangle, Index params) {
+  for (Index j = 0; kParts<S> == 2 && j < params; ++j) {
+    const T sum =
+        triangle[triangle_at<T>(2 * j, 2 * j)] + triangle[triangle_at<T>(2 * j + 1, 2 * j + 1)];
+    if (!std::isfinite(sum)) return {Status::NonFinite, -1, j, static_cast<double>(sum)};
+  }
+  return {};
+}
+
 // The place of what spoilt a sum; where every score is finite the sum itself overflowed.
 template <class S>
 Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
   if (seen.ok()) return seen;
   const Report place = find_nonfinite(scores, threads);
-  return place.ok() ? seen : place;
+  if (!place.ok()) return place;
+  return {seen.status, seen.row, seen.col / kParts<S>, seen.value};
 }
 
 template <class T>
@@ -40,15 +52,16 @@ double weight_sum(const T* weights, Index samples) {
 constexpr Index kProvisionalRows = 64;
 
 template <class T, class S>
-void provisional_mean(const ConstMatrix<S>& scores, const T* weights, T* mean) {
-  const Index n = scores.rows(), p = scores.cols(), step = std::max<Index>(1, n / kProvisionalRows);
+void provisional_mean(const Operand<T, S>& Y, const T* weights, T* mean) {
+  const Index n = Y.depth(), p = Y.columns(), step = std::max<Index>(1, n / kProvisionalRows);
   Buffer<double> sums(p);
   sums.zero();
   double rows = 0;
   for (Index k = 0; k < n; k += step) {
     if (weights && !(weights[k] > T(0))) continue;
-    const S* row = scores.data() + k * scores.rowStride();
-    for (Index j = 0; j < p; ++j) sums[j] += static_cast<double>(row[j * scores.colStride()]);
+    const S* row = Y.X.data() + k * Y.X.rowStride();
+    for (Index j = 0; j < p; ++j)
+      sums[j] += static_cast<double>(row[j / Y.parts * Y.X.colStride() + j % Y.parts]);
     ++rows;
   }
   for (Index j = 0; j < p; ++j) {
@@ -88,64 +101,71 @@ bool take_out_mean(double weight, const double* sums, bool last_try, T* mean, T*
 template <class T, class S>
 Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
                   bool fresh, bool check_finite, int threads) {
-  const bool undone = fresh || works_by_slabs<T>(scores.rows(), scores.cols());
+  auto Y = operand_of<T>(scores);
+  const bool undone = fresh || works_by_slabs<T>(Y.depth(), Y.columns());
   if (check_finite && !undone) {
     const Report report = find_nonfinite(scores, threads);
     if (!report.ok()) return report;
   }
   const Buffer<T> roots = square_roots(weights, scores.rows());
-  Operand<T, S> Y{scores};
   Y.scale_by_depth = roots.data();
   Y.shift_by_column = mean;
-  return named(symmetric_product(Y, triangle, nullptr, check_finite && undone, threads), scores,
-               threads);
+  const Report seen =
+      symmetric_product(flattened(Y), triangle, nullptr, check_finite && undone, threads);
+  if (seen.ok() && check_finite && fresh) return overflow<S>(triangle, scores.cols());
+  return named(seen, scores, threads);
 }
 
 template <class T, class S>
 Report accumulate_centred(const ConstMatrix<S>& scores, const T* weights, T* mean, T* triangle,
                           bool fresh, bool check_finite, int threads) {
-  const Index n = scores.rows(), p = scores.cols();
+  auto Y = operand_of<T>(scores);
+  const Index n = Y.depth(), p = Y.columns();
   const double weight = weight_sum(weights, n);
   if (p == 0) return {};
   if (!(weight > 0)) {
     std::fill_n(mean, p, T(0));
     return {};
   }
-  const bool slabs = works_by_slabs<T>(n, p);
-  if (!fresh && !slabs) {  // nothing may be added before all is known to be finite
-    const Report report = column_mean<S, T>(scores, weights, mean, check_finite, threads);
-    return report.ok() ? accumulate(scores, weights, mean, triangle, false, false, threads)
-                       : report;
+  if constexpr (kParts<S> == 1) {
+    // Nothing may be added before all is known to be finite, and there may be no room to keep it.
+    if (!fresh && !works_by_slabs<T>(n, p)) {
+      const Report report = column_mean<S, T>(scores, weights, mean, check_finite, threads);
+      return report.ok() ? accumulate(scores, weights, mean, triangle, false, false, threads)
+                         : report;
+    }
   }
   Buffer<T> own(fresh ? 0 : triangle_size<T>(p));
   own.zero();
   T* sums = fresh ? triangle : own.data();
   Buffer<double> column_sums(panel_count<T>(p) * kPanel<T>);
   const Buffer<T> roots = square_roots(weights, n);
-  provisional_mean(scores, weights, mean);
+  provisional_mean(Y, weights, mean);
+  Y.scale_by_depth = roots.data();
+  Y.shift_by_column = mean;
   for (bool done = false, last_try = false; !done; last_try = true) {
     if (last_try) std::fill_n(sums, triangle_size<T>(p), T(0));
     column_sums.zero();
-    Operand<T, S> Y{scores};
-    Y.scale_by_depth = roots.data();
-    Y.shift_by_column = mean;
-    const Report seen = symmetric_product(Y, sums, column_sums.data(), check_finite, threads);
+    const Report seen =
+        symmetric_product(flattened(Y), sums, column_sums.data(), check_finite, threads);
     if (!seen.ok()) return named(seen, scores, threads);
     done = take_out_mean(weight, column_sums.data(), last_try, mean, sums, p, threads);
   }
   if (!fresh) Vector<T>(triangle, own.size()) += ConstVector<T>(own.data(), own.size());
-  return {};
+  return check_finite && fresh ? overflow<S>(triangle, scores.cols()) : Report{};
 }
 
 template <class T, class S>
 Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
             bool check_finite, int threads) {
   const Buffer<T> roots = square_roots(weights, scores.rows());
-  Operand<T, S> Y{ConstMatrix<S>(scores.data(), scores.cols(), scores.rows(),
-                                 Strides(scores.colStride(), scores.rowStride()))};
+  auto Y = operand_of<T>(ConstMatrix<S>(scores.data(), scores.cols(), scores.rows(),
+                                        Strides(scores.colStride(), scores.rowStride())));
   Y.scale_by_column = roots.data();
   Y.shift_by_depth = mean;
-  return named(symmetric_product(Y, triangle, nullptr, check_finite, threads), scores, threads);
+  const Report seen = symmetric_product(flattened(Y), triangle, nullptr, check_finite, threads);
+  if (seen.ok() && check_finite) return overflow<S>(triangle, scores.rows());
+  return named(seen, scores, threads);
 }
 
 #define FASTFISHER_INSTANTIATE(S, T)                                                            \
@@ -153,6 +173,7 @@ Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* tr
   template Report accumulate_centred(const ConstMatrix<S>&, const T*, T*, T*, bool, bool, int); \
   template Report gram(const ConstMatrix<S>&, const T*, const T*, T*, bool, int);
 FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
+FASTFISHER_FOR_COMPLEX(FASTFISHER_INSTANTIATE)
 #undef FASTFISHER_INSTANTIATE
 
 }  // namespace fastfisher

@@ -10,6 +10,8 @@ namespace fastfisher {
 //   weights  (n,)     ≥ 0, or null for ones
 //   mean     (p,)     or null for zero
 //   triangle          panel triangle of size p; `fresh` promises that it is zero
+// A complex S is its real form of 2p columns, real and imaginary parts in turn: so are mean and
+// triangle, of size 2p; hermitian.hpp makes a Hermitian matrix of it.
 // No (n, p) temporary: √w and m are applied while packing. n·p·(p+1) flops, one read of S; one
 // more, in advance, for what is not `fresh` and not tall, since nothing may be added before all is
 // known to be finite.
@@ -30,7 +32,8 @@ Report accumulate_centred(const ConstMatrix<S>& scores, const T* weights, T* mea
                           bool fresh, bool check_finite, int threads);
 
 // triangle += W½ (S - m)(S - m)ᵀ W½ (n, n);  np.tril(np.sqrt(np.outer(w, w)) * ((S - m) @ (S -
-// m).T)). Shapes and failure as above; the triangle, of size n, must be zero. n·(n+1)·p flops.
+// m).T)). Shapes and failure as above; the triangle, of size n (2n
+// for a complex S), must be zero. n·(n+1)·p flops.
 template <class T, class S>
 Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
             bool check_finite, int threads);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <tuple>
 
 #include "parallel.hpp"
 #include "simd.hpp"
@@ -68,6 +69,17 @@ void pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0
   }
 }
 
+// out[k, j] = x[j, k], one square of entries of `Group` lanes turned in registers; W numbers from
+// one row of out to the next, `across` from one of x.
+template <int Group, class T, class S>
+FASTFISHER_INLINE void turn(const S* x, Index across, T* out) {
+  constexpr int M = kLanes<T> / Group;
+  Vec<T> square[M];
+  for (int l = 0; l < M; ++l) square[l] = Vec<T>::load(x + l * across);
+  transpose<Group>(square);
+  for (int l = 0; l < M; ++l) square[l].store(out + l * kPanel<T>);
+}
+
 // Any layout, one panel of `width` ≤ W columns; column by column in runs of rows, which also is the
 // memory order of a Fortran-ordered matrix and of the transposed view that a Gram matrix packs.
 // Where a column lies in one run, squares of it are turned in registers.
@@ -77,30 +89,39 @@ void pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out
   constexpr int L = kLanes<T>;
   constexpr Index run = 16;  // rows: 16 × 192 bytes of output stay in the first-level cache
   const Index column0 = panel * W, width = std::min(W, Y.columns() - column0);
-  const Index sk = Y.X.rowStride(), sj = Y.X.colStride();
-  const S* x0 = Y.X.data() + k0 * sk + column0 * sj;
+  const Index sk = Y.X.rowStride(), sj = Y.X.colStride(), parts = Y.parts;
+  const S* x0 = Y.X.data() + k0 * sk + column0 / parts * sj;
+  const T none[2] = {};
+  T shifts[W] = {}, scales[W] = {};
+  for (Index r = 0; r < width; ++r) {
+    if (Y.shift_by_column) shifts[r] = Y.shift_by_column[column0 + r];
+    if (Y.scale_by_column) scales[r] = Y.scale_by_column[(column0 + r) / parts];
+  }
   for (Index k1 = 0; k1 < depth; k1 += run) {
     const Index rows = std::min(run, depth - k1);
     T* to = out + k1 * W;
-    const Index turned = sk == 1 && rows == run ? width / L * L : 0;
+    const Index turned = sk == parts && rows == run ? width / L * L : 0;
     for (Index r = 0; r < turned; r += L)
-      for (Index k = 0; k < run; k += L) {
-        Vec<T> square[L];
-        for (int l = 0; l < L; ++l) square[l] = Vec<T>::load(x0 + k1 + k + (r + l) * sj);
-        transpose(square);
-        for (int l = 0; l < L; ++l) square[l].store(to + (k + l) * W + r);
+      for (Index k = 0; k < run; k += L / parts) {
+        const S* x = x0 + (k1 + k) * sk + r / parts * sj;
+        if (parts == 1)
+          turn<1>(x, sj, to + k * W + r);
+        else
+          turn<2>(x, sj, to + k * W + r);
       }
     for (Index r = turned; r < width; ++r)
-      for (Index k = 0; k < rows; ++k) to[k * W + r] = static_cast<T>(x0[(k1 + k) * sk + r * sj]);
+      for (Index k = 0; k < rows; ++k)
+        to[k * W + r] = static_cast<T>(x0[(k1 + k) * sk + r / parts * sj + r % parts]);
     for (Index k = 0; k < rows; ++k) {
       T* row = to + k * W;
-      const T shift = Y.shift_by_depth ? Y.shift_by_depth[k0 + k1 + k] : T(0);
+      const T* shift = Y.shift_by_depth ? Y.shift_by_depth + (k0 + k1 + k) * parts : none;
       const T scale = Y.scale_by_depth ? Y.scale_by_depth[k0 + k1 + k] : T(1);
-      if (Y.shift_by_column || Y.shift_by_depth)
-        for (Index r = 0; r < width; ++r)
-          row[r] -= shift + (Y.shift_by_column ? Y.shift_by_column[column0 + r] : T(0));
+      if (Y.shift_by_column || Y.shift_by_depth) {
+        const T even = shift[0], odd = shift[parts - 1];
+        for (Index r = 0; r < width; ++r) row[r] -= (r % 2 ? odd : even) + shifts[r];
+      }
       if (Y.scale_by_column)
-        for (Index r = 0; r < width; ++r) row[r] *= Y.scale_by_column[column0 + r];
+        for (Index r = 0; r < width; ++r) row[r] *= scales[r];
       if (Y.scale_by_depth)
         for (Index r = 0; r < width; ++r) row[r] *= scale;
       std::fill(row + width, row + W, T(0));
@@ -174,6 +195,22 @@ Report find_nonfinite(const ConstMatrix<S>& X, int threads) {
   return {};
 }
 
+template <class S>
+Report find_nonfinite(const ConstMatrix<std::complex<S>>& X, int threads) {
+  const S* data = reinterpret_cast<const S*>(X.data());
+  if (X.colStride() == 1) {  // real rows of twice the length
+    Report report = find_nonfinite(
+        ConstMatrix<S>(data, X.rows(), 2 * X.cols(), Strides(2 * X.rowStride(), 1)), threads);
+    if (!report.ok()) report.col /= 2;
+    return report;
+  }
+  const Strides strides(2 * X.rowStride(), 2 * X.colStride());
+  const Report re = find_nonfinite(ConstMatrix<S>(data, X.rows(), X.cols(), strides), threads);
+  const Report im = find_nonfinite(ConstMatrix<S>(data + 1, X.rows(), X.cols(), strides), threads);
+  if (re.ok() || im.ok()) return re.ok() ? im : re;
+  return std::tie(im.row, im.col) < std::tie(re.row, re.col) ? im : re;
+}
+
 #define FASTFISHER_INSTANTIATE(S, T) \
   template void pack_panels(const Operand<T, S>&, Index, Index, Index, Index, T*, Index);
 FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
@@ -184,5 +221,7 @@ template Report find_nonfinite(const ConstMatrix<double>&, int);
 template Report find_nonfinite(const ConstMatrix<float>&, int);
 template Report find_nonfinite(const ConstMatrix<Float16>&, int);
 template Report find_nonfinite(const ConstMatrix<BFloat16>&, int);
+template Report find_nonfinite(const ConstMatrix<std::complex<double>>&, int);
+template Report find_nonfinite(const ConstMatrix<std::complex<float>>&, int);
 
 }  // namespace fastfisher

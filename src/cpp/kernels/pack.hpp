@@ -1,6 +1,8 @@
 // Panels and packing: how the rows of a matrix enter the product engine.
 #pragma once
 
+#include <complex>
+
 #include "memory.hpp"
 #include "report.hpp"
 #include "simd.hpp"
@@ -23,20 +25,50 @@ constexpr int kPanel = 192 / static_cast<int>(sizeof(T));
 // (n, p) temporary exists. Null pointers mean "none".
 //   scores of a Fisher   k = sample, j = parameter:  scale √w by k, shift mean by j
 //   scores of a Gram     k = parameter, j = sample:  scale √w by j, shift mean by k
+// Complex numbers enter as twice as many columns, real and imaginary parts in turn: column j of X
+// is the pair 2j, 2j + 1 (parts = 2; X then views the real parts, and the imaginary ones follow
+// them in memory). A scale is one number for the pair, a shift two.
 template <class T, class S = T>
 struct Operand {
-  ConstMatrix<S> X;                    // (depth, columns), any strides
+  ConstMatrix<S> X;                    // (depth, columns / parts), any strides
   const T* scale_by_depth = nullptr;   // (depth,)
-  const T* shift_by_depth = nullptr;   // (depth,)
-  const T* scale_by_column = nullptr;  // (columns,)
+  const T* shift_by_depth = nullptr;   // (depth · parts,)
+  const T* scale_by_column = nullptr;  // (columns / parts,)
   const T* shift_by_column = nullptr;  // (columns,)
+  Index parts = 1;
 
   bool affine() const {
     return scale_by_depth || shift_by_depth || scale_by_column || shift_by_column;
   }
   Index depth() const { return X.rows(); }
-  Index columns() const { return X.cols(); }
+  Index columns() const { return parts * X.cols(); }
 };
+
+// How many real numbers a score is.
+template <class S>
+constexpr Index kParts = 1;
+template <class S>
+constexpr Index kParts<std::complex<S>> = 2;
+
+template <class T, class S>
+Operand<T, S> operand_of(const ConstMatrix<S>& X) {
+  return {X};
+}
+template <class T, class S>
+Operand<T, S> operand_of(const ConstMatrix<std::complex<S>>& X) {
+  Operand<T, S> Y{ConstMatrix<S>(reinterpret_cast<const S*>(X.data()), X.rows(), X.cols(),
+                                 Strides(2 * X.rowStride(), 2 * X.colStride()))};
+  Y.parts = 2;
+  return Y;
+}
+
+// Pairs that lie side by side are real rows of twice the length, which are packed in runs.
+template <class T, class S>
+Operand<T, S> flattened(const Operand<T, S>& Y) {
+  if (Y.parts != 2 || Y.X.colStride() != 2 || Y.scale_by_column || Y.shift_by_depth) return Y;
+  return {ConstMatrix<S>(Y.X.data(), Y.depth(), Y.columns(), Strides(Y.X.rowStride(), 1)),
+          Y.scale_by_depth, nullptr, nullptr, Y.shift_by_column};
+}
 
 // Packs rows [k0, k0 + depth) of panels [panel0, panel0 + panels):
 //   out[(i - panel0) * stride + k * W + r] = Y[k0 + k, i * W + r]
@@ -54,8 +86,10 @@ void add_packed_rows(const T* packed, Index depth, Index panels, Index stride, c
 
 // Names the first (row-major) NaN or infinity of X, NonFinite with row, col and value; Success if
 // there is none. One read of X in its memory order, in parallel; the place is searched for only on
-// a hit.
+// a hit. A complex X is read as its real and its imaginary parts.
 template <class S>
 Report find_nonfinite(const ConstMatrix<S>& X, int threads);
+template <class S>
+Report find_nonfinite(const ConstMatrix<std::complex<S>>& X, int threads);
 
 }  // namespace fastfisher

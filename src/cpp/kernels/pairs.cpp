@@ -1,7 +1,7 @@
 // bfloat16 by dot products of pairs: packing two rows into one, and the two register blocks.
 #include "pairs.hpp"
 
-#if defined(__AVX512BF16__) || defined(__AMX_BF16__)
+#if defined(FASTFISHER_TILES) || defined(FASTFISHER_DOTS)
 
 #include <algorithm>
 
@@ -51,7 +51,7 @@ void pack_pairs(const ConstMatrix<BFloat16>& X, Index k0, Index depth, Index pan
   }
 }
 
-#if defined(__AMX_BF16__)
+#if defined(FASTFISHER_TILES)
 
 namespace {
 

@@ -9,16 +9,7 @@ namespace fastfisher {
 // The level of this module decides: matrix tiles (Intel AMX), vector dot products (AVX-512 BF16,
 // twice the multiply-adds of float32 on Zen 4) or neither. Both multiply bfloat16 exactly, add in
 // float32 and take subnormal numbers (below 1.2e-38) for zero.
-#if defined(__AMX_BF16__)
-constexpr bool kHasPairs = true;
-constexpr bool kHasTiles = true;
-#elif defined(__AVX512BF16__)
-constexpr bool kHasPairs = true;
-constexpr bool kHasTiles = false;
-#else
-constexpr bool kHasPairs = false;
-constexpr bool kHasTiles = false;
-#endif
+constexpr bool kHasPairs = kHasTiles || kHasDots;
 
 // Two bfloat16 of one column, of rows 2k and 2k+1, the first in the low half.
 using Pair = std::uint32_t;

@@ -42,6 +42,17 @@ constexpr int kVectorBytes = 16;
 constexpr int kVectorRegisters = 16;
 #endif
 
+// What the level knows of bfloat16: matrix tiles, dot products of vectors, or nothing.
+#if defined(__AMX_BF16__)
+#define FASTFISHER_TILES 1
+constexpr bool kHasTiles = true, kHasDots = false;
+#elif defined(__AVX512BF16__)
+#define FASTFISHER_DOTS 1
+constexpr bool kHasTiles = false, kHasDots = true;
+#else
+constexpr bool kHasTiles = false, kHasDots = false;
+#endif
+
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
@@ -131,13 +142,33 @@ FASTFISHER_INLINE void exchange(Vec<T, N>& a, Vec<T, N>& b, std::integer_sequenc
   b = high;
 }
 
-// a[i][j] becomes a[j][i]: N registers of N lanes, in log2 N steps.
-template <int Step = 1, class T, int N>
-FASTFISHER_INLINE void transpose(Vec<T, N> (&a)[N]) {
-  FASTFISHER_UNROLL
-  for (int i = 0; i < N; ++i)
-    if (!(i & Step)) exchange<Step>(a[i], a[i + Step], std::make_integer_sequence<int, N>());
-  if constexpr (2 * Step < N) transpose<2 * Step>(a);
+// a[i][j] becomes a[j][i]: N registers of N lanes, in log2 N steps. With Group = 2 the entries are
+// pairs of lanes, so N / 2 registers.
+template <int Group = 1, int Step = Group, class T, int N>
+FASTFISHER_INLINE void transpose(Vec<T, N> (&a)[N / Group]) {
+  if constexpr (Step < N) {
+    constexpr int apart = Step / Group;
+    FASTFISHER_UNROLL
+    for (int i = 0; i < N / Group; ++i)
+      if (!(i & apart)) exchange<Step>(a[i], a[i + apart], std::make_integer_sequence<int, N>());
+    transpose<Group, 2 * Step>(a);
+  }
+}
+
+// Lanes 2j and 2j + 1 change places.
+template <class T, int N, int... I>
+FASTFISHER_INLINE Vec<T, N> swapped(Vec<T, N> a, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+  return {__builtin_shufflevector(a.v, a.v, (I ^ 1)...)};
+#else
+  typedef std::conditional_t<sizeof(T) == 8, long long, int> Lane;
+  typedef Lane Order __attribute__((vector_size(N * sizeof(T))));
+  return {__builtin_shuffle(a.v, Order{(I ^ 1)...})};
+#endif
+}
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> swap_pairs(Vec<T, N> a) {
+  return swapped(a, std::make_integer_sequence<int, N>());
 }
 
 // out[l] = a[l] below, b[l] above: two rows of bfloat16 become one of pairs.
@@ -156,7 +187,7 @@ FASTFISHER_INLINE void transpose_words(const std::uint32_t* from, Index stride, 
   for (int k = 0; k < 16; ++k) square[k].store(reinterpret_cast<float*>(to + k * 16));
 }
 
-#if defined(__AVX512BF16__)
+#if defined(FASTFISHER_DOTS)
 // c[l] + a's pair l · the pair b, in float.
 FASTFISHER_INLINE Vec<float> dot_pairs(const std::uint32_t* a, std::uint32_t b, Vec<float> c) {
   const __m512bh left = (__m512bh)_mm512_loadu_si512(a);
@@ -165,7 +196,7 @@ FASTFISHER_INLINE Vec<float> dot_pairs(const std::uint32_t* a, std::uint32_t b, 
 }
 #endif
 
-#if defined(__AMX_BF16__)
+#if defined(FASTFISHER_TILES)
 // Eight matrix tiles of 16 lines of 64 bytes; a thread turns them on for as long as it needs them.
 FASTFISHER_INLINE void tiles_on() {
   struct {
@@ -245,10 +276,17 @@ Vec<T, N> abs(Vec<T, N> a) {
   return a;
 }
 
+template <int Group = 1, class T, int N>
+void transpose(Vec<T, N> (&a)[N / Group]) {
+  for (int i = 0; i < N / Group; ++i)
+    for (int j = 0; j < i; ++j)
+      for (int g = 0; g < Group; ++g) std::swap(a[i].v[j * Group + g], a[j].v[i * Group + g]);
+}
+
 template <class T, int N>
-void transpose(Vec<T, N> (&a)[N]) {
-  for (int i = 0; i < N; ++i)
-    for (int j = 0; j < i; ++j) std::swap(a[i].v[j], a[j].v[i]);
+Vec<T, N> swap_pairs(Vec<T, N> a) {
+  for (int i = 0; i < N; i += 2) std::swap(a.v[i], a.v[i + 1]);
+  return a;
 }
 
 inline void prefetch(const void*) {}

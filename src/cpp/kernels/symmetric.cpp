@@ -239,8 +239,8 @@ void add_slab(const Widening<T, S>& engine, const Reading& reading, Index begin,
   if (reading.bare > 0) clear_margin(own, columns);
 }
 
-void add_slab(const Pairing& engine, const Reading&, Index begin, Index end, Pair* packed,
-              float* own, double*) {
+[[maybe_unused]] void add_slab(const Pairing& engine, const Reading&, Index begin, Index end,
+                               Pair* packed, float* own, double*) {
   const Index panels = panel_count<float>(engine.Y.columns()), stride = engine.words(kDepth);
   for (Index k = begin; k < end; k += kDepth) {
     const Index some = std::min(kDepth, end - k);

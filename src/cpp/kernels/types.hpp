@@ -2,6 +2,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <complex>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -75,6 +76,11 @@ using Real = std::conditional_t<kIsHalf<S>, float, S>;
   INSTANTIATE(Float16, double)             \
   INSTANTIATE(BFloat16, float)             \
   INSTANTIATE(BFloat16, double)
+
+#define FASTFISHER_FOR_COMPLEX(INSTANTIATE) \
+  INSTANTIATE(std::complex<double>, double) \
+  INSTANTIATE(std::complex<float>, float)   \
+  INSTANTIATE(std::complex<float>, double)
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
