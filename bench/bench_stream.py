@@ -84,7 +84,7 @@ test_stream = as_test(JOBS)
 
 def cold_stream(full: bool) -> tuple[str, str, str]:
     """Gigabytes per second of a file that the system has forgotten, and of reading it alone."""
-    n, p = (256_000 if full else 8192), 256
+    n, p = (128_000 if full else 8192), 256
     what = f"Fisher of a file of {8 * n * p / 1e9:.2g} GB on the disk, streamed"
     if not hasattr(os, "posix_fadvise"):
         return what, "not measurable on this system", "≥ 0.9 of reading alone"
@@ -121,7 +121,7 @@ def cold_stream(full: bool) -> tuple[str, str, str]:
             ],
             rounds=5 if full else 1,
             pause=0.0,
-            budget=20.0,
+            budget=10.0,
         )
     speeds = [f"{8 * n * p / seconds / 1e9:.2f}" for seconds in (ours, numpy, alone)]
     return (

@@ -12,8 +12,8 @@ __all__ = ["Chunks", "Progress", "chunks", "stream"]
 
 Progress = Callable[[int, int | None], object]
 
-# Of a chunk. From 16 MiB to 256 MiB the speed of a stream is the same to 3 % (DenseFisher, p = 256
-# and 2000): a chunk must be large beside p²/2 numbers, and two of them small beside memory.
+# Bytes of a chunk. Measured on 2 GB: with 16 MiB a diagonal takes 7 to 30 % longer, with 256 MiB 4 %
+# less; a DenseFisher (p = 256) takes the same from 16 MiB on.
 CHUNK = 64 * 2**20
 
 
