@@ -200,6 +200,17 @@ def test_a_bad_chunk_is_named_and_those_before_it_are_summed(kind, center, bad):
         assert same(F, expected)
 
 
+def test_what_is_no_stream_is_refused():
+    F = ff.DenseFisher(7)
+    with pytest.raises(ValueError, match=r"chunks: expected score arrays .* got a tuple of 3"):
+        F.update_from([(np.ones((3, 7)), None, None)])
+    with pytest.raises(TypeError, match="progress: expected a callable or None, got str"):
+        F.update_from([np.ones((3, 7))], progress="bar")
+    with pytest.raises(TypeError, match="not iterable"):
+        F.update_from(7)
+    assert F.n_samples == 0
+
+
 def test_the_first_of_two_bad_chunks_is_the_one_that_is_named():
     parts = [oracle.draw(4, 7), oracle.draw(4, 7), np.full((4, 7), np.nan), np.ones((4, 6))]
     with pytest.raises(ff.NonFiniteError) as caught:

@@ -12,7 +12,7 @@ from fastfisher import _check
 from fastfisher._native import get_num_threads
 from fastfisher._ops import ops_of
 from fastfisher.fisher.protocol import Fisher
-from fastfisher.fisher.streaming import Chunks, Progress, stream
+from fastfisher.fisher.streaming import Chunks, Progress, pair, stream
 
 __all__ = ["Accumulator"]
 
@@ -223,7 +223,7 @@ class Accumulator(Fisher):
         threads = _check.threads(n_threads) or get_num_threads()  # of this thread, not the adder's
 
         def prepared(chunk: Any) -> tuple[Any, Any]:
-            scores, weights = chunk if isinstance(chunk, tuple) else (chunk, None)
+            scores, weights = pair(chunk)
             rows = _check.scores(self._ops, scores, self._params)
             return rows, _check.weights(self._ops, weights, rows.shape[0], self._dtype)[0]
 
