@@ -20,11 +20,11 @@ BYTES = 64 * 2**20  # of a chunk, on both sides
 
 def mapped_scores(rng, n, p, dtype):
     """Scores in a file that is gone once its map is."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115
-    for start in range(0, n, 8192):
-        rng.standard_normal((min(8192, n - start), p), dtype=dtype).tofile(file)
-    file.flush()
-    return (np.memmap(file, dtype, "r", shape=(n, p)),)
+    with tempfile.TemporaryFile() as file:
+        for start in range(0, n, 8192):
+            rng.standard_normal((min(8192, n - start), p), dtype=dtype).tofile(file)
+        file.flush()
+        return (np.memmap(file, dtype, "r", shape=(n, p)),)
 
 
 def parts(G):
