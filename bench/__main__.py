@@ -1,4 +1,4 @@
-"""The one command: measures every job, prints the table as Markdown and draws the plot."""
+"""The one command: measures everything, prints the tables as Markdown and draws the plots."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import scipy
 import fastfisher as ff
 from fastfisher.demo.clock import Roofs, measure_roofs
 
-from . import manners, table
+from . import manners, scaling, slopes, table
 from .jobs import JOBS
 from .measure import Row, measure
 from .plot import draw
 from .worker import CORE_TYPES, Worker, openblas_kernels
 
-HERE = Path(__file__).parent
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+FIGURES = Path(__file__).parent / "figures"
 
 
 def main() -> None:
@@ -31,9 +30,11 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="TEXT", help="jobs whose key has this text")
     parser.add_argument("--torch", action="store_true", help="measure torch on the CPU too")
     parser.add_argument("--no-forced", action="store_true", help="OpenBLAS as shipped alone")
-    parser.add_argument("--write", action="store_true", help="put the table into bench/README.md")
-    parser.add_argument("--figure", type=Path, default=HERE / "figures" / "speed.png")
+    parser.add_argument("--write", action="store_true", help="put the tables into bench/README.md")
+    parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of the plots")
     options = parser.parse_args()
+    if options.write and (options.quick or options.only):
+        parser.error("--write: expected all jobs in full size. Leave --quick and --only away.")
     if options.torch and find_spec("torch") is None:
         parser.error("torch: expected the package, got none. Install a CPU build of it first.")
 
@@ -50,15 +51,20 @@ def main() -> None:
         rows.append(measure(job, roofs, workers, full=full))
     for worker in workers:
         worker.close()
-    print("memory, import, neighbours", file=sys.stderr)
-    text = report(rows, manners.facts(full), roofs, kernels)
-    print(text)
-    draw(rows, options.figure)
-    if options.write:
-        readme = HERE / "README.md"
-        before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-        after = rest.split(END)[1]
-        readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    draw(rows, options.figures / "speed.png")
+    if options.only:
+        print(table.speed_table(rows))
+        return
+    print("memory, import, neighbours, disk", file=sys.stderr)
+    texts = {"measured": report(rows, manners.facts(full), roofs, kernels)}
+    print("slopes", file=sys.stderr)
+    texts["slopes"] = slopes.report(full, options.figures / "slopes.png")
+    print("scaling", file=sys.stderr)
+    texts["scaling"] = scaling.report(full)
+    for section, text in texts.items():
+        print(text, end="\n\n")
+        if options.write:
+            table.put(section, text)
 
 
 def forced_workers() -> list[Worker]:

@@ -36,6 +36,30 @@ def by_solve(A, b):
     return sla.solve(damped, b, assume_a="pos", overwrite_a=True, check_finite=False)
 
 
+def factored_by_torch(A):
+    import torch
+
+    damped = A.clone()
+    damped.diagonal().add_(DAMPING)
+    return torch.linalg.cholesky(damped)
+
+
+def by_torch(A, b):
+    import torch
+
+    return torch.cholesky_solve(b[:, None], factored_by_torch(A))[:, 0]
+
+
+def inverse_by_torch(A, b):
+    import torch
+
+    return torch.cholesky_inverse(factored_by_torch(A))
+
+
+def logdet_by_torch(A, b):
+    return 2 * factored_by_torch(A).diagonal().log().sum()
+
+
 def error(x, A, b):
     return oracle.solve_residual(x, A, b, DAMPING)
 
@@ -85,6 +109,7 @@ JOBS = [
                 "cho_solve(cho_factor(F + λI), b)": by_cho_factor,
                 "scipy.linalg.solve(F + λI, b, assume_a='pos')": by_solve,
             },
+            torch=by_torch,
             error=error,
             tolerance=1e-13,
             work=lambda p, itemsize: (p**3 / 3, p * p * itemsize / 2),
@@ -97,6 +122,7 @@ JOBS = [
         make=system,
         ours=inverse,
         lines={"potri(potrf(F + λI))": inverse_by_potri, "inv(F + λI)": inverse_by_inv},
+        torch=inverse_by_torch,
         error=inverse_error,
         tolerance=1e-12,
         work=lambda p, itemsize: (p**3, p * p * itemsize / 2),
@@ -107,6 +133,7 @@ JOBS = [
         make=system,
         ours=logdet,
         lines={"2 log diag(cholesky(F + λI)).sum()": logdet_by_numpy},
+        torch=logdet_by_torch,
         error=logdet_error,
         tolerance=1e-11,
         work=lambda p, itemsize: (p**3 / 3, p * p * itemsize / 2),

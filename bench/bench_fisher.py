@@ -49,6 +49,11 @@ def centred_by_update(G):
     return G.T @ G / len(G) - np.outer(m, m)
 
 
+def centred_by_torch(G):
+    A = G - G.mean(0)
+    return A.T @ A / len(G)
+
+
 def streamed(G):
     F = ff.DenseFisher(G.shape[1], dtype=G.dtype)
     for rows in np.array_split(G, 16):
@@ -79,7 +84,15 @@ JOBS = [
     Job("Fisher", (4096, 2048), tolerance=SINGLE, dtype="float32", **PLAIN),
     *(
         Job("Fisher, tall", shape, tolerance=DOUBLE, **PLAIN)
-        for shape in [(1_000_000, 8), (1_000_000, 32), (100_000, 96), (100_000, 200)]
+        for shape in [
+            *((1_000_000, p) for p in (1, 2, 4, 8, 16, 32, 64)),
+            (100_000, 96),
+            (100_000, 200),
+        ]
+    ),
+    *(
+        Job("Fisher, odd sizes", shape, tolerance=DOUBLE, **PLAIN)
+        for shape in [(4096, 2049), (4099, 2011), (64, 4096)]
     ),
     Job(
         "Fisher, weighted",
@@ -90,6 +103,7 @@ JOBS = [
             "(G * w[:, None]).T @ G / w.sum()": weighted_by_numpy,
             "A = G * sqrt(w)[:, None]; A.T @ A / w.sum()": weighted_by_root,
         },
+        torch=lambda G, w: (G * w[:, None]).T @ G / w.sum(),
         error=oracle.fisher_error,
         tolerance=DOUBLE,
         work=work,
@@ -103,6 +117,7 @@ JOBS = [
             "A = G - G.mean(0); A.T @ A / n": centred_by_copy,
             "G.T @ G / n - outer(m, m)": centred_by_update,
         },
+        torch=centred_by_torch,
         error=partial(oracle.fisher_error, center=True),
         tolerance=DOUBLE,
         work=work,

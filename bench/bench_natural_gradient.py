@@ -33,6 +33,23 @@ def dual_by_numpy(G):
     return G.T @ sla.cho_solve(sla.cho_factor(K, overwrite_a=True, check_finite=False), np.ones(n))
 
 
+def by_torch(G):
+    import torch
+
+    F = G.T @ G / len(G)
+    F.diagonal().add_(DAMPING)
+    return torch.cholesky_solve(G.mean(0)[:, None], torch.linalg.cholesky(F))[:, 0]
+
+
+def dual_by_torch(G):
+    import torch
+
+    K = G @ G.T
+    K.diagonal().add_(len(G) * DAMPING)
+    ones = torch.ones(len(G), 1, dtype=G.dtype)
+    return G.T @ torch.cholesky_solve(ones, torch.linalg.cholesky(K))[:, 0]
+
+
 def error(x, G):
     return oracle.natural_gradient_residual(x, G, DAMPING)
 
@@ -44,6 +61,7 @@ JOBS = [
         make=scores,
         ours=ours,
         lines={"cho_solve(cho_factor(G.T @ G / n + λI), G.mean(0))": by_numpy},
+        torch=by_torch,
         error=error,
         tolerance=1e-11,
         work=lambda n, p, itemsize: (n * p * (p + 1) + p**3 / 3, n * p * itemsize),
@@ -54,6 +72,7 @@ JOBS = [
         make=scores,
         ours=ours,
         lines={"G.T @ cho_solve(cho_factor(G @ G.T + nλI), 1)": dual_by_numpy},
+        torch=dual_by_torch,
         error=error,
         tolerance=1e-9,
         work=lambda n, p, itemsize: (p * n * (n + 1) + n**3 / 3, 2 * n * p * itemsize),

@@ -12,11 +12,13 @@ from . import (
     bench_gram,
     bench_natural_gradient,
     bench_overhead,
+    bench_stream,
 )
 from .job import Job
 
 TOPICS = (
     bench_fisher,
+    bench_stream,
     bench_gram,
     bench_diagonal,
     bench_fvp,

@@ -14,7 +14,8 @@ from fastfisher.demo.clock import Roofs, Stopwatch, medians, stopwatch
 from .job import Job
 from .worker import Worker, fingerprint
 
-BUDGET = 6.0  # seconds of measuring per job, between 3 and 9 rounds
+# Of one job: 3 to 9 rounds, fewer where the readings lie together or the seconds run out.
+ROUNDS, SPREAD, BUDGET = 9, 0.03, 5.0
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ def measure(job: Job, roofs: Roofs, workers: Sequence[Worker], *, full: bool) ->
         if lines:
             _, others[worker.name] = _fastest({line: _remote(worker, line) for line in lines})
     watches = [watch(job.ours), numpy_watch, *others.values()]
-    rounds = int(np.clip(BUDGET / sum(w() for w in watches) / job.repeat, 3, 9))
-    ours, numpy, *rest = medians(watches, rounds=rounds)
+    ours, numpy, *rest = medians(watches, rounds=ROUNDS, spread=SPREAD, budget=BUDGET)
     other, other_name = min(zip(rest, others, strict=True), default=(None, ""))
     return Row(
         job.name, job.size(full), job.dtype, numpy, line, other, other_name, ours,

@@ -20,7 +20,7 @@ def draw(rows: list[Row], output: Path) -> None:
     rows = [row for row in rows if row.roof is not None]
     output.parent.mkdir(exist_ok=True)
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(9, 1.6 + 0.62 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(9, 1.2 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for place, row in enumerate(rows):
             bars = [(row.ours, OURS), (row.numpy, NUMPY)]
@@ -30,10 +30,13 @@ def draw(rows: list[Row], output: Path) -> None:
                 axes.barh(place + 0.26 * (k - 1), 100 * row.roof / seconds, 0.24, color=colour)
             axes.text(
                 100 * row.roof / row.ours + 1, place - 0.26, f"{row.numpy / row.ours:.1f}×",
-                va="center", size=9, weight="bold", color=OURS,
+                va="center", size=8, weight="bold", color=OURS,
             )  # fmt: skip
-        labels = [f"{r.name}\n{' × '.join(map(str, r.shape))} {r.dtype}" for r in rows]
-        axes.set_yticks(range(len(rows)), labels, fontsize=8.5)
+        labels = [
+            f"{r.name} {' × '.join(map(str, r.shape))} {r.dtype.replace('float', 'f')}"
+            for r in rows
+        ]
+        axes.set_yticks(range(len(rows)), labels, fontsize=8)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.axvline(100, color=INK, lw=1.5)
         axes.set_xlim(0, 112)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from .manners import Fact
-from .measure import Row
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .manners import Fact
+    from .measure import Row
+
+README = Path(__file__).parent / "README.md"
 
 COLUMNS = (
     "job shape dtype NumPy best·other ours ×·NumPy ×·best roof of·roof our·error NumPy's·error"
@@ -12,6 +18,14 @@ HEADER = (
     f"| {' | '.join(COLUMNS.split()).replace('·', ' ')} |",
     f"|---|---|---|{'--:|' * (len(COLUMNS.split()) - 3)}",
 )
+
+
+def put(section: str, text: str) -> None:
+    """Put the text between the markers of a section of the README."""
+    begin, end = (f"<!-- {section}: {what} -->" for what in ("begin", "end"))
+    before, rest = README.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def speed_table(rows: list[Row]) -> str:

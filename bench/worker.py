@@ -91,9 +91,13 @@ def serve(kind: str) -> None:
         elif request["do"] == "load":
             inputs = ()  # let the old ones go before the new ones come
             job = find(request["job"])
-            inputs, lines = job.inputs(request["full"]), job.lines
+            lines = job.lines
             if kind == "torch":
-                inputs, lines = _as_tensors(inputs), {"torch": job.torch} if job.torch else {}
+                lines = {"torch": job.torch} if job.torch else {}
+            if lines:
+                inputs = job.inputs(request["full"])
+            if kind == "torch":
+                inputs = _as_tensors(inputs)
             answer = {line: fingerprint(call(*inputs)) for line, call in lines.items()}
         elif request["do"] == "time" and job is not None:
             call = lines[request["line"]]

@@ -18,6 +18,7 @@ ROOMS = {
     "python/fastfisher": "the library people see",
     "tests": "what holds it to its word",
     "bench": "what it costs",
+    "examples": "what one does with it",
 }
 SUFFIXES = {".cpp", ".hpp", ".py", ".pyi"}
 

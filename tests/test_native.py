@@ -13,7 +13,7 @@ import pytest
 import fastfisher as ff
 from fastfisher import _cpu, _native
 
-LEVELS = ["baseline", "avx2", "avx512"]
+LEVELS = ["baseline", "avx2", "avx512", "avx512_bf16", "amx"]
 SUPPORTED = _cpu.supported()
 # A contributor's build may hold fewer levels; .ci/run insists on every one.
 USABLE = [level for level in SUPPORTED if find_spec(f"fastfisher.{_native.MODULES[level]}")]

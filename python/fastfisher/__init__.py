@@ -11,7 +11,7 @@ from fastfisher.errors import (
     NonFiniteError,
     NotPositiveDefiniteError,
 )
-from fastfisher.fisher import DenseFisher, DiagonalFisher, Fisher, ScoreFisher
+from fastfisher.fisher import DenseFisher, DiagonalFisher, Fisher, ScoreFisher, chunks
 from fastfisher.functions import (
     empirical_fisher,
     fisher_diagonal,
@@ -39,6 +39,7 @@ __all__ = [
     "Solution",
     "Status",
     "__version__",
+    "chunks",
     "empirical_fisher",
     "fisher_diagonal",
     "fvp",

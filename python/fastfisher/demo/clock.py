@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -25,21 +26,36 @@ def stopwatch(call: Callable[[], object], repeat: int = 1) -> Stopwatch:
 
 
 def medians(
-    stopwatches: Sequence[Stopwatch], *, rounds: int = 7, pause: float = 0.15
+    stopwatches: Sequence[Stopwatch],
+    *,
+    rounds: int = 7,
+    pause: float = 0.15,
+    spread: float = 0.0,
+    budget: float = math.inf,
 ) -> list[float]:
     """Median seconds of each, read in turn so that whatever slows the machine slows them all.
 
     Each runs once before, unread. The pause before a reading lets the threads of the library that
     ran before it fall asleep; without it one of the two would be charged for the other's spinning.
+    From the third round on it ends where the readings of each lie within `spread` of their median,
+    or where `budget` seconds have passed.
     """
     for seconds in stopwatches:
         seconds()
     readings: list[list[float]] = [[] for _ in stopwatches]
-    for _ in range(rounds):
+    start = time.perf_counter()
+    for done in range(rounds):
+        late = time.perf_counter() - start > budget
+        if done >= 3 and (late or all(_spread(record) <= spread for record in readings)):
+            break
         for record, seconds in zip(readings, stopwatches, strict=True):
             time.sleep(pause)
             record.append(seconds())
     return [statistics.median(record) for record in readings]
+
+
+def _spread(readings: list[float]) -> float:
+    return (max(readings) - min(readings)) / statistics.median(readings)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from fastfisher.fisher.dense import DenseFisher
 from fastfisher.fisher.diagonal import DiagonalFisher
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
+from fastfisher.fisher.streaming import chunks
 
-__all__ = ["REPRESENTATIONS", "DenseFisher", "DiagonalFisher", "Fisher", "ScoreFisher"]
+__all__ = ["REPRESENTATIONS", "DenseFisher", "DiagonalFisher", "Fisher", "ScoreFisher", "chunks"]
 
 # What `load` may build, by the name in the file.
 REPRESENTATIONS: dict[str, type[Fisher]] = {

@@ -9,8 +9,10 @@ from typing import Any, Self
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._native import get_num_threads
 from fastfisher._ops import for_dtype, ops_of
 from fastfisher.fisher.protocol import Fisher
+from fastfisher.fisher.streaming import Chunks, Progress, pair, stream
 
 __all__ = ["Accumulator"]
 
@@ -161,6 +163,71 @@ class Accumulator(Fisher):
         with self._lock:
             mean = self._add_scores(rows, weights, check_finite, threads)
             self._join(mean, total, rows.shape[0])
+        return self
+
+    def update_from(
+        self,
+        chunks: Any,
+        *,
+        progress: Progress | None = None,
+        check_finite: bool = True,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Add samples chunk by chunk, each one summed while the next is read, and return self.
+
+        Equivalent to ``for part in chunks: F.update(part)``, with the same bits.
+
+        Parameters
+        ----------
+        chunks : iterable, or array (n, p)
+            Of score arrays or pairs ``(scores, weights)``: a generator, a list, a file reader,
+            ``ff.chunks(…)``. An array or ``np.memmap`` is cut by ``ff.chunks`` itself. It is
+            iterated over in the calling thread, one chunk ahead of the sums; one that fills the
+            same buffer again and again is not read ahead.
+        progress : callable, optional
+            ``progress(done, total)`` in samples, after each chunk, in the calling thread; `total`
+            is None unless the chunks come from an array.
+        check_finite : bool
+        n_threads : int, optional
+
+        Raises
+        ------
+        NonFiniteError, TypeError, ValueError
+            As `update` does. Whatever ends the stream (a bad chunk, an error in the iterator or in
+            `progress`, Ctrl-C), the accumulator holds exactly the chunks before, and a note on the
+            error says how many those are and which rows were not added.
+
+        See Also
+        --------
+        chunks
+
+        Examples
+        --------
+        >>> import numpy as np, fastfisher as ff
+        >>> scores = np.random.default_rng(0).standard_normal((5000, 4))
+        >>> F = ff.DenseFisher(4).update_from(scores[i : i + 1000] for i in range(0, 5000, 1000))
+        >>> F.n_samples
+        5000
+
+        A file larger than memory, and a bar of tqdm that follows:
+
+        >>> scores = np.memmap("scores.f64", mode="r").reshape(-1, 2000)  # doctest: +SKIP
+        >>> with tqdm(total=len(scores)) as bar:  # doctest: +SKIP
+        ...     F.update_from(scores, progress=lambda done, total: bar.update(done - bar.n))
+        """
+        if isinstance(chunks, np.ndarray) and chunks.ndim == 2:
+            chunks = Chunks(chunks)
+        threads = _check.threads(n_threads) or get_num_threads()  # of this thread, not the adder's
+
+        def prepared(chunk: Any) -> tuple[Any, Any]:
+            scores, weights = pair(chunk)
+            rows = _check.scores(self._ops, scores, self._params)
+            return rows, _check.weights(self._ops, weights, rows.shape[0], self._dtype)[0]
+
+        def add(scores: Any, weights: Any) -> None:
+            self.update(scores, weights, check_finite=check_finite, n_threads=threads)
+
+        stream(chunks, prepared, add, progress)
         return self
 
     def merge(self, *others: Self) -> Self:
