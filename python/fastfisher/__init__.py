@@ -20,7 +20,8 @@ from fastfisher.functions import (
     natural_gradient,
     solve,
 )
-from fastfisher.solvers import CG, Cholesky, Dual, Solution, Status
+from fastfisher.path import solve_path
+from fastfisher.solvers import CG, Cholesky, Dual, Eigh, PathSolution, Solution, Status
 
 __all__ = [
     "CG",
@@ -29,12 +30,14 @@ __all__ = [
     "DenseFisher",
     "DiagonalFisher",
     "Dual",
+    "Eigh",
     "FileFormatError",
     "Fisher",
     "FisherError",
     "MemoryLimitError",
     "NonFiniteError",
     "NotPositiveDefiniteError",
+    "PathSolution",
     "ScoreFisher",
     "Solution",
     "Status",
@@ -49,4 +52,5 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "solve",
+    "solve_path",
 ]

@@ -137,6 +137,40 @@ def cg_callable(
     max_iterations: int,
     out: Array,
 ) -> Outcome: ...
+def shifted_cg_scores(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    scale: float,
+    dampings: Array,
+    B: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    out: Array,
+    threads: int,
+) -> Outcome: ...
+def shifted_cg_triangle(
+    triangle: Array,
+    scale: float,
+    dampings: Array,
+    B: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    out: Array,
+    threads: int,
+) -> Outcome: ...
+def shifted_cg_callable(
+    apply: Callable[[Array], Array],
+    dampings: Array,
+    B: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    out: Array,
+    threads: int,
+) -> Outcome: ...
 
 # ---- roofs, measured ----
 def fma_peak(itemsize: int, threads: int) -> float: ...

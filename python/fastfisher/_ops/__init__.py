@@ -6,7 +6,7 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``scores_dot``, ``scores_transpose_dot``
 * symmetric matrices: ``Triangle`` and the ``Factor`` that its ``cholesky`` gives
-* iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``
+* iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
 To serve another kind, write ``<kind>_ops.py`` with these verbs and add its line to `KINDS`.
@@ -39,6 +39,9 @@ VERBS = (
     "least_and_sum",
     "scores_dot",
     "scores_transpose_dot",
+    "shifted_cg_callable",
+    "shifted_cg_scores",
+    "shifted_cg_triangle",
     "to_array",
     "to_output",
     "to_vector",

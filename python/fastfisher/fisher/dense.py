@@ -1,5 +1,7 @@
 """DenseFisher: the whole matrix, held as the lower half of its sums."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Self
 
@@ -121,6 +123,11 @@ class DenseFisher(Accumulator):
         with self._lock:
             return self._sums.copy(), self._scale
 
+    @contextmanager
+    def _borrowed_triangle(self, threads: int) -> Iterator[tuple[Any, float]]:  # noqa: ARG002
+        with self._lock:
+            yield self._sums, self._scale
+
     def _eigenvalue_bound(self) -> float:
         with self._lock:
             return self._sums.norm1() * self._scale  # type: ignore[no-any-return]
@@ -143,6 +150,14 @@ class DenseFisher(Accumulator):
         with self._lock:
             return self._ops.cg_triangle(
                 self._sums, self._scale, diagonal, rhs, preconditioner, rtol, atol, steps, threads
+            )
+
+    def _shifted_conjugate_gradients(
+        self, rhs: Any, shifts: list[float], rtol: float, atol: float, steps: int, threads: int
+    ) -> Any:
+        with self._lock:
+            return self._ops.shifted_cg_triangle(
+                self._sums, self._scale, shifts, rhs, rtol, atol, steps, threads
             )
 
     # ---- the sums ----

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastfisher.solvers.outcome import Outcome, one_by_one, outcomes
 from fastfisher.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -43,3 +44,26 @@ class Cholesky:
             method="cholesky",
             rcond=factor.rcond if diagnose else None,
         )
+
+    def solve_path(
+        self, fisher: "Fisher", rhs: Any, shifts: list[float], *, threads: int = 0
+    ) -> list[Outcome]:
+        """Solve (F + shift) x = rhs for every shift: F is summed once, and factored for each."""
+        if fisher._matrix_rows == 1:
+            return one_by_one(self, fisher, rhs, shifts, threads)
+        with fisher._borrowed_triangle(threads) as (triangle, scale):
+
+            def attempt(shift: float) -> Solution:
+                factor = triangle.copy().cholesky(scale, shift, threads=threads)
+                value = factor.solve(rhs, threads)
+                product = triangle.product(value, scale, threads) + shift * value
+                return Solution(
+                    value=value,
+                    status=Status.SUCCESS,
+                    residual=fisher._ops.worst_residual(rhs, product),
+                    damping_used=shift,
+                    method="cholesky",
+                    rcond=factor.rcond(threads),
+                )
+
+            return outcomes(attempt, shifts)
