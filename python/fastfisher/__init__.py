@@ -21,9 +21,20 @@ from fastfisher.functions import (
     solve,
 )
 from fastfisher.path import solve_path
-from fastfisher.solvers import CG, Cholesky, Dual, Eigh, PathSolution, Solution, Status
+from fastfisher.solvers import (
+    CG,
+    BlockJacobi,
+    Cholesky,
+    Dual,
+    Eigh,
+    Nystrom,
+    PathSolution,
+    Solution,
+    Status,
+)
 
 __all__ = [
+    "BlockJacobi",
     "CG",
     "Cholesky",
     "ConvergenceError",
@@ -37,6 +48,7 @@ __all__ = [
     "MemoryLimitError",
     "NonFiniteError",
     "NotPositiveDefiniteError",
+    "Nystrom",
     "PathSolution",
     "ScoreFisher",
     "Solution",

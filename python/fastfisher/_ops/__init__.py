@@ -5,7 +5,7 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``scores_dot``, ``scores_transpose_dot``
-* symmetric matrices: ``Triangle`` and the ``Factor`` that its ``cholesky`` gives
+* symmetric matrices: ``Triangle``, the ``Factor`` that its ``cholesky`` gives, and ``BlockFactor``
 * iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
@@ -24,6 +24,7 @@ __all__ = ["KINDS", "VERBS", "ops_of"]
 KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
 
 VERBS = (
+    "BlockFactor",
     "Factor",
     "Triangle",
     "all_finite",

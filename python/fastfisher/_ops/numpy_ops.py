@@ -7,9 +7,10 @@ from numpy import empty, ndarray, zeros
 
 from fastfisher import _check
 from fastfisher._native import core
-from fastfisher._ops.numpy_triangle import Factor, Triangle
+from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle
 
 __all__ = [
+    "BlockFactor",
     "Factor",
     "Triangle",
     "all_finite",

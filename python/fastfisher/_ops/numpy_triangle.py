@@ -7,7 +7,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import core
 
-__all__ = ["Factor", "Triangle"]
+__all__ = ["BlockFactor", "Factor", "Triangle"]
 
 # No machine holds a matrix of so many rows, and below it the core's integers do not overflow.
 LARGEST = 2**30
@@ -133,6 +133,12 @@ class Triangle:
         core.triangle_to_dense(self.panels, scale, out, threads)
         return out
 
+    def block(self, start: int, stop: int) -> "Triangle":
+        """Return the diagonal block of some rows, a triangle of its own."""
+        out = np.empty((stop - start, stop - start), self.panels.dtype)
+        core.triangle_block(self.panels, self.size, start, 1.0, out)
+        return Triangle.from_dense(out)
+
     def product(self, V: Array, scale: float, threads: int = 0) -> Array:
         """Return scale · T V for V of shape (p, k)."""
         out = np.empty(V.shape, V.dtype)
@@ -209,3 +215,19 @@ class Factor:
     def rcond(self, threads: int = 0) -> float:
         """Return an estimate of 1 / κ₁(A)."""
         return core.cholesky_rcond(self.panels, self.size, self.norm, threads)
+
+
+class BlockFactor:
+    """The Cholesky factors of the blocks of a block-diagonal matrix, in the order of the blocks."""
+
+    __slots__ = ("panels", "sizes")
+
+    def __init__(self, factors: list[Factor]) -> None:
+        self.panels: Array = np.concatenate([factor.panels for factor in factors])
+        self.sizes = [factor.size for factor in factors]
+
+    def solve(self, B: Array, threads: int = 0) -> Array:
+        """Return A⁻¹ B for B of shape (p, k)."""
+        out = np.empty(B.shape, B.dtype)
+        core.blocks_solve(self.panels, self.sizes, B, out, threads)
+        return out

@@ -128,6 +128,10 @@ class DenseFisher(Accumulator):
         with self._lock:
             yield self._sums, self._scale
 
+    def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:  # noqa: ARG002
+        with self._lock:
+            return self._sums.block(start, stop), self._scale
+
     def _eigenvalue_bound(self) -> float:
         with self._lock:
             return self._sums.norm1() * self._scale  # type: ignore[no-any-return]

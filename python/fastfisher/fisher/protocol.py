@@ -357,6 +357,12 @@ class Fisher(ABC):
         """Give a triangle T that is only read, and c, with F = c T."""
         yield self._matrix_triangle(threads)
 
+    def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
+        """Return a triangle B that may be used up, and c, with F[start:stop, start:stop] = c B."""
+        self._guard_matrix()
+        block = self.to_dense()[start:stop, start:stop]
+        return self._ops.Triangle.from_dense(block, threads=threads), 1.0
+
     def _factor(self, shift: Any, threads: int) -> Factor:
         """Return the factorisation that suits the shape."""
         return self._matrix_factor(shift, threads=threads)

@@ -123,6 +123,18 @@ class ScoreFisher(Fisher):
         )
         return triangle, self._scale
 
+    def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
+        triangle = self._ops.Triangle(stop - start, self._dtype)
+        triangle.add_scores(
+            self._scores[:, start:stop],
+            self._weights,
+            None if self._mean is None else self._mean[start:stop],
+            fresh=True,
+            check_finite=self._check_finite,
+            threads=threads,
+        )
+        return triangle, self._scale
+
     # ---- the mean score ----
     def _mean_or_none(self) -> Any:
         return self._mean

@@ -13,6 +13,18 @@ from fastfisher.solvers.cholesky import Cholesky
 from fastfisher.solvers.dual import Dual
 from fastfisher.solvers.eigh import Eigh
 from fastfisher.solvers.path import PathSolution
+from fastfisher.solvers.preconditioners import BlockJacobi, Nystrom
 from fastfisher.solvers.solution import Solution, Status
 
-__all__ = ["CG", "Cholesky", "Dual", "Eigh", "PathSolution", "Solution", "Status", "choose"]
+__all__ = [
+    "CG",
+    "BlockJacobi",
+    "Cholesky",
+    "Dual",
+    "Eigh",
+    "Nystrom",
+    "PathSolution",
+    "Solution",
+    "Status",
+    "choose",
+]

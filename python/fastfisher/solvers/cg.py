@@ -48,9 +48,10 @@ class CG:
         Tolerances. No dtype reaches every `rtol`: below 32 eps it is taken as 32 eps.
     max_iterations : int, optional
         Default 10 p, but at least 100. Coming here is a failure unless `allow_truncated`.
-    preconditioner : "jacobi", None, array (p,) or callable
-        ``"jacobi"`` divides by the diagonal of F + damping, an array by itself, and a callable maps
-        residuals (p, k) to approximate solutions (p, k).
+    preconditioner : "jacobi", None, BlockJacobi(…), Nystrom(…), array (p,) or callable
+        ``"jacobi"`` divides by the diagonal of F + damping, `BlockJacobi` solves with its diagonal
+        blocks, `Nystrom` with its leading eigenvalues, an array divides by itself, and a callable
+        maps residuals (p, k) to approximate solutions (p, k).
     allow_truncated : bool
         Take the iterate that `max_iterations` gives, as in truncated Newton methods; the status
         says ``MAX_ITERATIONS``.
@@ -90,8 +91,8 @@ class CG:
         _check.flag("allow_truncated", self.allow_truncated)
         if isinstance(self.preconditioner, str) and self.preconditioner != "jacobi":
             raise ValueError(
-                f"preconditioner: expected 'jacobi', None, an array or a callable, got "
-                f"{self.preconditioner!r}. 'jacobi' divides by the diagonal."
+                f"preconditioner: expected 'jacobi', None, BlockJacobi(), Nystrom(), an array or a "
+                f"callable, got {self.preconditioner!r}. 'jacobi' divides by the diagonal."
             )
 
     def solve(
@@ -182,6 +183,11 @@ class CG:
     def _preconditioner(self, fisher: "Fisher", shift: Any, threads: int) -> Any:
         """Return None, a callable, or a positive vector (p,) to divide by."""
         given: Any = self.preconditioner
+        if isinstance(given, type):
+            raise TypeError(
+                f"preconditioner: expected a value, got the class {given.__name__}. "
+                f"Write {given.__name__}()."
+            )
         if hasattr(given, "prepare"):
             return given.prepare(fisher, shift, threads=threads)
         if given is None or callable(given):

@@ -59,6 +59,18 @@ void register_triangle_of(py::module_& m) {
       },
       array("triangle"), py::arg("p"));
   m.def(
+      "triangle_block",
+      [](const Array<T>& triangle, Index params, Index start, double scale, Array<T> out) {
+        auto to = write_matrix(out, kAny, kAny, "out");
+        if (to.rows() != to.cols()) refuse("out", "a square matrix", shape_text(out));
+        const T* from = read_vector(triangle, triangle_size<T>(params_of(params)), "triangle");
+        if (start < 0 || start > params - to.rows())
+          refuse("start", "a block inside the matrix", std::to_string(start));
+        py::gil_scoped_release release;
+        triangle_block(from, start, scale, to);
+      },
+      array("triangle"), py::arg("p"), py::arg("start"), py::arg("scale"), array("out"));
+  m.def(
       "triangle_add_outer",
       [](Array<T> triangle, const Array<T>& x, double alpha, int threads) {
         const Index params = x.size();

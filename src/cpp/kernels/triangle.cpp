@@ -150,6 +150,14 @@ void triangle_diagonal(const T* triangle, Index params, T* out) {
 }
 
 template <class T>
+void triangle_block(const T* triangle, Index start, double scale, Matrix<T> out) {
+  const T s = static_cast<T>(scale);
+  for (Index r = 0; r < out.rows(); ++r)
+    for (Index c = 0; c <= r; ++c)
+      out(r, c) = out(c, r) = s * triangle[triangle_at<T>(start + r, start + c)];
+}
+
+template <class T>
 void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int threads) {
   constexpr Index W = kPanel<T>;
   run_in_order(useful_threads<T>(threads, params), panel_count<T>(params), [&](Index i, int) {
@@ -224,6 +232,7 @@ double triangle_norm1(const T* triangle, Index params, int threads) {
   template Report triangle_from_dense(const ConstMatrix<T>&, T*, int);                   \
   template void triangle_to_dense(const T*, double, Matrix<T>, int);                     \
   template void triangle_diagonal(const T*, Index, T*);                                  \
+  template void triangle_block(const T*, Index, double, Matrix<T>);                      \
   template void triangle_add_outer(T*, Index, const T*, double, int);                    \
   template void triangle_product(const T*, Index, const ConstMatrix<T>&, double, double, \
                                  Matrix<T>, int);                                        \

@@ -56,6 +56,10 @@ void triangle_to_dense(const T* triangle, double scale, Matrix<T> out, int threa
 template <class T>
 void triangle_diagonal(const T* triangle, Index params, T* out);
 
+// out = scale · F[start : start + b, start : start + b] for out (b, b), both halves.
+template <class T>
+void triangle_block(const T* triangle, Index start, double scale, Matrix<T> out);
+
 // T += alpha · x xᵀ.
 template <class T>
 void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int threads);
