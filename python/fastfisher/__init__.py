@@ -34,8 +34,8 @@ from fastfisher.solvers import (
 )
 
 __all__ = [
-    "BlockJacobi",
     "CG",
+    "BlockJacobi",
     "Cholesky",
     "ConvergenceError",
     "DenseFisher",
