@@ -139,6 +139,12 @@ class Triangle:
         core.triangle_block(self.panels, self.size, start, 1.0, out)
         return Triangle.from_dense(out)
 
+    def narrowed(self, scale: float, threads: int = 0) -> "Triangle":
+        """Return scale times a float64 triangle, rounded to float32."""
+        out = Triangle(self.size, np.dtype(np.float32))
+        core.triangle_narrow(self.panels, self.size, scale, out.panels, threads)
+        return out
+
     def product(self, V: Array, scale: float, threads: int = 0) -> Array:
         """Return scale · T V for V of shape (p, k)."""
         out = np.empty(V.shape, V.dtype)

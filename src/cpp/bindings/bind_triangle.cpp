@@ -113,6 +113,16 @@ void register_triangle(py::module_& m) {
         return itemsize == 8 ? triangle_zeros<double>(params) : triangle_zeros<float>(params);
       },
       py::arg("p"), py::arg("itemsize"));
+  m.def(
+      "triangle_narrow",
+      [](const Array<double>& triangle, Index params, double scale, Array<float> out, int threads) {
+        const double* from =
+            read_vector(triangle, triangle_size<double>(params_of(params)), "triangle");
+        float* to = write_vector(out, triangle_size<float>(params), "out");
+        py::gil_scoped_release release;
+        triangle_narrow(from, params, scale, to, threads);
+      },
+      array("triangle"), py::arg("p"), py::arg("scale"), array("out"), py::arg("threads"));
   register_triangle_of<double>(m);
   register_triangle_of<float>(m);
 }

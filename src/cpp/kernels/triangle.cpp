@@ -157,6 +157,26 @@ void triangle_block(const T* triangle, Index start, double scale, Matrix<T> out)
       out(r, c) = out(c, r) = s * triangle[triangle_at<T>(start + r, start + c)];
 }
 
+void triangle_narrow(const double* triangle, Index params, double scale, float* narrow,
+                     int threads) {
+  constexpr Index W = kPanel<double>;
+  static_assert(kPanel<float> == 2 * W, "a panel of float is two of double");
+  const Index panels = panel_count<double>(params);
+  threads = useful_threads<float>(threads, params);
+  run_in_order(threads, panel_count<float>(params), [&](Index i, int) {
+    float* out = narrow + panel_offset<float>(i);
+    for (Index half = 0; half < 2; ++half) {
+      const Index source = 2 * i + half, last = source < panels ? (source + 1) * W : 0;
+      const double* from = source < panels ? triangle + panel_offset<double>(source) : nullptr;
+      for (Index c = 0; c < 2 * (i + 1) * W; ++c) {
+        float* to = out + c * 2 * W + half * W;
+        for (Index r = 0; r < W; ++r)
+          to[r] = c < last ? static_cast<float>(scale * from[c * W + r]) : 0.0F;
+      }
+    }
+  });
+}
+
 template <class T>
 void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int threads) {
   constexpr Index W = kPanel<T>;

@@ -60,6 +60,11 @@ void triangle_diagonal(const T* triangle, Index params, T* out);
 template <class T>
 void triangle_block(const T* triangle, Index start, double scale, Matrix<T> out);
 
+// narrow = scale · T, rounded to float: each of its panels is two of T side by side. Parallel over
+// panels; p²/2 read, p²/2 written.
+void triangle_narrow(const double* triangle, Index params, double scale, float* narrow,
+                     int threads);
+
 // T += alpha · x xᵀ.
 template <class T>
 void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int threads);
