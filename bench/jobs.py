@@ -11,6 +11,7 @@ from . import (
     bench_gram,
     bench_natural_gradient,
     bench_overhead,
+    bench_path,
 )
 from .job import Job
 
@@ -22,6 +23,7 @@ TOPICS = (
     bench_cholesky,
     bench_natural_gradient,
     bench_cg,
+    bench_path,
     bench_overhead,
 )
 JOBS: list[Job] = [job for topic in TOPICS for job in topic.JOBS]

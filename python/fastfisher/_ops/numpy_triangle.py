@@ -72,9 +72,13 @@ class Triangle:
     def from_dense(cls, matrix: Array, name: str = "matrix", threads: int = 0) -> "Triangle":
         """Take over the lower half of `matrix` (p, p)."""
         triangle = cls(matrix.shape[0], matrix.dtype)
-        report = core.triangle_from_dense(matrix, triangle.panels, threads)
-        _check.finite_report(report, name)
+        triangle.set_dense(matrix, name, threads)
         return triangle
+
+    def set_dense(self, matrix: Array, name: str = "matrix", threads: int = 0) -> None:
+        """Become the lower half of `matrix` (p, p); an error leaves neither."""
+        report = core.triangle_from_dense(matrix, self.panels, threads)
+        _check.finite_report(report, name)
 
     @classmethod
     def from_panels(cls, size: int, panels: Array) -> "Triangle":
@@ -85,7 +89,9 @@ class Triangle:
 
     def copy(self) -> "Triangle":
         """Return a triangle of its own."""
-        return Triangle.from_panels(self.size, self.panels)
+        triangle = object.__new__(Triangle)
+        triangle.size, triangle.panels = self.size, core.triangle_copy(self.panels, 0)
+        return triangle
 
     def add_scores(
         self,

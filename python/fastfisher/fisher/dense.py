@@ -92,7 +92,7 @@ class DenseFisher(Accumulator):
         array = _check.matrix(ops, matrix)
         samples = _check.count("n_samples", n_samples, 1)
         fisher = cls(array.shape[0], dtype=array.dtype, reduction=reduction, like=array)
-        fisher._sums = ops.Triangle.from_dense(array, threads=_check.threads(n_threads))
+        fisher._sums.set_dense(array, threads=_check.threads(n_threads))
         if fisher._reduction == "mean" and samples > 1:
             fisher._sums.scale(float(samples))
         fisher._weight_sum = float(samples)

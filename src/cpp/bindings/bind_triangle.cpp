@@ -7,14 +7,20 @@ namespace fastfisher::bindings {
 
 namespace {
 
+// An array that owns `memory`.
 template <class T>
-py::array triangle_zeros(Index params) {
-  Buffer<T> memory(triangle_size<T>(params));
-  memory.zero();
+py::array array_of(Buffer<T>&& memory) {
   const Index size = memory.size();
   auto* owner = new Buffer<T>(std::move(memory));
   return Array<T>(size, owner->data(),
                   py::capsule(owner, [](void* p) { delete static_cast<Buffer<T>*>(p); }));
+}
+
+template <class T>
+py::array triangle_zeros(Index params) {
+  Buffer<T> memory(triangle_size<T>(params));
+  memory.zero();
+  return array_of(std::move(memory));
 }
 
 Index size_for(Index params, int itemsize) {
@@ -39,6 +45,19 @@ void register_triangle_of(py::module_& m) {
         return report_tuple(report);
       },
       array("matrix"), array("triangle"), py::arg("threads"));
+  m.def(
+      "triangle_copy",
+      [](const Array<T>& triangle, int threads) {
+        const Index size = triangle.size();
+        const T* from = read_vector(triangle, size, "triangle");
+        Buffer<T> memory(size);
+        {
+          py::gil_scoped_release release;
+          triangle_copy(from, size, memory.data(), threads);
+        }
+        return array_of(std::move(memory));
+      },
+      array("triangle"), py::arg("threads"));
   m.def(
       "triangle_to_dense",
       [](const Array<T>& triangle, double scale, Array<T> out, int threads) {

@@ -157,6 +157,16 @@ void triangle_block(const T* triangle, Index start, double scale, Matrix<T> out)
       out(r, c) = out(c, r) = s * triangle[triangle_at<T>(start + r, start + c)];
 }
 
+template <class T>
+void triangle_copy(const T* triangle, Index size, T* copy, int threads) {
+  constexpr Index kPiece = Index{1} << 18;  // a huge page of double
+  run_in_order(size < 4 * kPiece ? 1 : team_size(threads), ceil_div(size, kPiece),
+               [&](Index i, int) {
+                 const Index at = i * kPiece;
+                 std::copy_n(triangle + at, std::min(kPiece, size - at), copy + at);
+               });
+}
+
 void triangle_narrow(const double* triangle, Index params, double scale, float* narrow,
                      int threads) {
   constexpr Index W = kPanel<double>;
@@ -252,6 +262,7 @@ double triangle_norm1(const T* triangle, Index params, int threads) {
   template Report triangle_from_dense(const ConstMatrix<T>&, T*, int);                   \
   template void triangle_to_dense(const T*, double, Matrix<T>, int);                     \
   template void triangle_diagonal(const T*, Index, T*);                                  \
+  template void triangle_copy(const T*, Index, T*, int);                                 \
   template void triangle_block(const T*, Index, double, Matrix<T>);                      \
   template void triangle_add_outer(T*, Index, const T*, double, int);                    \
   template void triangle_product(const T*, Index, const ConstMatrix<T>&, double, double, \

@@ -60,6 +60,11 @@ void triangle_diagonal(const T* triangle, Index params, T* out);
 template <class T>
 void triangle_block(const T* triangle, Index start, double scale, Matrix<T> out);
 
+// copy = T, all `size` numbers of it, in parallel: most of the time of a large one goes to the
+// first touch of new pages.
+template <class T>
+void triangle_copy(const T* triangle, Index size, T* copy, int threads);
+
 // narrow = scale · T, rounded to float: each of its panels is two of T side by side. Parallel over
 // panels; p²/2 read, p²/2 written.
 void triangle_narrow(const double* triangle, Index params, double scale, float* narrow,
