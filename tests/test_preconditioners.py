@@ -109,6 +109,16 @@ def test_blocks_read_the_scores_in_any_layout():
         assert np.allclose(x, reference, rtol=1e-9), name
 
 
+def test_a_representation_that_has_only_products():
+    class Plain(ff.ScoreFisher):
+        _block_triangle = ff.Fisher._block_triangle
+
+    S, rhs = oracle.draw(40, 25), oracle.draw(25, 2)
+    value = ff.BlockJacobi(7)
+    plain, native = value.prepare(Plain(S), 0.1), value.prepare(ff.ScoreFisher(S), 0.1)
+    assert np.allclose(plain(rhs), native(rhs), rtol=1e-12)
+
+
 def test_bad_scores_are_named_by_a_block():
     S = oracle.draw(20, 13)
     S[3, 7] = np.nan

@@ -359,8 +359,9 @@ class Fisher(ABC):
 
     def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
         """Return a triangle B that may be used up, and c, with F[start:stop, start:stop] = c B."""
-        self._guard_matrix()
-        block = self.to_dense()[start:stop, start:stop]
+        unit = self._ops.zeros((self._params, stop - start), self._dtype)
+        unit[self._ops.xp.arange(start, stop), self._ops.xp.arange(stop - start)] = 1
+        block = self._product(unit, threads)[start:stop]
         return self._ops.Triangle.from_dense(block, threads=threads), 1.0
 
     def _factor(self, shift: Any, threads: int) -> Factor:

@@ -81,10 +81,9 @@ class BlockJacobi:
         """
         params = fisher.shape[0]
         sizes = self._sizes(params)
-        ops, itemsize = fisher._ops, fisher.dtype.itemsize
+        ops = fisher._ops
         _memory.guard(
-            2 * sum(ops.Triangle.bytes_for(size, fisher.dtype) for size in set(sizes))
-            + 2 * itemsize * sum(size * (size + 1) // 2 for size in sizes),
+            2 * sum(ops.Triangle.bytes_for(size, fisher.dtype) for size in sizes),
             "BlockJacobi",
             "Use smaller blocks.",
         )
