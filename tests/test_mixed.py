@@ -133,6 +133,8 @@ def test_where_there_is_nothing_narrower():
 def test_a_path_in_mixed_precision():
     F, rhs = matrix(50, 1e12), oracle.draw(50, 2)
     path = ff.solve_path(F, rhs, [0.0, 0.1, 1.0], solver=MIXED)
+    assert path.methods == ("cholesky", "cholesky-mixed", "cholesky-mixed")
+    assert path.method == "cholesky, cholesky-mixed"
     assert [solution.iterations > 0 for solution in path] == [False, True, True]
     for solution in path:
         assert solution.residual <= 50 * 2.0**-52 / solution.rcond

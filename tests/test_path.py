@@ -180,6 +180,19 @@ def test_a_failure_harms_no_other_damping(solver):
         (ff.NotPositiveDefiniteError, ff.ConvergenceError), match=r"dampings: at place 1, damping 0"
     ):
         ff.solve_path(SINGULAR, rhs, dampings, solver=solver)
+    assert path.methods[1] == "none"
+
+
+def test_an_error_carries_the_last_iterate():
+    with pytest.raises(ff.ConvergenceError) as caught:
+        ff.solve_path(
+            np.diag(np.geomspace(1, 1e3, 30)),
+            np.ones(30),
+            [0.0],
+            solver=ff.CG(preconditioner=None, max_iterations=3),
+        )
+    assert caught.value.solution.status == ff.Status.MAX_ITERATIONS
+    assert caught.value.solution.value.shape == (30,)
 
 
 def test_every_damping_may_fail():

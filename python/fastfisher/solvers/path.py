@@ -38,8 +38,8 @@ class PathSolution:
         ‖g − (F + λ) x‖ / ‖g‖ of each, computed from x; NaN where there is no x.
     damping_used : array (m,)
         What was added to the diagonal.
-    method : str
-        What solved the path, also when ``"auto"`` chose it.
+    methods : tuple of str
+        What solved each system, also when ``"auto"`` chose it; "none" where nothing did.
     iterations : array (m,) of int
         Of the slowest column; 0 for a direct method.
     rcond : array (m,)
@@ -62,10 +62,15 @@ class PathSolution:
     status: Any
     residual: Any
     damping_used: Any
-    method: str
+    methods: tuple[str, ...]
     iterations: Any
     rcond: Any
     messages: tuple[str, ...]
+
+    @property
+    def method(self) -> str:
+        """What solved the path: one name, or several where a fallback was taken."""
+        return ", ".join(sorted(set(self.methods) - {"none"})) or "none"
 
     def __len__(self) -> int:
         """Return the number of dampings."""
@@ -80,7 +85,7 @@ class PathSolution:
             status=Status(int(self.status[place])),
             residual=float(self.residual[place]),
             damping_used=float(self.damping_used[place]),
-            method=self.method,
+            method=self.methods[place],
             iterations=int(self.iterations[place]),
             rcond=None if math.isnan(rcond) else rcond,
             message=message,
@@ -135,6 +140,9 @@ def solve_path_system(
         found = solve(fisher, columns, shifts, threads=threads)
     for place, outcome in enumerate(found):
         if isinstance(outcome, FisherError) and on_failure == "raise":
+            if isinstance(outcome.solution, Solution):
+                last = outcome.solution
+                outcome.solution = replace(last, value=last.value.reshape(shape))
             outcome.args = (f"dampings: at place {place}, damping {shifts[place]:.3g}. {outcome}",)
             raise outcome
     return _joined(ops.xp, found, shifts, columns, shape)
@@ -150,7 +158,6 @@ def _joined(
         else outcome
         for outcome in found
     ]
-    methods = [s.method for s, f in zip(solutions, found, strict=True) if s is f]
 
     def numbers(name: str) -> Any:
         given = [getattr(solution, name) for solution in solutions]
@@ -161,7 +168,7 @@ def _joined(
         status=xp.asarray([int(solution.status) for solution in solutions]),
         residual=numbers("residual"),
         damping_used=xp.asarray(shifts, dtype="float64"),
-        method=methods[0] if methods else "none",
+        methods=tuple(solution.method for solution in solutions),
         iterations=xp.asarray([solution.iterations for solution in solutions]),
         rcond=numbers("rcond"),
         messages=tuple(solution.message for solution in solutions),
@@ -171,7 +178,7 @@ def _joined(
 def _failed(error: FisherError) -> Solution:
     solution = error.solution
     if isinstance(solution, Solution):
-        return replace(solution, message=str(error))
+        return replace(solution, message=str(error), method="none")
     return Solution(
         value=None,
         status=status_of(error),
