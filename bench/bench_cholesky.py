@@ -22,6 +22,10 @@ def ours(A, b):
     return ff.solve(A, b, damping=DAMPING, solver=ff.Cholesky()).value
 
 
+def mixed(A, b):
+    return ff.solve(A, b, damping=DAMPING, solver=ff.Cholesky(precision="mixed")).value
+
+
 def by_cho_factor(A, b):
     damped = A.copy(order="F")
     np.einsum("ii->i", damped)[:] += DAMPING
@@ -101,10 +105,10 @@ def logdet_error(value, A, b):
 JOBS = [
     *(
         Job(
-            "Cholesky solve",
+            name,
             (p,),
             make=system,
-            ours=ours,
+            ours=call,
             lines={
                 "cho_solve(cho_factor(F + λI), b)": by_cho_factor,
                 "scipy.linalg.solve(F + λI, b, assume_a='pos')": by_solve,
@@ -112,9 +116,15 @@ JOBS = [
             torch=by_torch,
             error=error,
             tolerance=1e-13,
-            work=lambda p, itemsize: (p**3 / 3, p * p * itemsize / 2),
+            work=(lambda p, itemsize: (p**3 / 3, p * p * itemsize / 2)) if call is ours else None,
         )
-        for p in (1000, 2000, 4000)
+        for name, call, p in (
+            ("Cholesky solve", ours, 1000),
+            ("Cholesky solve", ours, 2000),
+            ("Cholesky solve", ours, 4000),
+            ("Cholesky solve, mixed precision", mixed, 2000),
+            ("Cholesky solve, mixed precision", mixed, 4000),
+        )
     ),
     Job(
         "inverse",

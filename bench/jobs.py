@@ -12,6 +12,7 @@ from . import (
     bench_gram,
     bench_natural_gradient,
     bench_overhead,
+    bench_path,
     bench_stream,
 )
 from .job import Job
@@ -26,6 +27,7 @@ TOPICS = (
     bench_natural_gradient,
     bench_cg,
     bench_complex,
+    bench_path,
     bench_overhead,
 )
 JOBS: list[Job] = [job for topic in TOPICS for job in topic.JOBS]

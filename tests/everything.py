@@ -45,6 +45,11 @@ def functions(scores, weights, n_threads=None):
         solution = ff.solve(matrix, rhs, damping=1.0, solver=solver, n_threads=n_threads)
         yield "solve", solution.value
         yield "residual", np.array(solution.residual)
+    for solver in (ff.Cholesky(), ff.CG(rtol=1e-6, preconditioner=None)):
+        yield "solve_path", F.solve_path(rhs, [1.0, 3.0], solver=solver, n_threads=n_threads).value
+    yield "mixed", F.solve(rhs, damping=1.0, solver=ff.Cholesky("mixed"), n_threads=n_threads)
+    blocks = ff.CG(rtol=1e-6, preconditioner=ff.BlockJacobi())
+    yield "blocks", F.solve(rhs, damping=1.0, solver=blocks, n_threads=n_threads)
     yield "one right-hand side", F.solve(rhs[:, 0], damping=1.0, n_threads=n_threads)
     factor = F.factor(damping=1.0, n_threads=n_threads)
     yield "inverse", factor.inverse()

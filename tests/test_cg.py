@@ -226,3 +226,40 @@ def test_callable_errors_pass_through():
         core.cg_callable(broken, None, B, None, 1e-8, 0.0, 9, out)
     with pytest.raises(ValueError, match="apply: expected a function that returns shape"):
         core.cg_callable(lambda v: v[:3], None, B, None, 1e-8, 0.0, 9, out)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("p", "k", "m"), [(0, 2, 3), (4, 0, 3), (4, 2, 0), (1, 1, 1), (7, 2, 3)])
+def test_shifted_sizes(dtype, p, k, m):
+    """Nothing at all, one, and several; each column of `out` is one damping and one right side."""
+    rng = np.random.default_rng(3)
+    S, b = rng.standard_normal((2 * p + 1, p)).astype(dtype), np.ones((p, k), dtype)
+    dampings, rtol = np.linspace(0.5, 2, m), 1e3 * np.finfo(dtype).eps
+    F = S.T.astype(np.float64) @ S
+    exact = [np.linalg.solve(F + x * np.eye(p), b[:, j]) for x in dampings for j in range(k)]
+    out = np.full((p, m * k), 7, dtype)
+    status, iterations, residual = core.shifted_cg_scores(
+        S, None, None, 1.0, dampings, b, rtol, 0.0, 100, out, 0
+    )
+    assert status.shape == iterations.shape == residual.shape == (m * k,)
+    assert np.all(status == SUCCESS)
+    np.testing.assert_allclose(out.T, np.reshape(exact, (m * k, p)), rtol=1e3 * rtol, atol=rtol)
+
+
+def test_shifted_limits():
+    """No iterations allowed, a tolerance met by zero, and a callback that raises."""
+    dampings, out = np.array([0.0, 1.0]), np.empty((5, 2))
+    A = np.diag([1.0, 2, 3, 4, 5])
+
+    def solve(apply, rtol, atol, iterations):
+        return core.shifted_cg_callable(apply, dampings, B, rtol, atol, iterations, out, 0)
+
+    status, iterations, residual = solve(lambda v: A @ v, 1e-8, 0.0, 0)
+    assert status.tolist() == [MAX_ITERATIONS] * 2
+    assert (iterations.tolist(), residual.tolist()) == ([0, 0], [1.0, 1.0])
+    assert solve(lambda v: A @ v, 0.0, 100.0, 9)[0].tolist() == [SUCCESS] * 2
+    np.testing.assert_array_equal(out, 0)
+    with pytest.raises(ValueError, match="apply: expected a function that returns shape"):
+        solve(lambda v: v[:3], 1e-8, 0.0, 9)
+    with pytest.raises(ValueError, match="out: expected shape"):
+        core.shifted_cg_callable(lambda v: v, dampings, B, 1e-8, 0.0, 9, out[:, :1], 0)

@@ -34,5 +34,6 @@ def test_every_public_method_says_what_it_does(name):
 
 
 def test_names_are_sorted_and_there():
-    assert sorted(ff.__all__) == list(ff.__all__)
+    order = sorted(ff.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    assert order == list(ff.__all__)
     assert all(hasattr(ff, name) for name in ff.__all__)

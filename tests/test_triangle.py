@@ -35,6 +35,22 @@ def test_there_and_back(p, dtype):
     np.testing.assert_array_equal(packed(lower_only), triangle)
 
 
+@pytest.mark.parametrize(("p", "dtype"), [*CASES, (1500, np.float64)])
+def test_copy_and_blocks(p, dtype):
+    A = symmetric(p, dtype)
+    triangle = packed(A)
+    for threads in (1, 3):
+        copy = core.triangle_copy(triangle, threads)
+        assert copy.ctypes.data % 64 == 0
+        np.testing.assert_array_equal(copy, triangle)
+    for start, stop in ((0, p), (p // 3, p), (0, p // 2), (p - 1, p), (p // 2, p // 2)):
+        out = np.empty((stop - start, stop - start), dtype)
+        core.triangle_block(triangle, p, start, 2.0, out)
+        np.testing.assert_array_equal(out, 2 * A[start:stop, start:stop])
+    with pytest.raises(ValueError, match="start: expected a block inside the matrix"):
+        core.triangle_block(triangle, p, p, 1.0, np.empty((1, 1), dtype))
+
+
 @pytest.mark.parametrize(("p", "dtype"), CASES)
 @pytest.mark.parametrize("k", [0, 1, 3, 4, 9])
 def test_product(p, dtype, k):

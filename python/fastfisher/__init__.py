@@ -20,21 +20,36 @@ from fastfisher.functions import (
     natural_gradient,
     solve,
 )
-from fastfisher.solvers import CG, Cholesky, Dual, Solution, Status
+from fastfisher.path import solve_path
+from fastfisher.solvers import (
+    CG,
+    BlockJacobi,
+    Cholesky,
+    Dual,
+    Eigh,
+    Nystrom,
+    PathSolution,
+    Solution,
+    Status,
+)
 
 __all__ = [
     "CG",
+    "BlockJacobi",
     "Cholesky",
     "ConvergenceError",
     "DenseFisher",
     "DiagonalFisher",
     "Dual",
+    "Eigh",
     "FileFormatError",
     "Fisher",
     "FisherError",
     "MemoryLimitError",
     "NonFiniteError",
     "NotPositiveDefiniteError",
+    "Nystrom",
+    "PathSolution",
     "ScoreFisher",
     "Solution",
     "Status",
@@ -50,4 +65,5 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "solve",
+    "solve_path",
 ]

@@ -17,6 +17,7 @@ __all__ = [
     "count",
     "cut",
     "damping",
+    "dampings",
     "finite_columns",
     "finite_inputs",
     "finite_report",
@@ -226,6 +227,22 @@ def damping(ops: ModuleType, value: Any, params: int) -> Any:
             "Damping makes F + λI better conditioned; it never takes away."
         )
     return float(array) if array.ndim == 0 else array
+
+
+def dampings(ops: ModuleType, value: Any) -> list[float]:
+    """Return the dampings of a path, m ≥ 1 numbers that are finite and not negative."""
+    array = ops.to_vector("dampings", value, np.dtype(np.float64))
+    if array.ndim != 1 or array.shape[0] == 0:
+        raise ValueError(
+            f"dampings: expected shape (m,) with m ≥ 1, got shape {array.shape}. "
+            "Give one number per system; ff.solve takes a single damping or a vector (p,)."
+        )
+    if not bool(((array >= 0.0) & (array < math.inf)).all()):
+        raise ValueError(
+            f"dampings: expected finite numbers that are not negative, got {value}. "
+            "Damping makes F + λI better conditioned; it never takes away."
+        )
+    return [float(x) for x in array]
 
 
 def reduction(value: Any) -> Reduction:

@@ -11,6 +11,7 @@ from fastfisher.solvers.solution import Solution
 from fastfisher.solvers.solve import solve_system
 
 __all__ = [
+    "as_fisher",
     "empirical_fisher",
     "fisher_diagonal",
     "fvp",
@@ -435,9 +436,7 @@ def solve(
     (array([0.5, 0.5]), 'TRUNCATED', 1)
     """
     threads = _check.threads(n_threads)
-    if not isinstance(fisher, Fisher):
-        array = _check.matrix(ops_of(fisher), fisher, "fisher")
-        fisher = DenseFisher.from_matrix(array, reduction="sum", n_threads=n_threads)
+    fisher = as_fisher(fisher, n_threads)
     if rhs is None:
         raise TypeError("rhs: expected an array, got None. natural_gradient takes the mean score.")
     return solve_system(
@@ -450,6 +449,14 @@ def solve(
         check_finite=_check.flag("check_finite", check_finite),
         threads=threads,
     )
+
+
+def as_fisher(fisher: Any, n_threads: int | None = None) -> Fisher:
+    """Return a representation as it is, and a symmetric matrix as a DenseFisher."""
+    if isinstance(fisher, Fisher):
+        return fisher
+    array = _check.matrix(ops_of(fisher), fisher, "fisher")
+    return DenseFisher.from_matrix(array, reduction="sum", n_threads=n_threads)
 
 
 def _prepared(

@@ -5,8 +5,8 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``scores_dot``, ``scores_transpose_dot``
-* symmetric matrices: ``Triangle`` and the ``Factor`` that its ``cholesky`` gives
-* iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``
+* symmetric matrices: ``Triangle``, the ``Factor`` that its ``cholesky`` gives, and ``BlockFactor``
+* iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
 Complex numbers have the same verbs in files of their own; `for_dtype` goes from one to the other.
@@ -26,6 +26,7 @@ __all__ = ["KINDS", "VERBS", "for_dtype", "ops_of"]
 KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
 
 VERBS = (
+    "BlockFactor",
     "Factor",
     "Triangle",
     "all_finite",
@@ -41,6 +42,9 @@ VERBS = (
     "least_and_sum",
     "scores_dot",
     "scores_transpose_dot",
+    "shifted_cg_callable",
+    "shifted_cg_scores",
+    "shifted_cg_triangle",
     "to_array",
     "to_output",
     "to_vector",

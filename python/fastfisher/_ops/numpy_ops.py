@@ -7,9 +7,10 @@ from numpy import empty, ndarray, zeros
 
 from fastfisher import _check
 from fastfisher._native import core
-from fastfisher._ops.numpy_triangle import Factor, Triangle
+from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle
 
 __all__ = [
+    "BlockFactor",
     "Factor",
     "Triangle",
     "all_finite",
@@ -26,6 +27,9 @@ __all__ = [
     "ndarray",
     "scores_dot",
     "scores_transpose_dot",
+    "shifted_cg_callable",
+    "shifted_cg_scores",
+    "shifted_cg_triangle",
     "to_array",
     "to_output",
     "to_vector",
@@ -264,6 +268,73 @@ def cg_callable(
     """Solve apply(x) = rhs; `precondition` gives an approximate solution, or is None."""
     out = empty(rhs.shape, rhs.dtype)
     outcome = core.cg_callable(apply, precondition, rhs, None, rtol, atol, max_iterations, out)
+    return out, *outcome
+
+
+def shifted_cg_scores(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    scale: float,
+    shifts: list[float],
+    rhs: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    threads: int,
+) -> Outcome:
+    """Solve (scale · Σ w (s − m)(s − m)ᵀ + shift) x = rhs for every shift, x (p, m·k)."""
+    out = empty((rhs.shape[0], len(shifts) * rhs.shape[1]), rhs.dtype)
+    outcome = core.shifted_cg_scores(
+        scores,
+        weights,
+        mean,
+        scale,
+        np.array(shifts),
+        rhs,
+        rtol,
+        atol,
+        max_iterations,
+        out,
+        threads,
+    )
+    return out, *outcome
+
+
+def shifted_cg_triangle(
+    triangle: Triangle,
+    scale: float,
+    shifts: list[float],
+    rhs: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    threads: int,
+) -> Outcome:
+    """Solve (scale · T + shift) x = rhs for every shift, x (p, m·k)."""
+    out = empty((rhs.shape[0], len(shifts) * rhs.shape[1]), rhs.dtype)
+    dampings = np.array(shifts)
+    outcome = core.shifted_cg_triangle(
+        triangle.panels, scale, dampings, rhs, rtol, atol, max_iterations, out, threads
+    )
+    return out, *outcome
+
+
+def shifted_cg_callable(
+    apply: Any,
+    shifts: list[float],
+    rhs: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    threads: int,
+) -> Outcome:
+    """Solve apply(x) + shift · x = rhs for every shift, x (p, m·k)."""
+    out = empty((rhs.shape[0], len(shifts) * rhs.shape[1]), rhs.dtype)
+    dampings = np.array(shifts)
+    outcome = core.shifted_cg_callable(
+        apply, dampings, rhs, rtol, atol, max_iterations, out, threads
+    )
     return out, *outcome
 
 

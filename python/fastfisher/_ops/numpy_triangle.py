@@ -7,7 +7,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import core
 
-__all__ = ["Factor", "Triangle"]
+__all__ = ["BlockFactor", "Factor", "Triangle"]
 
 # No machine holds a matrix of so many rows, and below it the core's integers do not overflow.
 LARGEST = 2**30
@@ -72,9 +72,13 @@ class Triangle:
     def from_dense(cls, matrix: Array, name: str = "matrix", threads: int = 0) -> "Triangle":
         """Take over the lower half of `matrix` (p, p)."""
         triangle = cls(matrix.shape[0], matrix.dtype)
-        report = core.triangle_from_dense(matrix, triangle.panels, threads)
-        _check.finite_report(report, name)
+        triangle.set_dense(matrix, name, threads)
         return triangle
+
+    def set_dense(self, matrix: Array, name: str = "matrix", threads: int = 0) -> None:
+        """Become the lower half of `matrix` (p, p); an error leaves neither."""
+        report = core.triangle_from_dense(matrix, self.panels, threads)
+        _check.finite_report(report, name)
 
     @classmethod
     def from_panels(cls, size: int, panels: Array) -> "Triangle":
@@ -85,7 +89,9 @@ class Triangle:
 
     def copy(self) -> "Triangle":
         """Return a triangle of its own."""
-        return Triangle.from_panels(self.size, self.panels)
+        triangle = object.__new__(Triangle)
+        triangle.size, triangle.panels = self.size, core.triangle_copy(self.panels, 0)
+        return triangle
 
     def add_scores(
         self,
@@ -148,6 +154,18 @@ class Triangle:
         if out is None:
             out = np.empty((self.size, self.size), self.panels.dtype)
         core.triangle_to_dense(self.panels, scale, out, threads)
+        return out
+
+    def block(self, start: int, stop: int) -> "Triangle":
+        """Return the diagonal block of some rows, a triangle of its own."""
+        out = np.empty((stop - start, stop - start), self.panels.dtype)
+        core.triangle_block(self.panels, self.size, start, 1.0, out)
+        return Triangle.from_dense(out)
+
+    def narrowed(self, scale: float, threads: int = 0) -> "Triangle":
+        """Return scale times a float64 triangle, rounded to float32."""
+        out = Triangle(self.size, np.dtype(np.float32))
+        core.triangle_narrow(self.panels, self.size, scale, out.panels, threads)
         return out
 
     def product(self, V: Array, scale: float, threads: int = 0) -> Array:
@@ -239,3 +257,19 @@ class Factor:
     def rcond(self, threads: int = 0) -> float:
         """Return an estimate of 1 / κ₁(A)."""
         return core.cholesky_rcond(self.panels, self.size, self.norm, threads)
+
+
+class BlockFactor:
+    """The Cholesky factors of the blocks of a block-diagonal matrix, in the order of the blocks."""
+
+    __slots__ = ("panels", "sizes")
+
+    def __init__(self, factors: list[Factor]) -> None:
+        self.panels: Array = np.concatenate([factor.panels for factor in factors])
+        self.sizes = [factor.size for factor in factors]
+
+    def solve(self, B: Array, threads: int = 0) -> Array:
+        """Return A⁻¹ B for B of shape (p, k)."""
+        out = np.empty(B.shape, B.dtype)
+        core.blocks_solve(self.panels, self.sizes, B, out, threads)
+        return out

@@ -1,5 +1,7 @@
 """DenseFisher: the whole matrix, held as the lower half of its sums."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Self
 
@@ -90,7 +92,7 @@ class DenseFisher(Accumulator):
         ops = for_dtype(ops_of(matrix), array.dtype)
         samples = _check.count("n_samples", n_samples, 1)
         fisher = cls(array.shape[0], dtype=array.dtype, reduction=reduction, like=array)
-        fisher._sums = ops.Triangle.from_dense(array, threads=_check.threads(n_threads))
+        fisher._sums.set_dense(array, threads=_check.threads(n_threads))
         if fisher._reduction == "mean" and samples > 1:
             fisher._sums.scale(float(samples))
         fisher._weight_sum = float(samples)
@@ -121,6 +123,15 @@ class DenseFisher(Accumulator):
         with self._lock:
             return self._sums.copy(), self._scale
 
+    @contextmanager
+    def _borrowed_triangle(self, threads: int) -> Iterator[tuple[Any, float]]:  # noqa: ARG002
+        with self._lock:
+            yield self._sums, self._scale
+
+    def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:  # noqa: ARG002
+        with self._lock:
+            return self._sums.block(start, stop), self._scale
+
     def _eigenvalue_bound(self) -> float:
         with self._lock:
             return self._sums.norm1() * self._scale  # type: ignore[no-any-return]
@@ -143,6 +154,14 @@ class DenseFisher(Accumulator):
         with self._lock:
             return self._ops.cg_triangle(
                 self._sums, self._scale, diagonal, rhs, preconditioner, rtol, atol, steps, threads
+            )
+
+    def _shifted_conjugate_gradients(
+        self, rhs: Any, shifts: list[float], rtol: float, atol: float, steps: int, threads: int
+    ) -> Any:
+        with self._lock:
+            return self._ops.shifted_cg_triangle(
+                self._sums, self._scale, shifts, rhs, rtol, atol, steps, threads
             )
 
     # ---- the sums ----

@@ -62,6 +62,10 @@ class DiagonalFisher(Accumulator):
     def _matrix_triangle(self, threads: int) -> tuple[Any, float]:
         return self._ops.Triangle.from_dense(self.to_dense(), threads=threads), 1.0
 
+    def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
+        block = self._ops.xp.diag(self.diagonal()[start:stop])
+        return self._ops.Triangle.from_dense(block, threads=threads), 1.0
+
     @property
     def _matrix_rows(self) -> int:
         return 1

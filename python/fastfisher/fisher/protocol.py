@@ -1,6 +1,8 @@
 """The protocol that every representation of F meets, with what they share written once."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from types import ModuleType
 from typing import Any
@@ -8,9 +10,10 @@ from typing import Any
 from fastfisher import _check, _memory, _persist
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor
-from fastfisher.fisher.spectrum import eigenvalue_powers, signed
+from fastfisher.fisher.spectrum import cutoff, eigenvalue_powers, signed
 from fastfisher.solvers.damping import diagonal_shift
 from fastfisher.solvers.failure import smallest_damping
+from fastfisher.solvers.path import PathSolution, solve_path_system
 from fastfisher.solvers.solve import solve_system
 
 __all__ = ["Fisher"]
@@ -209,6 +212,27 @@ class Fisher(ABC):
             diagnose=False,
         ).value
 
+    def solve_path(
+        self,
+        rhs: Any,
+        dampings: Any,
+        *,
+        damping_mode: str = "absolute",
+        solver: Any = "auto",
+        on_failure: str = "raise",
+        n_threads: int | None = None,
+    ) -> PathSolution:
+        """Solve (F + λI) x = rhs for every λ of a path; see ``fastfisher.solve_path``."""
+        return solve_path_system(
+            self,
+            rhs,
+            dampings,
+            damping_mode=damping_mode,
+            solver=solver,
+            on_failure=on_failure,
+            threads=_check.threads(n_threads),
+        )
+
     def factor(
         self, *, damping: Any = 0.0, damping_mode: str = "absolute", n_threads: int | None = None
     ) -> Factor:
@@ -337,6 +361,18 @@ class Fisher(ABC):
             "The dual needs the scores: use ScoreFisher."
         )
 
+    @contextmanager
+    def _borrowed_triangle(self, threads: int) -> Iterator[tuple[Any, float]]:
+        """Give a triangle T that is only read, and c, with F = c T."""
+        yield self._matrix_triangle(threads)
+
+    def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
+        """Return a triangle B that may be used up, and c, with F[start:stop, start:stop] = c B."""
+        unit = self._ops.zeros((self._params, stop - start), self._dtype)
+        unit[self._ops.xp.arange(start, stop), self._ops.xp.arange(stop - start)] = 1
+        block = self._product(unit, threads)[start:stop]
+        return self._ops.Triangle.from_dense(block, threads=threads), 1.0
+
     def _factor(self, shift: Any, threads: int) -> Factor:
         """Return the factorisation that suits the shape."""
         return self._matrix_factor(shift, threads=threads)
@@ -380,6 +416,14 @@ class Fisher(ABC):
 
         return self._ops.cg_callable(apply, precondition, rhs, rtol, atol, steps)
 
+    def _shifted_conjugate_gradients(
+        self, rhs: Any, shifts: list[float], rtol: float, atol: float, steps: int, threads: int
+    ) -> Any:
+        """Return (x (p, m·k), status, iterations, true relative residual) for every shift."""
+        return self._ops.shifted_cg_callable(
+            lambda V: self._product(V, threads), shifts, rhs, rtol, atol, steps, threads
+        )
+
     def _eigenvalue_bound(self) -> float:
         """Return a number that no eigenvalue exceeds in size; the trace of a PSD matrix is one."""
         return abs(self.trace())
@@ -394,6 +438,22 @@ class Fisher(ABC):
         values, vectors = self._ops.eigh(matrix)
         powers, rank = eigenvalue_powers(self._ops.xp, values, power, truncate)
         return vectors @ (powers[:, None] * (vectors.conj().T @ V)), rank
+
+    def _spectral_solver(
+        self,
+        rhs: Any,
+        threads: int,  # noqa: ARG002
+    ) -> tuple[Any, float, Callable[[list[float]], Any]]:
+        """Return eigenvalues, the least of F, and what gives all (F + λ)⁻¹ rhs side by side."""
+        values, Q = self._ops.eigh(self.to_dense())
+        cutoff(values, self._params)  # refuses what is not finite
+        inner = Q.T @ rhs
+        return values, float(values[0]), lambda shifts: Q @ self._divided(inner, values, shifts)
+
+    def _divided(self, inner: Any, values: Any, shifts: list[float]) -> Any:
+        """Return inner / (values + λ) for every shift side by side, (rows, m·k)."""
+        divided = [inner / (values + shift).astype(self._dtype)[:, None] for shift in shifts]
+        return self._ops.xp.hstack([inner[:, :0], *divided])
 
     def _leading(self, k: int) -> tuple[Any, Any]:
         """Return the k largest eigenvalues and their vectors, largest first."""

@@ -1,5 +1,6 @@
 """ScoreFisher: the Fisher as the scores themselves, for p far above memory's square root."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from fastfisher import _check, _memory
@@ -122,6 +123,18 @@ class ScoreFisher(Fisher):
         )
         return triangle, self._scale
 
+    def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
+        triangle = self._ops.Triangle(stop - start, self._dtype)
+        triangle.add_scores(
+            self._scores[:, start:stop],
+            self._weights,
+            None if self._mean is None else self._mean[start:stop],
+            fresh=True,
+            check_finite=self._check_finite,
+            threads=threads,
+        )
+        return triangle, self._scale
+
     # ---- the mean score ----
     def _mean_or_none(self) -> Any:
         return self._mean
@@ -193,6 +206,17 @@ class ScoreFisher(Fisher):
         return fisher
 
     def _dual_factor(self, shift: Any, *, threads: int = 0, with_norm: bool = True) -> DualFactor:
+        self._refuse_singular(shift)
+        return DualFactor(self, shift, threads, with_norm)
+
+    def _from_dual(self, rhs: Any, Z: Any, shifts: list[float], threads: int) -> Any:
+        """Return (g − c Uᵀ z) / λ for every λ side by side, z = (c UUᵀ + λI)⁻¹ U g."""
+        xp, columns = self._ops.xp, rhs.shape[1]
+        X = xp.tile(rhs, len(shifts)) - self._scale * self._rooted_transpose_dot(Z, threads)
+        return X / xp.repeat(xp.asarray(shifts, self._dtype), columns)
+
+    def _refuse_singular(self, shift: Any) -> None:
+        """Raise if the damping leaves the null space of the scores as it is."""
         if not bool(self._ops.xp.all(shift > 0)):
             raise NotPositiveDefiniteError(
                 "damping: expected a positive damping in the dual, got zero. The Fisher of "
@@ -200,7 +224,6 @@ class ScoreFisher(Fisher):
                 pivot=min(self._n_samples, self._params),
                 value=0.0,
             )
-        return DualFactor(self, shift, threads, with_norm)
 
     def _factor(self, shift: Any, threads: int) -> Factor:
         if self._dual:
@@ -236,6 +259,20 @@ class ScoreFisher(Fisher):
         inner = Q @ (divided[:, None] * (Q.conj().T @ self._rooted_dot(V, 0)))
         inner = inner.astype(self._dtype)
         return base * V + self._scale * self._rooted_transpose_dot(inner, 0), rank
+
+    def _spectral_solver(
+        self, rhs: Any, threads: int
+    ) -> tuple[Any, float, Callable[[list[float]], Any]]:
+        if not self._dual:
+            return super()._spectral_solver(rhs, threads)
+        values, Q = self._gram_spectrum()
+        cutoff(values, self._n_samples)  # refuses what is not finite
+        inner = Q.T @ self._rooted_dot(rhs, threads)
+
+        def solve(shifts: list[float]) -> Any:
+            return self._from_dual(rhs, Q @ self._divided(inner, values, shifts), shifts, threads)
+
+        return values, 0.0, solve  # the scores have a null space
 
     def _leading(self, k: int) -> tuple[Any, Any]:
         if not self._dual or k > self._n_samples:
@@ -293,6 +330,22 @@ class ScoreFisher(Fisher):
             self._shift_vector(shift),
             rhs,
             preconditioner,
+            rtol,
+            atol,
+            steps,
+            threads,
+        )
+
+    def _shifted_conjugate_gradients(
+        self, rhs: Any, shifts: list[float], rtol: float, atol: float, steps: int, threads: int
+    ) -> Any:
+        return self._ops.shifted_cg_scores(
+            self._scores,
+            self._weights,
+            self._mean,
+            self._scale,
+            shifts,
+            rhs,
             rtol,
             atol,
             steps,

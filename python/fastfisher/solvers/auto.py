@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING, Any
 from fastfisher.solvers.cg import CG
 from fastfisher.solvers.cholesky import Cholesky
 from fastfisher.solvers.dual import Dual
+from fastfisher.solvers.eigh import Eigh
 
 if TYPE_CHECKING:
     from fastfisher.fisher.protocol import Fisher
 
-__all__ = ["DIRECT_LIMIT", "choose"]
+__all__ = ["DIRECT_LIMIT", "choose", "choose_for_path"]
 
 # The largest matrix that "auto" factors: half of 16384² float64 numbers are 1 GiB.
 DIRECT_LIMIT = 16384
+# Dampings from which one eigendecomposition (NumPy's) is faster than one factorisation each: it
+# took as long as 70 to 75 of them at p = 300, 1000 and 2000 (two cores of Zen 4).
+EIGH_PAYS = 100
 
 
 def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
@@ -37,3 +41,17 @@ def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
             f"solver: expected a value, got the class {solver.__name__}. Write {solver.__name__}()."
         )
     return solver
+
+
+def choose_for_path(fisher: "Fisher", solver: Any, count: int) -> Any:
+    """Return `solver`, or for ``"auto"`` the one that suits a path of `count` dampings.
+
+    As `choose`, but an eigendecomposition from `EIGH_PAYS` dampings on, and past `DIRECT_LIMIT`
+    conjugate gradients in one Krylov space, which takes no preconditioner.
+    """
+    chosen = choose(fisher, solver)
+    if solver != "auto":
+        return chosen
+    if isinstance(chosen, CG):
+        return CG(preconditioner=None)
+    return Eigh() if count >= EIGH_PAYS and fisher._matrix_rows > 1 else chosen

@@ -14,6 +14,7 @@ from fastfisher.errors import (
     NonFiniteError,
     NotPositiveDefiniteError,
 )
+from fastfisher.solvers.outcome import Outcome, one_by_one, outcomes
 from fastfisher.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ class CG:
         Tolerances. No dtype reaches every `rtol`: below 32 eps it is taken as 32 eps.
     max_iterations : int, optional
         Default 10 p, but at least 100. Coming here is a failure unless `allow_truncated`.
-    preconditioner : "jacobi", None, array (p,) or callable
-        ``"jacobi"`` divides by the diagonal of F + damping, an array by itself, and a callable maps
-        residuals (p, k) to approximate solutions (p, k).
+    preconditioner : "jacobi", None, BlockJacobi(…), Nystrom(…), array (p,) or callable
+        ``"jacobi"`` divides by the diagonal of F + damping, `BlockJacobi` solves with its diagonal
+        blocks, `Nystrom` with its leading eigenvalues, an array divides by itself, and a callable
+        maps residuals (p, k) to approximate solutions (p, k).
     allow_truncated : bool
         Take the iterate that `max_iterations` gives, as in truncated Newton methods; the status
         says ``MAX_ITERATIONS``.
@@ -89,8 +91,8 @@ class CG:
         _check.flag("allow_truncated", self.allow_truncated)
         if isinstance(self.preconditioner, str) and self.preconditioner != "jacobi":
             raise ValueError(
-                f"preconditioner: expected 'jacobi', None, an array or a callable, got "
-                f"{self.preconditioner!r}. 'jacobi' divides by the diagonal."
+                f"preconditioner: expected 'jacobi', None, BlockJacobi(), Nystrom(), an array or a "
+                f"callable, got {self.preconditioner!r}. 'jacobi' divides by the diagonal."
             )
 
     def solve(
@@ -105,12 +107,62 @@ class CG:
         """Solve (F + shift) x = rhs; see `fastfisher.solvers` for the arguments."""
         if rhs is None:
             rhs = fisher._mean_score(threads)
-        params = fisher.shape[0]
-        steps = max(10 * params, 100) if self.max_iterations is None else self.max_iterations
-        rtol = max(self.rtol, 32 * float(np.finfo(fisher.dtype).eps))
+        rtol, steps = self._limits(fisher)
         value, statuses, iterations, residuals = fisher._conjugate_gradients(
-            rhs, shift, self._preconditioner(fisher, shift), rtol, self.atol, steps, threads
+            rhs,
+            shift,
+            self._preconditioner(fisher, shift, threads),
+            rtol,
+            self.atol,
+            steps,
+            threads,
         )
+        return self._concluded(value, shift, statuses, iterations, residuals, rtol, "cg")
+
+    def solve_path(
+        self, fisher: "Fisher", rhs: Any, shifts: list[float], *, threads: int = 0
+    ) -> list[Outcome]:
+        """Solve (F + shift) x = rhs for every shift.
+
+        Without a preconditioner all share one Krylov space: one product with F per iteration serves
+        every damping, and the hardest sets their number. A preconditioner would need a space of its
+        own for each, so with one they are solved one by one.
+        """
+        if self.preconditioner is not None:
+            return one_by_one(self, fisher, rhs, shifts, threads)
+        rtol, steps = self._limits(fisher)
+        X, statuses, iterations, residuals = fisher._shifted_conjugate_gradients(
+            rhs, shifts, rtol, self.atol, steps, threads
+        )
+        columns = rhs.shape[1]
+        blocks = {s: slice(i * columns, (i + 1) * columns) for i, s in enumerate(shifts)}
+
+        def attempt(shift: float) -> Solution:
+            at = blocks[shift]
+            return self._concluded(
+                X[:, at], shift, statuses[at], iterations[at], residuals[at], rtol, "shifted cg"
+            )
+
+        return outcomes(attempt, shifts)
+
+    def _limits(self, fisher: "Fisher") -> tuple[float, int]:
+        """Return rtol, no less than the dtype reaches, and the most iterations."""
+        steps = self.max_iterations
+        if steps is None:
+            steps = max(10 * fisher.shape[0], 100)
+        return max(self.rtol, 32 * float(np.finfo(fisher.dtype).eps)), steps
+
+    def _concluded(
+        self,
+        value: Any,
+        shift: Any,
+        statuses: Any,
+        iterations: Any,
+        residuals: Any,
+        rtol: float,
+        method: str,
+    ) -> Solution:
+        """Return the Solution of some columns, or raise what the worst of them ended with."""
         found = {Status(int(s)) for s in statuses}
         status = next((s for s in _WORST_FIRST if s in found), Status.SUCCESS)
         solution = Solution(
@@ -118,7 +170,7 @@ class CG:
             status=status,
             residual=max(map(float, residuals), default=0.0),
             damping_used=shift,
-            method="cg",
+            method=method,
             iterations=max(map(int, iterations), default=0),
             message="" if status == Status.SUCCESS else _in_words(status),
         )
@@ -128,9 +180,16 @@ class CG:
             return solution
         raise _failure(solution, rtol)
 
-    def _preconditioner(self, fisher: "Fisher", shift: Any) -> Any:
+    def _preconditioner(self, fisher: "Fisher", shift: Any, threads: int) -> Any:
         """Return None, a callable, or a positive vector (p,) to divide by."""
-        given = self.preconditioner
+        given: Any = self.preconditioner
+        if isinstance(given, type):
+            raise TypeError(
+                f"preconditioner: expected a value, got the class {given.__name__}. "
+                f"Write {given.__name__}()."
+            )
+        if hasattr(given, "prepare"):
+            return given.prepare(fisher, shift, threads=threads)
         if given is None or callable(given):
             return given
         ops, params = fisher._ops, fisher.shape[0]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastfisher.solvers.outcome import Outcome, outcomes, shifts_of, with_values
 from fastfisher.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -49,3 +50,33 @@ class Dual:
             method="dual",
             rcond=factor.rcond if diagnose else None,
         )
+
+    def solve_path(
+        self, fisher: "Fisher", rhs: Any, shifts: list[float], *, threads: int = 0
+    ) -> list[Outcome]:
+        """Solve (F + shift) x = rhs for every shift from one Gram matrix.
+
+        The scores are read once for the products with all solutions together.
+        """
+        if fisher._scores_held is None:
+            fisher._dual_factor(0.0)  # says what to use instead
+        scores: Any = fisher
+        gram, inner = scores._gram_triangle(threads), scores._rooted_dot(rhs, threads)
+        inners = [inner[:, :0]]
+
+        def attempt(shift: float) -> Solution:
+            scores._refuse_singular(shift)
+            factor = gram.copy().cholesky(scores._scale, shift, threads=threads)
+            inners.append(factor.solve(inner, threads))
+            return Solution(
+                value=None,
+                status=Status.SUCCESS,
+                residual=None,
+                damping_used=shift,
+                method="dual",
+                rcond=factor.rcond(threads),
+            )
+
+        found = outcomes(attempt, shifts)
+        X = scores._from_dual(rhs, fisher._ops.xp.hstack(inners), shifts_of(found), threads)
+        return with_values(fisher, rhs, found, X, threads)

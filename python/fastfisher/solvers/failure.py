@@ -18,7 +18,7 @@ from fastfisher.solvers.solution import Solution, Status
 if TYPE_CHECKING:
     from fastfisher.fisher.protocol import Fisher
 
-__all__ = ["POLICIES", "recover", "smallest_damping"]
+__all__ = ["POLICIES", "recover", "smallest_damping", "status_of"]
 
 POLICIES = ("raise", "nan", "shift", "pinv")
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def smallest_damping(fisher: "Fisher", attempt: Callable[[float], T]) -> tuple[f
 def _nan(error: FisherError, fisher: "Fisher", rhs: Any, shift: Any) -> Solution:
     return Solution(
         value=fisher._ops.xp.full_like(rhs, math.nan),
-        status=_status_of(error),
+        status=status_of(error),
         residual=None,
         damping_used=shift,
         method="none",
@@ -124,7 +124,8 @@ def _truncated(fisher: "Fisher", rhs: Any, shift: Any, threads: int) -> Solution
     )
 
 
-def _status_of(error: FisherError) -> Status:
+def status_of(error: FisherError) -> Status:
+    """Return the status that says the same as `error`."""
     if isinstance(error.solution, Solution):
         return error.solution.status
     if isinstance(error, NonFiniteError):

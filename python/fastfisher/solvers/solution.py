@@ -45,13 +45,13 @@ class Solution:
     method : str
         The solver that gave the value, also when ``"auto"`` or `on_failure` chose it.
     iterations : int
-        Iterations of the slowest column; 0 for a direct method.
+        Iterations of the slowest column; refinements in mixed precision; 0 for a direct method.
     rcond : float or None
         Estimate of 1 / κ₁ of the matrix that was factored; None where nothing was.
     rank : int or None
         Eigenvalues kept by ``on_failure="pinv"``; None otherwise.
     message : str
-        The same in words; empty after plain success.
+        The same in words, or why a fallback was taken; empty after plain success.
 
     Examples
     --------

@@ -1,8 +1,7 @@
-// Doors of conjugate gradients: on scores, on a panel triangle, on a Python callable.
-#include "../kernels/cg.hpp"
-
+// Doors of conjugate gradients, plain and shifted: on scores, a panel triangle, a Python callable.
 #include <vector>
 
+#include "../kernels/shifted_cg.hpp"
 #include "../kernels/triangle.hpp"
 #include "arrays.hpp"
 
@@ -58,8 +57,9 @@ py::tuple cg_scores(const Array<S>& scores, const OptionalArray<A>& weights,
   System<A> system(B, X0, out, G.cols(), {rtol, atol, max_iterations});
   {
     py::gil_scoped_release release;
-    fastfisher::cg_scores<S, A>(G, w, m, scale, d, system.B, system.X0(), jacobi, system.limits,
-                                system.out, system.outcome.data(), threads);
+    conjugate_gradients<A>(scores_operator<S, A>(G, w, m, scale, d, threads),
+                           jacobi_operator(jacobi), system.B, system.X0(), system.limits,
+                           system.out, system.outcome.data());
   }
   return outcome_tuple(system.outcome);
 }
@@ -76,8 +76,8 @@ py::tuple cg_triangle(const Array<T>& triangle, double scale, const Array<T>& da
   System<T> system(B, X0, out, params, {rtol, atol, max_iterations});
   {
     py::gil_scoped_release release;
-    fastfisher::cg_triangle<T>(t, params, scale, d, system.B, system.X0(), jacobi, system.limits,
-                               system.out, system.outcome.data(), threads);
+    conjugate_gradients<T>(triangle_operator(t, params, scale, d, threads), jacobi_operator(jacobi),
+                           system.B, system.X0(), system.limits, system.out, system.outcome.data());
   }
   return outcome_tuple(system.outcome);
 }
@@ -110,8 +110,74 @@ py::tuple cg_callable(const py::function& apply, const py::object& precondition,
   return outcome_tuple(system.outcome);
 }
 
+// B (p, k), dampings (m,) and out (p, m·k), the columns of one damping side by side.
+template <class T>
+struct ShiftedSystem {
+  ConstMatrix<T> B;
+  Index count;
+  const double* dampings;
+  Matrix<T> out;
+  CgLimits limits;
+  std::vector<CgOutcome> outcome;
+
+  ShiftedSystem(const Array<T>& b, const Array<double>& shifts, Array<T>& x, Index params,
+                CgLimits l)
+      : B(read_matrix(b, params, kAny, "B")),
+        count(shifts.size()),
+        dampings(read_vector(shifts, count, "dampings")),
+        out(write_matrix(x, B.rows(), count * B.cols(), "out")),
+        limits(l),
+        outcome(static_cast<std::size_t>(count * B.cols())) {}
+
+  void solve(const BlockOperator<T>& apply, int threads) {
+    shifted_conjugate_gradients<T>(apply, dampings, count, B, limits, out, outcome.data(), threads);
+  }
+};
+
+template <class S, class A>
+py::tuple shifted_cg_scores(const Array<S>& scores, const OptionalArray<A>& weights,
+                            const OptionalArray<A>& mean, double scale,
+                            const Array<double>& dampings, const Array<A>& B, double rtol,
+                            double atol, Index max_iterations, Array<A> out, int threads) {
+  const auto G = read_matrix(scores, "scores");
+  const A* w = read_vector(weights, G.rows(), "weights");
+  const A* m = read_vector(mean, G.cols(), "mean");
+  ShiftedSystem<A> system(B, dampings, out, G.cols(), {rtol, atol, max_iterations});
+  {
+    py::gil_scoped_release release;
+    system.solve(scores_operator<S, A>(G, w, m, scale, nullptr, threads), threads);
+  }
+  return outcome_tuple(system.outcome);
+}
+
+template <class T>
+py::tuple shifted_cg_triangle(const Array<T>& triangle, double scale, const Array<double>& dampings,
+                              const Array<T>& B, double rtol, double atol, Index max_iterations,
+                              Array<T> out, int threads) {
+  ShiftedSystem<T> system(B, dampings, out, kAny, {rtol, atol, max_iterations});
+  const Index params = system.B.rows();
+  const T* t = read_vector(triangle, triangle_size<T>(params), "triangle");
+  {
+    py::gil_scoped_release release;
+    system.solve(triangle_operator<T>(t, params, scale, nullptr, threads), threads);
+  }
+  return outcome_tuple(system.outcome);
+}
+
+template <class T>
+py::tuple shifted_cg_callable(const py::function& apply, const Array<double>& dampings,
+                              const Array<T>& B, double rtol, double atol, Index max_iterations,
+                              Array<T> out, int threads) {
+  ShiftedSystem<T> system(B, dampings, out, kAny, {rtol, atol, max_iterations});
+  system.solve(block_operator<T>(apply, "apply"), threads);
+  return outcome_tuple(system.outcome);
+}
+
 template <class S, class A>
 void define_scores(py::module_& m) {
+  m.def("shifted_cg_scores", &shifted_cg_scores<S, A>, array("scores"), array("weights"),
+        array("mean"), py::arg("scale"), array("dampings"), array("B"), py::arg("rtol"),
+        py::arg("atol"), py::arg("max_iterations"), array("out"), py::arg("threads"));
   m.def("cg_scores", &cg_scores<S, A>, array("scores"), array("weights"), array("mean"),
         py::arg("scale"), array("damping"), array("B"), array("X0"),
         array("preconditioner_diagonal"), py::arg("rtol"), py::arg("atol"),
@@ -120,6 +186,12 @@ void define_scores(py::module_& m) {
 
 template <class T>
 void define(py::module_& m) {
+  m.def("shifted_cg_triangle", &shifted_cg_triangle<T>, array("triangle"), py::arg("scale"),
+        array("dampings"), array("B"), py::arg("rtol"), py::arg("atol"), py::arg("max_iterations"),
+        array("out"), py::arg("threads"));
+  m.def("shifted_cg_callable", &shifted_cg_callable<T>, py::arg("apply"), array("dampings"),
+        array("B"), py::arg("rtol"), py::arg("atol"), py::arg("max_iterations"), array("out"),
+        py::arg("threads"));
   m.def("cg_triangle", &cg_triangle<T>, array("triangle"), py::arg("scale"), array("damping"),
         array("B"), array("X0"), array("preconditioner_diagonal"), py::arg("rtol"), py::arg("atol"),
         py::arg("max_iterations"), array("out"), py::arg("threads"));

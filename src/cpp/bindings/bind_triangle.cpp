@@ -7,14 +7,20 @@ namespace fastfisher::bindings {
 
 namespace {
 
+// An array that owns `memory`.
 template <class T>
-py::array triangle_zeros(Index params) {
-  Buffer<T> memory(triangle_size<T>(params));
-  memory.zero();
+py::array array_of(Buffer<T>&& memory) {
   const Index size = memory.size();
   auto* owner = new Buffer<T>(std::move(memory));
   return Array<T>(size, owner->data(),
                   py::capsule(owner, [](void* p) { delete static_cast<Buffer<T>*>(p); }));
+}
+
+template <class T>
+py::array triangle_zeros(Index params) {
+  Buffer<T> memory(triangle_size<T>(params));
+  memory.zero();
+  return array_of(std::move(memory));
 }
 
 Index size_for(Index params, int itemsize) {
@@ -40,6 +46,19 @@ void register_triangle_of(py::module_& m) {
       },
       array("matrix"), array("triangle"), py::arg("threads"));
   m.def(
+      "triangle_copy",
+      [](const Array<T>& triangle, int threads) {
+        const Index size = triangle.size();
+        const T* from = read_vector(triangle, size, "triangle");
+        Buffer<T> memory(size);
+        {
+          py::gil_scoped_release release;
+          triangle_copy(from, size, memory.data(), threads);
+        }
+        return array_of(std::move(memory));
+      },
+      array("triangle"), py::arg("threads"));
+  m.def(
       "triangle_to_dense",
       [](const Array<T>& triangle, double scale, Array<T> out, int threads) {
         auto to = write_matrix(out, kAny, kAny, "out");
@@ -58,6 +77,18 @@ void register_triangle_of(py::module_& m) {
         return out;
       },
       array("triangle"), py::arg("p"));
+  m.def(
+      "triangle_block",
+      [](const Array<T>& triangle, Index params, Index start, double scale, Array<T> out) {
+        auto to = write_matrix(out, kAny, kAny, "out");
+        if (to.rows() != to.cols()) refuse("out", "a square matrix", shape_text(out));
+        const T* from = read_vector(triangle, triangle_size<T>(params_of(params)), "triangle");
+        if (start < 0 || start > params - to.rows())
+          refuse("start", "a block inside the matrix", std::to_string(start));
+        py::gil_scoped_release release;
+        triangle_block(from, start, scale, to);
+      },
+      array("triangle"), py::arg("p"), py::arg("start"), py::arg("scale"), array("out"));
   m.def(
       "triangle_add_outer",
       [](Array<T> triangle, const Array<T>& x, double alpha, int threads) {
@@ -101,6 +132,16 @@ void register_triangle(py::module_& m) {
         return itemsize == 8 ? triangle_zeros<double>(params) : triangle_zeros<float>(params);
       },
       py::arg("p"), py::arg("itemsize"));
+  m.def(
+      "triangle_narrow",
+      [](const Array<double>& triangle, Index params, double scale, Array<float> out, int threads) {
+        const double* from =
+            read_vector(triangle, triangle_size<double>(params_of(params)), "triangle");
+        float* to = write_vector(out, triangle_size<float>(params), "out");
+        py::gil_scoped_release release;
+        triangle_narrow(from, params, scale, to, threads);
+      },
+      array("triangle"), py::arg("p"), py::arg("scale"), array("out"), py::arg("threads"));
   register_triangle_of<double>(m);
   register_triangle_of<float>(m);
 }

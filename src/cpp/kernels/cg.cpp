@@ -1,15 +1,12 @@
 // Preconditioned conjugate gradients: one block product per round, a state for each column.
 #include "cg.hpp"
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
 #include <vector>
 
 #include "memory.hpp"
-#include "simd.hpp"
 #include "stream.hpp"
 #include "triangle.hpp"
+#include "vectors.hpp"
 
 namespace fastfisher {
 
@@ -17,51 +14,8 @@ namespace {
 
 constexpr int kRestarts = 3;  // from a true residual that the recurrence did not know of
 
-// Steps without halving the residual after which a column has stagnated: exact arithmetic ends in
-// p.
-Index patience(Index params) { return std::max<Index>(100, 2 * params); }
-
 // Right-hand sides beyond 2^±kScaleLimit are solved for b / 2^e, since CG squares what it works on.
 constexpr int kScaleLimit = 60;
-
-// xᵀy in double, in an order fixed by the length.
-template <class T>
-double dot(const T* x, const T* y, Index size) {
-  constexpr int L = kLanes<double>, chains = 4;
-  Vec<double> acc[chains];
-  for (auto& a : acc) a = Vec<double>::zero();
-  Index i = 0;
-  for (; i + chains * L <= size; i += chains * L) {
-    FASTFISHER_UNROLL
-    for (int c = 0; c < chains; ++c)
-      acc[c] = fma(Vec<double>::load(x + i + c * L), Vec<double>::load(y + i + c * L), acc[c]);
-  }
-  double total = sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
-  for (; i < size; ++i) total += static_cast<double>(x[i]) * static_cast<double>(y[i]);
-  return total;
-}
-
-// ‖x‖, also where ‖x‖² is beyond the numbers; NaN or Inf only where x has one.
-template <class T>
-double norm(const T* x, Index size) {
-  const double square = dot(x, x, size);
-  if (std::isfinite(square) && square > 1e-280) return std::sqrt(square);
-  double largest = 0.0;
-  for (Index i = 0; i < size; ++i) {
-    const double a = std::abs(static_cast<double>(x[i]));
-    if (!(a <= std::numeric_limits<double>::max())) return std::numeric_limits<double>::quiet_NaN();
-    largest = std::max(largest, a);
-  }
-  if (largest == 0.0) return 0.0;
-  double total = 0.0;
-  for (Index i = 0; i < size; ++i) total += std::pow(static_cast<double>(x[i]) / largest, 2);
-  return largest * std::sqrt(total);
-}
-
-template <class T>
-bool all_finite(const T* x, Index size) {
-  return std::all_of(x, x + size, [](T value) { return std::isfinite(value); });
-}
 
 // What a column puts into the next operator call.
 enum class Asks {
@@ -87,9 +41,10 @@ template <class T>
 class Solver {
  public:
   Solver(const BlockOperator<T>& apply, const BlockOperator<T>& precondition, ConstMatrix<T> B,
-         const ConstMatrix<T>* X0, const CgLimits& limits, CgOutcome* outcome)
+         const ConstMatrix<T>* X0, const CgLimits& limits, CgOutcome* outcome, const double* shifts)
       : apply_(apply),
         precondition_(precondition),
+        shifts_(shifts),
         limits_(limits),
         outcome_(outcome),
         params_(B.rows()),
@@ -119,6 +74,7 @@ class Solver {
       apply_(ConstMatrix<T>(in_.data(), params_, count, Strides(1, params_)),
              Matrix<T>(result_.data(), params_, count, Strides(1, params_)));
       for (Index a = 0; a < count; ++a) {
+        if (shifts_) add_shift(static_cast<T>(shifts_[asking[a]]), at(in_, a), at(result_, a));
         if (column(asking[a]).asks == Asks::Step)
           step(asking[a], at(result_, a));
         else
@@ -147,6 +103,9 @@ class Solver {
   T* at(Buffer<T>& block, Index j) { return block.data() + j * params_; }
   Column& column(Index j) { return columns_[static_cast<std::size_t>(j)]; }
   void copy(const T* from, T* to) const { std::copy(from, from + params_, to); }
+  void add_shift(T shift, const T* v, T* out) const {
+    for (Index i = 0; i < params_; ++i) out[i] += shift * v[i];
+  }
 
   // What x loses, of its largest entry, where 2^exponent x falls below the normal numbers.
   double rescaling_loss(const T* x, int exponent) const {
@@ -309,6 +268,7 @@ class Solver {
 
   const BlockOperator<T>& apply_;
   const BlockOperator<T>& precondition_;
+  const double* shifts_;
   const CgLimits limits_;
   CgOutcome* outcome_;
   const Index params_;
@@ -316,9 +276,35 @@ class Solver {
   Buffer<T> b_, x_, r_, d_, in_, result_;
 };
 
-// out = V / diagonal, or nothing at all for nullptr.
+// out += diag(damping) V, or nothing at all for nullptr.
 template <class T>
-BlockOperator<T> jacobi_of(const T* diagonal) {
+void add_damping(const T* damping, const ConstMatrix<T>& V, Matrix<T>& out) {
+  for (Index j = 0; damping && j < V.cols(); ++j)
+    for (Index i = 0; i < V.rows(); ++i) out(i, j) += damping[i] * V(i, j);
+}
+
+}  // namespace
+
+template <class S, class A>
+BlockOperator<A> scores_operator(ConstMatrix<S> scores, const A* weights, const A* mean,
+                                 double scale, const A* damping, int threads) {
+  return [=](ConstMatrix<A> V, Matrix<A> AV) {
+    fvp<S, A>(scores, weights, mean, V, scale, 0.0, AV, threads);
+    add_damping(damping, V, AV);
+  };
+}
+
+template <class T>
+BlockOperator<T> triangle_operator(const T* triangle, Index params, double scale, const T* damping,
+                                   int threads) {
+  return [=](ConstMatrix<T> V, Matrix<T> AV) {
+    triangle_product<T>(triangle, params, V, scale, 0.0, AV, threads);
+    add_damping(damping, V, AV);
+  };
+}
+
+template <class T>
+BlockOperator<T> jacobi_operator(const T* diagonal) {
   if (!diagonal) return nullptr;
   return [diagonal](ConstMatrix<T> V, Matrix<T> out) {
     for (Index j = 0; j < V.cols(); ++j)
@@ -326,61 +312,28 @@ BlockOperator<T> jacobi_of(const T* diagonal) {
   };
 }
 
-// out += diag(damping) V
-template <class T>
-void add_damping(const T* damping, const ConstMatrix<T>& V, Matrix<T>& out) {
-  for (Index j = 0; j < V.cols(); ++j)
-    for (Index i = 0; i < V.rows(); ++i) out(i, j) += damping[i] * V(i, j);
-}
-
-}  // namespace
-
 template <class T>
 void conjugate_gradients(const BlockOperator<T>& apply, const BlockOperator<T>& precondition,
                          ConstMatrix<T> B, const ConstMatrix<T>* X0, const CgLimits& limits,
-                         Matrix<T> out, CgOutcome* outcome) {
-  Solver<T> solver(apply, precondition, B, X0, limits, outcome);
+                         Matrix<T> out, CgOutcome* outcome, const double* shifts) {
+  Solver<T> solver(apply, precondition, B, X0, limits, outcome, shifts);
   solver.run();
   solver.write(out);
-}
-
-template <class S, class A>
-void cg_scores(ConstMatrix<S> scores, const A* weights, const A* mean, double scale,
-               const A* damping, ConstMatrix<A> B, const ConstMatrix<A>* X0, const A* jacobi,
-               const CgLimits& limits, Matrix<A> out, CgOutcome* outcome, int threads) {
-  const BlockOperator<A> apply = [&](ConstMatrix<A> V, Matrix<A> AV) {
-    fvp<S, A>(scores, weights, mean, V, scale, 0.0, AV, threads);
-    add_damping(damping, V, AV);
-  };
-  conjugate_gradients<A>(apply, jacobi_of(jacobi), B, X0, limits, out, outcome);
-}
-
-template <class T>
-void cg_triangle(const T* triangle, Index params, double scale, const T* damping, ConstMatrix<T> B,
-                 const ConstMatrix<T>* X0, const T* jacobi, const CgLimits& limits, Matrix<T> out,
-                 CgOutcome* outcome, int threads) {
-  const BlockOperator<T> apply = [&](ConstMatrix<T> V, Matrix<T> AV) {
-    triangle_product<T>(triangle, params, V, scale, 0.0, AV, threads);
-    add_damping(damping, V, AV);
-  };
-  conjugate_gradients<T>(apply, jacobi_of(jacobi), B, X0, limits, out, outcome);
 }
 
 #define FASTFISHER_CG(T)                                                                    \
   template void conjugate_gradients(const BlockOperator<T>&, const BlockOperator<T>&,       \
                                     ConstMatrix<T>, const ConstMatrix<T>*, const CgLimits&, \
-                                    Matrix<T>, CgOutcome*);                                 \
-  template void cg_triangle(const T*, Index, double, const T*, ConstMatrix<T>,              \
-                            const ConstMatrix<T>*, const T*, const CgLimits&, Matrix<T>,    \
-                            CgOutcome*, int);
+                                    Matrix<T>, CgOutcome*, const double*);                  \
+  template BlockOperator<T> triangle_operator(const T*, Index, double, const T*, int);      \
+  template BlockOperator<T> jacobi_operator(const T*);
 FASTFISHER_CG(double)
 FASTFISHER_CG(float)
 #undef FASTFISHER_CG
 
-#define FASTFISHER_CG(S, A)                                                                        \
-  template void cg_scores(ConstMatrix<S>, const A*, const A*, double, const A*, ConstMatrix<A>,    \
-                          const ConstMatrix<A>*, const A*, const CgLimits&, Matrix<A>, CgOutcome*, \
-                          int);
+#define FASTFISHER_CG(S, A)                                                                       \
+  template BlockOperator<A> scores_operator(ConstMatrix<S>, const A*, const A*, double, const A*, \
+                                            int);
 FASTFISHER_FOR_STORED(FASTFISHER_CG)
 #undef FASTFISHER_CG
 

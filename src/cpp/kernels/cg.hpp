@@ -1,6 +1,7 @@
 // Preconditioned conjugate gradients on blocks of right-hand sides, each with its own steps.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 
 #include "report.hpp"
@@ -51,28 +52,35 @@ struct CgOutcome {
 //   3. Dot products are summed in double, in a fixed order.
 //   4. b = 0 gives x = 0 whatever X0 is.
 //
+// With `shifts` (k,) column j solves (A + shifts[j] I) x = b; the products stay those of A.
 // out may be B or X0. One call of apply per iteration and two or so besides; 10·p·k flops of its
 // own in one thread. The callbacks may throw; out is then undefined.
 template <class T>
 void conjugate_gradients(const BlockOperator<T>& apply, const BlockOperator<T>& precondition,
                          ConstMatrix<T> B, const ConstMatrix<T>* X0, const CgLimits& limits,
-                         Matrix<T> out, CgOutcome* outcome);
+                         Matrix<T> out, CgOutcome* outcome, const double* shifts = nullptr);
 
-// A = scale Σ w (s − m)(s − m)ᵀ + diag(damping), never formed: an iteration is one pass over the
-// scores for every 8 columns. M = diag(jacobi), or I where jacobi is nullptr.
+// Steps without halving the residual after which a column has stagnated: exact arithmetic ends in
+// p.
+inline Index patience(Index params) { return std::max<Index>(100, 2 * params); }
+
+// A = scale Σ w (s − m)(s − m)ᵀ + diag(damping), never formed: a product is one pass over the
+// scores for every 8 columns. The operator refers to its arrays.
 //
-//   scores  (n, p)    weights  (n,)    mean  (p,)    damping, jacobi  (p,)    B, X0, out  (p, k)
+//   scores  (n, p)    weights  (n,)    mean  (p,)    damping  (p,), nullptr for zero
 //
 // The bits do not depend on the number of threads.
 template <class S, class A>
-void cg_scores(ConstMatrix<S> scores, const A* weights, const A* mean, double scale,
-               const A* damping, ConstMatrix<A> B, const ConstMatrix<A>* X0, const A* jacobi,
-               const CgLimits& limits, Matrix<A> out, CgOutcome* outcome, int threads);
+BlockOperator<A> scores_operator(ConstMatrix<S> scores, const A* weights, const A* mean,
+                                 double scale, const A* damping, int threads);
 
-// A = scale T + diag(damping), T the panel triangle; else as cg_scores.
+// A = scale T + diag(damping), T the panel triangle; else as scores_operator.
 template <class T>
-void cg_triangle(const T* triangle, Index params, double scale, const T* damping, ConstMatrix<T> B,
-                 const ConstMatrix<T>* X0, const T* jacobi, const CgLimits& limits, Matrix<T> out,
-                 CgOutcome* outcome, int threads);
+BlockOperator<T> triangle_operator(const T* triangle, Index params, double scale, const T* damping,
+                                   int threads);
+
+// M⁻¹ = diag(diagonal)⁻¹, the Jacobi preconditioner; empty for nullptr.
+template <class T>
+BlockOperator<T> jacobi_operator(const T* diagonal);
 
 }  // namespace fastfisher

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #include "parallel.hpp"
@@ -244,41 +246,55 @@ void cholesky_inverse_diagonal(const T* L, Index params, T* out, int threads) {
   });
 }
 
+// Columns that a norm estimate works on: a substitution takes as long for eight as for one.
+constexpr Index kProbes = 8;
+
+// Unit 1-norm: the centre of the ball, Higham's alternating and growing vector (safe against
+// cancellation), then signs from a generator, the same each time.
+template <class T>
+void fill_probes(Eigen::Ref<Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> X) {
+  const double size = static_cast<double>(X.rows()), last = std::max(1.0, size - 1.0);
+  std::minstd_rand signs;
+  for (Index j = 0; j < X.rows(); ++j)
+    for (Index q = 0; q < X.cols(); ++q) {
+      double x = 1.0;
+      if (q == 1) x = (j % 2 ? -1.0 : 1.0) * (1.0 + static_cast<double>(j) / last) / 1.5;
+      if (q > 1) x = signs() < std::minstd_rand::max() / 2 ? -1.0 : 1.0;
+      X(j, q) = static_cast<T>(x / size);
+    }
+}
+
 template <class T>
 double cholesky_rcond(const T* L, Index params, double norm1, int threads) {
-  using Array = Eigen::Array<T, Eigen::Dynamic, 1>;
+  using Block = Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   if (params == 0 || std::isnan(norm1)) return params == 0 ? 1.0 : norm1;
-  const auto solve = [&](Array& x) {
-    Matrix<T> X(x.data(), params, 1, Strides(1, 1));
-    cholesky_solve<T>(L, ConstMatrix<T>(x.data(), params, 1, Strides(1, 1)), Half::Both, X,
-                      threads);
+  Block X(params, std::min(kProbes, params));
+  const auto solve = [&] {
+    const Strides strides(X.cols(), 1);
+    cholesky_solve<T>(L, ConstMatrix<T>(X.data(), params, X.cols(), strides), Half::Both,
+                      Matrix<T>(X.data(), params, X.cols(), strides), threads);
   };
-  // Maximise ‖A⁻¹x‖₁ over the unit 1-norm ball: from its centre, then along its best vertex.
-  Array x = Array::Constant(params, T(1) / static_cast<T>(params));
-  double best = 0;
-  Index vertex = -1;
-  for (int step = 0; step < 5; ++step) {
-    solve(x);
-    const double norm = static_cast<double>(x.abs().template cast<double>().sum());
-    if (step > 0 && norm <= best) break;
-    best = norm;
-    Array z = (x < T(0)).select(Array::Constant(params, T(-1)), Array::Constant(params, T(1)));
-    solve(z);
-    Index next;
-    z.abs().maxCoeff(&next);
-    if (next == vertex) break;
-    vertex = next;
-    x.setZero();
-    x[vertex] = T(1);
-  }
-  // Higham's safeguard against cancellation: an alternating, growing vector.
-  for (Index j = 0; j < params; ++j)
-    x[j] = static_cast<T>(
-        (j % 2 ? -1.0 : 1.0) *
-        (1.0 + static_cast<double>(j) / std::max<double>(1.0, static_cast<double>(params - 1))));
-  solve(x);
-  best = std::max(best, 2.0 * static_cast<double>(x.abs().template cast<double>().sum()) /
-                            (3.0 * static_cast<double>(params)));
+  const auto norm = [&] {
+    return static_cast<double>(X.abs().template cast<double>().colwise().sum().maxCoeff());
+  };
+  // Maximise ‖A⁻¹x‖₁ over the unit 1-norm ball: from within it, then at its best vertices.
+  fill_probes<T>(X);
+  solve();
+  double best = norm();
+  X = (X < T(0)).select(Block::Constant(params, X.cols(), T(-1)),
+                        Block::Constant(params, X.cols(), T(1)));
+  solve();
+  Eigen::Array<T, Eigen::Dynamic, 1> promise = X.abs().rowwise().maxCoeff();
+  promise = promise.isNaN().select(T(0), promise);
+  std::vector<Index> vertices(static_cast<std::size_t>(params));
+  std::iota(vertices.begin(), vertices.end(), Index{0});
+  std::partial_sort(
+      vertices.begin(), vertices.begin() + X.cols(), vertices.end(),
+      [&](Index a, Index b) { return promise[a] != promise[b] ? promise[a] > promise[b] : a < b; });
+  X.setZero();
+  for (Index q = 0; q < X.cols(); ++q) X(vertices[static_cast<std::size_t>(q)], q) = T(1);
+  solve();
+  best = std::max(best, norm());
   const double rcond = 1.0 / best / norm1;
   return std::isfinite(rcond) ? std::min(rcond, 1.0) : 0.0;
 }

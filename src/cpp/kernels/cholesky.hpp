@@ -39,8 +39,9 @@ void cholesky_inverse(const T* L, Index params, T* inverse, int threads);
 template <class T>
 void cholesky_inverse_diagonal(const T* L, Index params, T* out, int threads);
 
-// 1 / (‖A‖₁ · estimate of ‖A⁻¹‖₁), by Hager's method as refined by Higham (ACM TOMS 14, 1988): a
-// few solves. norm1 = ‖A‖₁ from before the factorisation.
+// 1 / (‖A‖₁ · estimate of ‖A⁻¹‖₁), by the block method of Higham and Tisseur (SIAM J. Matrix Anal.
+// 21 (2000) 1185) with eight columns: three solves, which take as long as three with one column.
+// The estimate is never above ‖A⁻¹‖₁ but for rounding. norm1 = ‖A‖₁ from before the factorisation.
 template <class T>
 double cholesky_rcond(const T* L, Index params, double norm1, int threads);
 

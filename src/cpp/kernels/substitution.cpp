@@ -159,6 +159,13 @@ void forward(const Factor<T>& L, Index first, T* data, Index rows) {
 }
 
 template <class T>
+void backward(const Factor<T>& L, T* data, Index rows) {
+  const Index tiles = ceil_div(L.panels(), kTile<T>);
+  for (Index I = tiles - 1; I >= 0; --I)
+    for (Index J = I; J >= 0; --J) step_up(L, I, J, data, rows);
+}
+
+template <class T>
 void substitute(const Factor<T>& L, bool down, bool up, T* data, Index size, Index groups,
                 Index last_rows, int threads) {
   const Index tiles = ceil_div(L.panels(), kTile<T>);
@@ -175,10 +182,12 @@ void substitute(const Factor<T>& L, bool down, bool up, T* data, Index size, Ind
 template void divide_panel(const double*, Index, const double*, double*, Index);
 template void inverse_pivots(const double*, Index, double*);
 template void forward(const Factor<double>&, Index, double*, Index);
+template void backward(const Factor<double>&, double*, Index);
 template void substitute(const Factor<double>&, bool, bool, double*, Index, Index, Index, int);
 template void divide_panel(const float*, Index, const float*, float*, Index);
 template void inverse_pivots(const float*, Index, float*);
 template void forward(const Factor<float>&, Index, float*, Index);
+template void backward(const Factor<float>&, float*, Index);
 template void substitute(const Factor<float>&, bool, bool, float*, Index, Index, Index, int);
 
 }  // namespace fastfisher

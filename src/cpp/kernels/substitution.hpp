@@ -39,6 +39,10 @@ void inverse_pivots(const T* diagonal, Index columns, T* inverse);
 template <class T>
 void forward(const Factor<T>& L, Index first, T* data, Index rows);
 
+// R = L⁻ᵀR in one thread, for all of R.
+template <class T>
+void backward(const Factor<T>& L, T* data, Index rows);
+
 // R = L⁻¹R (down), then R = L⁻ᵀR (up), for `groups` panels of right-hand sides, `size` apart,
 // of which all lanes are in use, in the last group `last_rows`. Tiles are taken in an order where
 // each waits only for earlier ones, for one right-hand side as for many: same bits for any thread

@@ -157,6 +157,44 @@ void triangle_diagonal(const T* triangle, Index params, T* out) {
 }
 
 template <class T>
+void triangle_block(const T* triangle, Index start, double scale, Matrix<T> out) {
+  const T s = static_cast<T>(scale);
+  for (Index r = 0; r < out.rows(); ++r)
+    for (Index c = 0; c <= r; ++c)
+      out(r, c) = out(c, r) = s * triangle[triangle_at<T>(start + r, start + c)];
+}
+
+template <class T>
+void triangle_copy(const T* triangle, Index size, T* copy, int threads) {
+  constexpr Index kPiece = Index{1} << 18;  // a huge page of double
+  run_in_order(size < 4 * kPiece ? 1 : team_size(threads), ceil_div(size, kPiece),
+               [&](Index i, int) {
+                 const Index at = i * kPiece;
+                 std::copy_n(triangle + at, std::min(kPiece, size - at), copy + at);
+               });
+}
+
+void triangle_narrow(const double* triangle, Index params, double scale, float* narrow,
+                     int threads) {
+  constexpr Index W = kPanel<double>;
+  static_assert(kPanel<float> == 2 * W, "a panel of float is two of double");
+  const Index panels = panel_count<double>(params);
+  threads = useful_threads<float>(threads, params);
+  run_in_order(threads, panel_count<float>(params), [&](Index i, int) {
+    float* out = narrow + panel_offset<float>(i);
+    for (Index half = 0; half < 2; ++half) {
+      const Index source = 2 * i + half, last = source < panels ? (source + 1) * W : 0;
+      const double* from = source < panels ? triangle + panel_offset<double>(source) : nullptr;
+      for (Index c = 0; c < 2 * (i + 1) * W; ++c) {
+        float* to = out + c * 2 * W + half * W;
+        for (Index r = 0; r < W; ++r)
+          to[r] = c < last ? static_cast<float>(scale * from[c * W + r]) : 0.0F;
+      }
+    }
+  });
+}
+
+template <class T>
 void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int threads) {
   constexpr Index W = kPanel<T>;
   run_in_order(useful_threads<T>(threads, params), panel_count<T>(params), [&](Index i, int) {
@@ -231,6 +269,8 @@ double triangle_norm1(const T* triangle, Index params, int threads) {
   template Report triangle_from_dense(const ConstMatrix<T>&, T*, int);                   \
   template void triangle_to_dense(const T*, double, Matrix<T>, int);                     \
   template void triangle_diagonal(const T*, Index, T*);                                  \
+  template void triangle_copy(const T*, Index, T*, int);                                 \
+  template void triangle_block(const T*, Index, double, Matrix<T>);                      \
   template void triangle_add_outer(T*, Index, const T*, double, int);                    \
   template void triangle_product(const T*, Index, const ConstMatrix<T>&, double, double, \
                                  Matrix<T>, int);                                        \

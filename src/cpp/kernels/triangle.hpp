@@ -56,6 +56,20 @@ void triangle_to_dense(const T* triangle, double scale, Matrix<T> out, int threa
 template <class T>
 void triangle_diagonal(const T* triangle, Index params, T* out);
 
+// out = scale · F[start : start + b, start : start + b] for out (b, b), both halves.
+template <class T>
+void triangle_block(const T* triangle, Index start, double scale, Matrix<T> out);
+
+// copy = T, all `size` numbers of it, in parallel: most of the time of a large one goes to the
+// first touch of new pages.
+template <class T>
+void triangle_copy(const T* triangle, Index size, T* copy, int threads);
+
+// narrow = scale · T, rounded to float: each of its panels is two of T side by side. Parallel over
+// panels; p²/2 read, p²/2 written.
+void triangle_narrow(const double* triangle, Index params, double scale, float* narrow,
+                     int threads);
+
 // T += alpha · x xᵀ.
 template <class T>
 void triangle_add_outer(T* triangle, Index params, const T* x, double alpha, int threads);
