@@ -50,6 +50,15 @@ def accumulate(
     check_finite: bool,
     threads: int,
 ) -> Report: ...
+def accumulate_centred(
+    scores: Array,
+    weights: Array | None,
+    mean: Array,
+    triangle: Array,
+    fresh: bool,
+    check_finite: bool,
+    threads: int,
+) -> Report: ...
 def gram(
     scores: Array,
     weights: Array | None,

@@ -91,8 +91,9 @@ def empirical_fisher(
     array([[1., 1.],
            [1., 2.]])
     """
-    ops, scores, weights, mean, scale, check_finite, threads = _prepared(
-        scores, weights, center, reduction, check_finite, n_threads, dtype
+    centred = center is not False and _check.flag("center", center)
+    ops, scores, weights, _, scale, check_finite, threads = _prepared(
+        scores, weights, False, reduction, check_finite, n_threads, dtype
     )
     params = scores.shape[1]
     held = scores.dtype if dtype is None else _check.accumulation_dtype(dtype, scores.dtype)
@@ -105,9 +106,14 @@ def empirical_fisher(
             "Use ScoreFisher (products, dual and CG solves) or fisher_diagonal.",
         )
     triangle = ops.Triangle(params, held)
-    triangle.add_scores(
-        scores, weights, mean, fresh=True, check_finite=check_finite, threads=threads
-    )
+    if centred:
+        triangle.add_centred_scores(
+            scores, weights, fresh=True, check_finite=check_finite, threads=threads
+        )
+    else:
+        triangle.add_scores(
+            scores, weights, None, fresh=True, check_finite=check_finite, threads=threads
+        )
     return triangle.to_dense(scale, out, threads)
 
 

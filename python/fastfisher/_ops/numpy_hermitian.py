@@ -109,6 +109,24 @@ class Triangle:
         _check.finite_report(report, "scores")
         core.hermitian_project(self.panels, self.size, False, threads)
 
+    def add_centred_scores(
+        self,
+        scores: Array,
+        weights: Array | None,
+        *,
+        fresh: bool,
+        check_finite: bool,
+        threads: int,
+    ) -> Array:
+        """Add Σ w (s − m)* (s − m)ᵀ about their own mean m, and return m; else as `add_scores`."""
+        mean = np.empty(self.size, _check.complex_of(self.panels.dtype))
+        report = core.accumulate_centred(
+            scores, weights, _parts(mean), self.panels, fresh, check_finite, threads
+        )
+        _check.finite_report(report, "scores")
+        core.hermitian_project(self.panels, self.size, False, threads)
+        return mean
+
     def set_gram(
         self,
         scores: Array,
@@ -216,5 +234,6 @@ class Factor:
         return self.held.rcond(threads)
 
 
-def _parts(mean: Array | None) -> Array | None:
+def _parts(mean: Array | None) -> Any:
+    """Return the numbers as a view of their parts: Re and Im in turn."""
     return None if mean is None else mean.view(_check.real_of(mean.dtype))

@@ -102,6 +102,23 @@ class Triangle:
         if report[0]:
             _check.finite_report(report, "scores")
 
+    def add_centred_scores(
+        self,
+        scores: Array,
+        weights: Array | None,
+        *,
+        fresh: bool,
+        check_finite: bool,
+        threads: int,
+    ) -> Array:
+        """Add Σ w (s − m)(s − m)ᵀ about their own mean m, and return m; else as `add_scores`."""
+        mean = np.empty(self.size, self.panels.dtype)
+        report = core.accumulate_centred(
+            scores, weights, mean, self.panels, fresh, check_finite, threads
+        )
+        _check.finite_report(report, "scores")
+        return mean
+
     def set_gram(
         self,
         scores: Array,

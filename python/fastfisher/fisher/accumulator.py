@@ -52,10 +52,11 @@ class Accumulator(Fisher):
         """Return the sums over no samples."""
 
     @abstractmethod
-    def _add_scores(
-        self, scores: Any, weights: Any, mean: Any, check_finite: bool, threads: int
-    ) -> None:
-        """Add Σ w (s − m)* (s − m)ᵀ; an error changes nothing."""
+    def _add_scores(self, scores: Any, weights: Any, check_finite: bool, threads: int) -> Any:
+        """Add Σ w (s − m)* (s − m)ᵀ and return their own mean m if centred, else None for m = 0.
+
+        An error changes nothing.
+        """
 
     @abstractmethod
     def _add_sums(self, other: Any) -> None:
@@ -157,12 +158,8 @@ class Accumulator(Fisher):
         threads = _check.threads(n_threads)
         if rows.shape[0] == 0:
             return self
-        mean = None
-        if self._center:
-            mean = self._ops.column_mean(rows, weights, self._dtype, check_finite, threads)
-            check_finite = False  # the mean has just looked
         with self._lock:
-            self._add_scores(rows, weights, mean, check_finite, threads)
+            mean = self._add_scores(rows, weights, check_finite, threads)
             self._join(mean, total, rows.shape[0])
         return self
 

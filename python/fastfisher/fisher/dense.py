@@ -154,9 +154,7 @@ class DenseFisher(Accumulator):
         )
         return self._ops.Triangle(self._params, self._dtype)
 
-    def _add_scores(
-        self, scores: Any, weights: Any, mean: Any, check_finite: bool, threads: int
-    ) -> None:
+    def _add_scores(self, scores: Any, weights: Any, check_finite: bool, threads: int) -> Any:
         if self._params > _memory.SMALL:
             _memory.guard(
                 self._ops.Triangle.scratch_bytes(scores.shape[0], self._params, self._dtype),
@@ -165,8 +163,12 @@ class DenseFisher(Accumulator):
             )
         fresh = self._n_samples == 0
         try:
+            if self._center:
+                return self._sums.add_centred_scores(
+                    scores, weights, fresh=fresh, check_finite=check_finite, threads=threads
+                )
             self._sums.add_scores(
-                scores, weights, mean, fresh=fresh, check_finite=check_finite, threads=threads
+                scores, weights, None, fresh=fresh, check_finite=check_finite, threads=threads
             )
         except NonFiniteError:
             if fresh:

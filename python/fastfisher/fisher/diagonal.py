@@ -117,10 +117,13 @@ class DiagonalFisher(Accumulator):
         )
         return self._ops.zeros(self._params, self._real_dtype)
 
-    def _add_scores(
-        self, scores: Any, weights: Any, mean: Any, check_finite: bool, threads: int
-    ) -> None:
+    def _add_scores(self, scores: Any, weights: Any, check_finite: bool, threads: int) -> Any:
+        mean = None
+        if self._center:
+            mean = self._ops.column_mean(scores, weights, self._dtype, check_finite, threads)
+            check_finite = False  # the mean has just looked
         self._sums += self._ops.diagonal(scores, weights, mean, self._dtype, check_finite, threads)
+        return mean
 
     def _add_sums(self, other: Any) -> None:
         self._sums += other._sums

@@ -14,6 +14,20 @@
 #include "../kernels/report.hpp"
 #include "../kernels/types.hpp"
 
+// float16 is NumPy's own; bfloat16, which NumPy does not know, comes in as its bits, uint16.
+namespace pybind11::detail {
+template <>
+struct npy_format_descriptor<fastfisher::Float16> {
+  static constexpr auto name = const_name("numpy.float16");
+  static pybind11::dtype dtype() { return pybind11::dtype("float16"); }
+};
+template <>
+struct npy_format_descriptor<fastfisher::BFloat16> {
+  static constexpr auto name = const_name("numpy.uint16");
+  static pybind11::dtype dtype() { return pybind11::dtype("uint16"); }
+};
+}  // namespace pybind11::detail
+
 namespace fastfisher::bindings {
 
 namespace py = pybind11;

@@ -130,9 +130,9 @@ void define(py::module_& m) {
 }  // namespace
 
 void register_cg(py::module_& m) {
-  define_scores<double, double>(m);
-  define_scores<float, float>(m);
-  define_scores<float, double>(m);
+#define FASTFISHER_DEFINE(S, A) define_scores<S, A>(m);
+  FASTFISHER_FOR_STORED(FASTFISHER_DEFINE)
+#undef FASTFISHER_DEFINE
   define<double>(m);
   define<float>(m);
 }

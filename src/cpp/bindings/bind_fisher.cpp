@@ -29,6 +29,23 @@ void register_scores(py::module_& m) {
       array("scores"), array("weights"), array("mean"), array("triangle"), py::arg("fresh"),
       py::arg("check_finite"), py::arg("threads"));
   m.def(
+      "accumulate_centred",
+      [](const Array<S>& scores, const OptionalArray<T>& weights, Array<T> mean, Array<T> triangle,
+         bool fresh, bool check_finite, int threads) {
+        const auto X = read_matrix(scores, "scores");
+        const T* w = read_vector(weights, X.rows(), "weights");
+        T* m = write_vector(mean, kParts<S> * X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.cols()), "triangle");
+        Report report;
+        {
+          py::gil_scoped_release release;
+          report = accumulate_centred<T, S>(X, w, m, to, fresh, check_finite, threads);
+        }
+        return report_tuple(report);
+      },
+      array("scores"), array("weights"), array("mean"), array("triangle"), py::arg("fresh"),
+      py::arg("check_finite"), py::arg("threads"));
+  m.def(
       "gram",
       [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean,
          Array<T> triangle, bool check_finite, int threads) {
@@ -63,12 +80,10 @@ void register_product(py::module_& m) {
 }  // namespace
 
 void register_fisher(py::module_& m) {
-  register_scores<double, double>(m);
-  register_scores<float, float>(m);
-  register_scores<double, float>(m);
-  register_scores<double, std::complex<double>>(m);
-  register_scores<float, std::complex<float>>(m);
-  register_scores<double, std::complex<float>>(m);
+#define FASTFISHER_REGISTER(S, T) register_scores<T, S>(m);
+  FASTFISHER_FOR_STORED(FASTFISHER_REGISTER)
+  FASTFISHER_FOR_COMPLEX(FASTFISHER_REGISTER)
+#undef FASTFISHER_REGISTER
   register_product<double>(m);
   register_product<float>(m);
 }

@@ -88,9 +88,9 @@ void define(py::module_& m) {
 }  // namespace
 
 void register_stream(py::module_& m) {
-  define<double, double>(m);
-  define<float, float>(m);
-  define<float, double>(m);
+#define FASTFISHER_DEFINE(S, A) define<S, A>(m);
+  FASTFISHER_FOR_STORED(FASTFISHER_DEFINE)
+#undef FASTFISHER_DEFINE
 }
 
 }  // namespace fastfisher::bindings

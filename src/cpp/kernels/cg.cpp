@@ -381,9 +381,7 @@ FASTFISHER_CG(float)
   template void cg_scores(ConstMatrix<S>, const A*, const A*, double, const A*, ConstMatrix<A>,    \
                           const ConstMatrix<A>*, const A*, const CgLimits&, Matrix<A>, CgOutcome*, \
                           int);
-FASTFISHER_CG(double, double)
-FASTFISHER_CG(float, float)
-FASTFISHER_CG(float, double)
+FASTFISHER_FOR_STORED(FASTFISHER_CG)
 #undef FASTFISHER_CG
 
 }  // namespace fastfisher

@@ -256,9 +256,7 @@ void fan_transpose_dot(const ConstMatrix<S>& scores, const A* weights, const A* 
   template void fan_dot(const ConstMatrix<S>&, const A*, const ConstMatrix<A>&, Matrix<A>&, int); \
   template void fan_transpose_dot(const ConstMatrix<S>&, const A*, const A*,                      \
                                   const ConstMatrix<A>&, Matrix<A>&, int);
-FASTFISHER_FAN(double, double)
-FASTFISHER_FAN(float, float)
-FASTFISHER_FAN(float, double)
+FASTFISHER_FOR_STORED(FASTFISHER_FAN)
 #undef FASTFISHER_FAN
 
 }  // namespace fastfisher

@@ -1,7 +1,11 @@
 // The empirical Fisher and its dual, on the product engine.
 #include "fisher.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+
+#include "stream.hpp"
 
 namespace fastfisher {
 
@@ -15,24 +19,97 @@ Buffer<T> square_roots(const T* weights, Index samples) {
   return roots;
 }
 
-// The place of what packing saw; a search that finds nothing does not undo the failure.
+// The place of what spoilt a sum; where every score is finite the sum itself overflowed.
 template <class S>
-Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
+Report named(Report seen, const ConstMatrix<S>& scores, int threads) {
   if (seen.ok()) return seen;
   const Report place = find_nonfinite(scores, threads);
+  seen.col /= kParts<S>;
   return place.ok() ? seen : place;
 }
 
-// Row -1 and the first column where a sum of finite scores overflowed; a bad sum spoils its
-// diagonal.
-template <class T>
-Report overflow(const T* triangle, Index params, Index parts) {
-  for (Index j = 0; j < params; ++j) {
-    T sum = 0;
-    for (Index k = j * parts; k < (j + 1) * parts; ++k) sum += triangle[triangle_at<T>(k, k)];
+// The entry of a Hermitian diagonal is the sum of two, which may overflow where neither does.
+template <class S, class T>
+Report overflow_of_pairs(const T* triangle, Index params) {
+  for (Index j = 0; kParts<S> == 2 && j < params; ++j) {
+    const T sum =
+        triangle[triangle_at<T>(2 * j, 2 * j)] + triangle[triangle_at<T>(2 * j + 1, 2 * j + 1)];
     if (!std::isfinite(sum)) return {Status::NonFinite, -1, j, static_cast<double>(sum)};
   }
   return {};
+}
+
+template <class T>
+double weight_sum(const T* weights, Index samples) {
+  if (!weights) return static_cast<double>(samples);
+  double total = 0;
+  for (Index k = 0; k < samples; ++k) total += static_cast<double>(weights[k]);
+  return total;
+}
+
+// The mean of some rows that count, evenly spread: near enough to the mean of all where a column is
+// not mostly noise about a wandering level. Zero where they are not finite, which is found later.
+constexpr Index kProvisionalRows = 64;
+
+template <class T, class S>
+void provisional_mean(const Operand<T, S>& Y, const T* weights, T* mean) {
+  const Index n = Y.depth(), p = Y.columns(), step = std::max<Index>(1, n / kProvisionalRows);
+  Buffer<double> sums(p);
+  sums.zero();
+  double rows = 0;
+  for (Index k = 0; k < n; k += step) {
+    if (weights && !(weights[k] > T(0))) continue;
+    const S* row = Y.X.data() + k * Y.X.rowStride();
+    for (Index j = 0; j < p; ++j)
+      sums[j] += static_cast<double>(row[j / Y.parts * Y.X.colStride() + j % Y.parts]);
+    ++rows;
+  }
+  for (Index j = 0; j < p; ++j) {
+    mean[j] = static_cast<T>(sums[j] / std::max(rows, 1.0));
+    if (!std::isfinite(mean[j])) mean[j] = T(0);
+  }
+}
+
+// The mean of all, of real and imaginary parts apart where they are pairs.
+template <class T, class S>
+Report mean_of(const Operand<T, S>& Y, const T* weights, T* mean, bool check_finite, int threads) {
+  const Index params = Y.X.cols();
+  if (Y.parts == 1) return column_mean<S, T>(Y.X, weights, mean, check_finite, threads);
+  Buffer<T> part(params);
+  for (Index c = 0; c < 2; ++c) {
+    const Strides strides(Y.X.rowStride(), Y.X.colStride());
+    const ConstMatrix<S> X(Y.X.data() + c, Y.depth(), params, strides);
+    const Report report = column_mean<S, T>(X, weights, part.data(), check_finite, threads);
+    if (!report.ok()) return {report.status, -1, 2 * report.col, report.value};
+    for (Index j = 0; j < params; ++j) mean[2 * j + c] = part[j];
+  }
+  return {};
+}
+
+// Takes what is left of the mean out of sums about `mean`: with d = Σ w (s − mean) / Σ w,
+//   Σ w (s − m)(s − m)ᵀ = Σ w (s − mean)(s − mean)ᵀ − (Σ w) d dᵀ,   m = mean + d.
+// False, with nothing taken out, where that would cancel more than two bits and this is not the
+// last try: then `mean` has become m, and the sums should be taken again about it.
+template <class T>
+bool take_out_mean(double weight, const double* sums, bool last_try, T* mean, T* triangle,
+                   Index params, int threads) {
+  Buffer<T> rest(params);
+  bool near = true;
+  for (Index j = 0; j < params; ++j) {
+    const double d = sums[j] / weight, spread = static_cast<double>(triangle[triangle_at<T>(j, j)]);
+    const double rounding =
+        4 * std::numeric_limits<T>::epsilon() * std::abs(static_cast<double>(mean[j]));
+    near = near && (std::abs(d) <= rounding || weight * d * d <= 0.75 * spread);
+    rest[j] = static_cast<T>(d);
+    mean[j] = static_cast<T>(static_cast<double>(mean[j]) + d);
+  }
+  if (!near && !last_try) return false;
+  triangle_add_outer(triangle, params, rest.data(), -weight, threads);
+  for (Index j = 0; j < params; ++j) {
+    T& variance = triangle[triangle_at<T>(j, j)];
+    if (variance < T(0)) variance = T(0);
+  }
+  return true;
 }
 
 }  // namespace
@@ -41,16 +118,55 @@ template <class T, class S>
 Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
                   bool fresh, bool check_finite, int threads) {
   auto Y = operand_of<T>(scores);
-  if (check_finite && !fresh && !works_by_slabs<T>(Y.depth(), Y.columns())) {
+  const bool undone = fresh || works_by_slabs<T>(Y.depth(), Y.columns());
+  if (check_finite && !undone) {
     const Report report = find_nonfinite(scores, threads);
     if (!report.ok()) return report;
   }
   const Buffer<T> roots = square_roots(weights, scores.rows());
   Y.scale_by_depth = roots.data();
   Y.shift_by_column = mean;
-  const Report seen = symmetric_product(flattened(Y), triangle, check_finite, threads);
-  if (seen.ok() && check_finite && fresh) return overflow(triangle, scores.cols(), kParts<S>);
+  const Report seen =
+      symmetric_product(flattened(Y), triangle, nullptr, check_finite && undone, threads);
+  if (seen.ok() && check_finite && fresh) return overflow_of_pairs<S>(triangle, scores.cols());
   return named(seen, scores, threads);
+}
+
+template <class T, class S>
+Report accumulate_centred(const ConstMatrix<S>& scores, const T* weights, T* mean, T* triangle,
+                          bool fresh, bool check_finite, int threads) {
+  auto Y = operand_of<T>(scores);
+  const Index n = Y.depth(), p = Y.columns();
+  const double weight = weight_sum(weights, n);
+  if (p == 0) return {};
+  if (!(weight > 0)) {
+    std::fill_n(mean, p, T(0));
+    return {};
+  }
+  const bool slabs = works_by_slabs<T>(n, p);
+  if (!fresh && !slabs) {  // nothing may be added before all is known to be finite
+    const Report report = mean_of(flattened(Y), weights, mean, check_finite, threads);
+    return report.ok() ? accumulate(scores, weights, mean, triangle, false, false, threads)
+                       : named(report, scores, threads);
+  }
+  Buffer<T> own(fresh ? 0 : triangle_size<T>(p));
+  own.zero();
+  T* sums = fresh ? triangle : own.data();
+  Buffer<double> column_sums(panel_count<T>(p) * kPanel<T>);
+  const Buffer<T> roots = square_roots(weights, n);
+  provisional_mean(Y, weights, mean);
+  Y.scale_by_depth = roots.data();
+  Y.shift_by_column = mean;
+  for (bool done = false, last_try = false; !done; last_try = true) {
+    if (last_try) std::fill_n(sums, triangle_size<T>(p), T(0));
+    column_sums.zero();
+    const Report seen =
+        symmetric_product(flattened(Y), sums, column_sums.data(), check_finite, threads);
+    if (!seen.ok()) return named(seen, scores, threads);
+    done = take_out_mean(weight, column_sums.data(), last_try, mean, sums, p, threads);
+  }
+  if (!fresh) Vector<T>(triangle, own.size()) += ConstVector<T>(own.data(), own.size());
+  return check_finite && fresh ? overflow_of_pairs<S>(triangle, scores.cols()) : Report{};
 }
 
 template <class T, class S>
@@ -61,20 +177,17 @@ Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* tr
                                         Strides(scores.colStride(), scores.rowStride())));
   Y.scale_by_column = roots.data();
   Y.shift_by_depth = mean;
-  const Report seen = symmetric_product(flattened(Y), triangle, check_finite, threads);
-  if (seen.ok() && check_finite) return overflow(triangle, scores.rows(), kParts<S>);
+  const Report seen = symmetric_product(flattened(Y), triangle, nullptr, check_finite, threads);
+  if (seen.ok() && check_finite) return overflow_of_pairs<S>(triangle, scores.rows());
   return named(seen, scores, threads);
 }
 
-#define FASTFISHER_INSTANTIATE(S, T)                                                          \
-  template Report accumulate(const ConstMatrix<S>&, const T*, const T*, T*, bool, bool, int); \
+#define FASTFISHER_INSTANTIATE(S, T)                                                            \
+  template Report accumulate(const ConstMatrix<S>&, const T*, const T*, T*, bool, bool, int);   \
+  template Report accumulate_centred(const ConstMatrix<S>&, const T*, T*, T*, bool, bool, int); \
   template Report gram(const ConstMatrix<S>&, const T*, const T*, T*, bool, int);
-FASTFISHER_INSTANTIATE(double, double)
-FASTFISHER_INSTANTIATE(float, double)
-FASTFISHER_INSTANTIATE(float, float)
-FASTFISHER_INSTANTIATE(std::complex<double>, double)
-FASTFISHER_INSTANTIATE(std::complex<float>, double)
-FASTFISHER_INSTANTIATE(std::complex<float>, float)
+FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
+FASTFISHER_FOR_COMPLEX(FASTFISHER_INSTANTIATE)
 #undef FASTFISHER_INSTANTIATE
 
 }  // namespace fastfisher

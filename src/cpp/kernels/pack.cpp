@@ -14,12 +14,11 @@ namespace fastfisher {
 
 namespace {
 
-// One vector of a row: checked, centred, weighed, stored.
+// One vector of a row: widened, centred, weighed, stored.
 template <class T, class S, bool Affine>
 FASTFISHER_INLINE void pack_vector(const S* x, const T* shift, Vec<T> shift_all, Vec<T> scale,
-                                   T* out, Vec<T>& bad) {
+                                   T* out) {
   Vec<T> v = Vec<T>::load(x);
-  bad = bad + (v - v);  // 0 for a finite value, NaN otherwise
   if (Affine) v = (v - shift_all - Vec<T>::load(shift)) * scale;
   v.store(out);
 }
@@ -29,7 +28,7 @@ FASTFISHER_INLINE void pack_vector(const S* x, const T* shift, Vec<T> shift_all,
 // packed, rounded up to the register block: whole vectors where they lie, the rest through a padded
 // copy.
 template <class T, class S, bool Affine>
-bool pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels,
+void pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels,
                      T* out, Index stride) {
   constexpr Index W = kPanel<T>, lanes = kLanes<T>;
   // Rows; a long row is a new page each, which hardware does not prefetch.
@@ -47,12 +46,11 @@ bool pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0
   const T* shift = Y.shift_by_column ? Y.shift_by_column + panel0 * W : nullptr;
   if (shift) std::copy_n(shift + whole * W, rest, shift_tail);
 
-  Vec<T> bad = Vec<T>::zero();
   for (Index k = 0; k < depth; ++k, x += ld) {
     const Vec<T> scale = Vec<T>::broadcast(Y.scale_by_depth ? Y.scale_by_depth[k0 + k] : T(1));
     const Vec<T> shift_all = Vec<T>::broadcast(Y.shift_by_depth ? Y.shift_by_depth[k0 + k] : T(0));
     const auto pack = [&](const S* from, const T* s, T* to) {
-      pack_vector<T, S, Affine>(from, s, shift_all, scale, to, bad);
+      pack_vector<T, S, Affine>(from, s, shift_all, scale, to);
     };
     if (long_rows && k + ahead < depth)
       for (Index j = 0; j < width; j += line) prefetch(x + ahead * ld + j);
@@ -69,19 +67,15 @@ bool pack_contiguous(const Operand<T, S>& Y, Index k0, Index depth, Index panel0
     }
     if (used > rest) std::fill(to + rest, to + used, T(0));
   }
-  return sum(bad) == T(0);
 }
 
 // out[k, j] = x[j, k], one square of entries of `Group` lanes turned in registers; W numbers from
 // one row of out to the next, `across` from one of x.
 template <int Group, class T, class S>
-FASTFISHER_INLINE void turn(const S* x, Index across, T* out, Vec<T>& bad) {
+FASTFISHER_INLINE void turn(const S* x, Index across, T* out) {
   constexpr int M = kLanes<T> / Group;
   Vec<T> square[M];
-  for (int l = 0; l < M; ++l) {
-    square[l] = Vec<T>::load(x + l * across);
-    bad = bad + (square[l] - square[l]);
-  }
+  for (int l = 0; l < M; ++l) square[l] = Vec<T>::load(x + l * across);
   transpose<Group>(square);
   for (int l = 0; l < M; ++l) square[l].store(out + l * kPanel<T>);
 }
@@ -90,7 +84,7 @@ FASTFISHER_INLINE void turn(const S* x, Index across, T* out, Vec<T>& bad) {
 // memory order of a Fortran-ordered matrix and of the transposed view that a Gram matrix packs.
 // Where a column lies in one run, squares of it are turned in registers.
 template <class T, class S>
-bool pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out) {
+void pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out) {
   constexpr Index W = kPanel<T>;
   constexpr int L = kLanes<T>;
   constexpr Index run = 16;  // rows: 16 × 192 bytes of output stay in the first-level cache
@@ -103,8 +97,6 @@ bool pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out
     if (Y.shift_by_column) shifts[r] = Y.shift_by_column[column0 + r];
     if (Y.scale_by_column) scales[r] = Y.scale_by_column[(column0 + r) / parts];
   }
-  Vec<T> bad = Vec<T>::zero();
-  T worst = 0;
   for (Index k1 = 0; k1 < depth; k1 += run) {
     const Index rows = std::min(run, depth - k1);
     T* to = out + k1 * W;
@@ -113,16 +105,13 @@ bool pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out
       for (Index k = 0; k < run; k += L / parts) {
         const S* x = x0 + (k1 + k) * sk + r / parts * sj;
         if (parts == 1)
-          turn<1>(x, sj, to + k * W + r, bad);
+          turn<1>(x, sj, to + k * W + r);
         else
-          turn<2>(x, sj, to + k * W + r, bad);
+          turn<2>(x, sj, to + k * W + r);
       }
     for (Index r = turned; r < width; ++r)
-      for (Index k = 0; k < rows; ++k) {
-        const T v = static_cast<T>(x0[(k1 + k) * sk + r / parts * sj + r % parts]);
-        worst += v - v;
-        to[k * W + r] = v;
-      }
+      for (Index k = 0; k < rows; ++k)
+        to[k * W + r] = static_cast<T>(x0[(k1 + k) * sk + r / parts * sj + r % parts]);
     for (Index k = 0; k < rows; ++k) {
       T* row = to + k * W;
       const T* shift = Y.shift_by_depth ? Y.shift_by_depth + (k0 + k1 + k) * parts : none;
@@ -138,50 +127,71 @@ bool pack_any(const Operand<T, S>& Y, Index k0, Index depth, Index panel, T* out
       std::fill(row + width, row + W, T(0));
     }
   }
-  return sum(bad) + worst == T(0);
 }
 
 }  // namespace
 
 template <class T, class S>
-bool pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
+void pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
                  Index stride) {
-  const bool affine = Y.scale_by_depth || Y.shift_by_depth || Y.shift_by_column;
   if (Y.X.colStride() == 1 && !Y.scale_by_column)
-    return affine ? pack_contiguous<T, S, true>(Y, k0, depth, panel0, panels, out, stride)
-                  : pack_contiguous<T, S, false>(Y, k0, depth, panel0, panels, out, stride);
-  bool finite = true;
-  for (Index i = 0; i < panels; ++i) finite &= pack_any(Y, k0, depth, panel0 + i, out + i * stride);
-  return finite;
+    return Y.affine() ? pack_contiguous<T, S, true>(Y, k0, depth, panel0, panels, out, stride)
+                      : pack_contiguous<T, S, false>(Y, k0, depth, panel0, panels, out, stride);
+  for (Index i = 0; i < panels; ++i) pack_any(Y, k0, depth, panel0 + i, out + i * stride);
+}
+
+template <class T>
+void add_packed_rows(const T* packed, Index depth, Index panels, Index stride, const T* scale,
+                     double* sums) {
+  constexpr int W = kPanel<T>, lanes = kLanes<T>, vectors = W / lanes;
+  for (Index i = 0; i < panels; ++i) {
+    const T* row = packed + i * stride;
+    Vec<T> total[vectors];
+    for (int v = 0; v < vectors; ++v) total[v] = Vec<T>::zero();
+    for (Index k = 0; k < depth; ++k, row += W) {
+      const Vec<T> s = Vec<T>::broadcast(scale ? scale[k] : T(1));
+      FASTFISHER_UNROLL
+      for (int v = 0; v < vectors; ++v) total[v] = fma(s, Vec<T>::load(row + v * lanes), total[v]);
+    }
+    T lane[W];
+    for (int v = 0; v < vectors; ++v) total[v].store(lane + v * lanes);
+    for (Index r = 0; r < W; ++r) sums[i * W + r] += static_cast<double>(lane[r]);
+  }
 }
 
 template <class S>
 Report find_nonfinite(const ConstMatrix<S>& X, int threads) {
+  using R = Real<S>;
   const bool by_column = std::abs(X.rowStride()) < std::abs(X.colStride());
   const Index lines = by_column ? X.cols() : X.rows(), length = by_column ? X.rows() : X.cols();
   const Index across = by_column ? X.colStride() : X.rowStride();
   const Index along = by_column ? X.rowStride() : X.colStride();
-  const Index vectors = along == 1 ? length / kLanes<S> * kLanes<S> : 0;
+  const Index vectors = along == 1 ? length / kLanes<R> * kLanes<R> : 0;
   constexpr Index piece = 16;  // lines
   std::atomic<bool> finite{true};
   run_in_order(X.size() < (1 << 17) ? 1 : team_size(threads), ceil_div(lines, piece),
                [&](Index task, int) {
-                 Vec<S> bad = Vec<S>::zero();
-                 S worst = 0;
+                 Vec<R> bad = Vec<R>::zero();
+                 R worst = 0;
                  for (Index i = task * piece; i < std::min((task + 1) * piece, lines); ++i) {
                    const S* x = X.data() + i * across;
-                   for (Index j = 0; j < vectors; j += kLanes<S>) {
-                     const Vec<S> v = Vec<S>::load(x + j);
+                   for (Index j = 0; j < vectors; j += kLanes<R>) {
+                     const Vec<R> v = Vec<R>::load(x + j);
                      bad = bad + (v - v);
                    }
-                   for (Index j = vectors; j < length; ++j) worst += x[j * along] - x[j * along];
+                   for (Index j = vectors; j < length; ++j) {
+                     const R v = static_cast<R>(x[j * along]);
+                     worst += v - v;
+                   }
                  }
-                 if (sum(bad) + worst != S(0)) finite.store(false, std::memory_order_relaxed);
+                 if (sum(bad) + worst != R(0)) finite.store(false, std::memory_order_relaxed);
                });
   if (finite.load()) return {};
   for (Index i = 0; i < X.rows(); ++i)
-    for (Index j = 0; j < X.cols(); ++j)
-      if (!std::isfinite(X(i, j))) return {Status::NonFinite, i, j, static_cast<double>(X(i, j))};
+    for (Index j = 0; j < X.cols(); ++j) {
+      const double value = static_cast<double>(X.data()[i * X.rowStride() + j * X.colStride()]);
+      if (!std::isfinite(value)) return {Status::NonFinite, i, j, value};
+    }
   return {};
 }
 
@@ -201,13 +211,16 @@ Report find_nonfinite(const ConstMatrix<std::complex<S>>& X, int threads) {
   return std::tie(im.row, im.col) < std::tie(re.row, re.col) ? im : re;
 }
 
-template bool pack_panels(const Operand<double, double>&, Index, Index, Index, Index, double*,
-                          Index);
-template bool pack_panels(const Operand<double, float>&, Index, Index, Index, Index, double*,
-                          Index);
-template bool pack_panels(const Operand<float, float>&, Index, Index, Index, Index, float*, Index);
+#define FASTFISHER_INSTANTIATE(S, T) \
+  template void pack_panels(const Operand<T, S>&, Index, Index, Index, Index, T*, Index);
+FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
+#undef FASTFISHER_INSTANTIATE
+template void add_packed_rows(const double*, Index, Index, Index, const double*, double*);
+template void add_packed_rows(const float*, Index, Index, Index, const float*, double*);
 template Report find_nonfinite(const ConstMatrix<double>&, int);
 template Report find_nonfinite(const ConstMatrix<float>&, int);
+template Report find_nonfinite(const ConstMatrix<Float16>&, int);
+template Report find_nonfinite(const ConstMatrix<BFloat16>&, int);
 template Report find_nonfinite(const ConstMatrix<std::complex<double>>&, int);
 template Report find_nonfinite(const ConstMatrix<std::complex<float>>&, int);
 

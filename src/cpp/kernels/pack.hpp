@@ -1,8 +1,6 @@
 // Panels and packing: how the rows of a matrix enter the product engine.
 #pragma once
 
-#include <complex>
-
 #include "memory.hpp"
 #include "report.hpp"
 #include "simd.hpp"
@@ -37,6 +35,9 @@ struct Operand {
   const T* shift_by_column = nullptr;  // (columns,)
   Index parts = 1;
 
+  bool affine() const {
+    return scale_by_depth || shift_by_depth || scale_by_column || shift_by_column;
+  }
   Index depth() const { return X.rows(); }
   Index columns() const { return parts * X.cols(); }
 };
@@ -71,10 +72,15 @@ Operand<T, S> flattened(const Operand<T, S>& Y) {
 //   out[(i - panel0) * stride + k * W + r] = Y[k0 + k, i * W + r]
 // and zero past the last column, up to the next multiple of the register block; nothing beyond.
 // `out` is 64-byte aligned, stride ≥ depth * W. Cost: one read and one write of the block.
-// Returns false if a value of X was NaN or infinite (seen for the price of two additions a vector).
 template <class T, class S>
-bool pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
+void pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
                  Index stride);
+
+// sums[i * W + r] += Σ_k scale[k] · P[i * stride + k * W + r] over `depth` packed rows of `panels`
+// panels; scale null for ones. In double from block to block.
+template <class T>
+void add_packed_rows(const T* packed, Index depth, Index panels, Index stride, const T* scale,
+                     double* sums);
 
 // Names the first (row-major) NaN or infinity of X, NonFinite with row, col and value; Success if
 // there is none. One read of X in its memory order, in parallel; the place is searched for only on

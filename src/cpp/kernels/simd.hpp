@@ -7,6 +7,10 @@
 
 #include "types.hpp"
 
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FASTFISHER_INLINE __forceinline
 #define FASTFISHER_UNROLL
@@ -43,6 +47,41 @@ constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
 #if defined(__GNUC__) || defined(__clang__)
 
+// N half-precision numbers as float, exactly; by the instruction for it where there is one.
+template <int N>
+using Floats [[gnu::vector_size(N * sizeof(float))]] = float;
+template <int N>
+using Words [[gnu::vector_size(N * sizeof(std::uint32_t))]] = std::uint32_t;
+
+template <int N>
+FASTFISHER_INLINE Words<N> load_halves(const std::uint16_t* p) {
+  typedef std::uint16_t Source
+      __attribute__((vector_size(N * sizeof(std::uint16_t)), aligned(2), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Source*>(p), Words<N>);
+}
+
+template <int N>
+FASTFISHER_INLINE Floats<N> widen(const BFloat16* p) {
+  return (Floats<N>)(load_halves<N>(&p->bits) << 16);
+}
+
+template <int N>
+FASTFISHER_INLINE Floats<N> widen(const Float16* p) {
+#if defined(__AVX512F__)
+  if constexpr (N == 16)
+    return (Floats<N>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#endif
+#if defined(__F16C__)
+  if constexpr (N == 8)
+    return (Floats<N>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#endif
+  const Words<N> half = load_halves<N>(&p->bits), moved = (half & 0x7fff) << 13;
+  const Words<N> special = (Words<N>)(moved >= 0x0f800000u);
+  const Words<N> value = (Words<N>)((Floats<N>)moved * 0x1p112f);
+  return (Floats<N>)((special & (moved | 0x7f800000u)) | (~special & value) |
+                     ((half & 0x8000) << 16));
+}
+
 // GCC and Clang: their vector extension, which is AVX-512, AVX2, SSE2 or NEON by the target flags.
 // a*b + c becomes one fused instruction through -ffp-contract=fast.
 template <class T, int N = kLanes<T>>
@@ -57,8 +96,12 @@ struct Vec {
   // Widening load: N values of another type, converted.
   template <class S>
   static FASTFISHER_INLINE Vec load(const S* p) {
-    typedef S Source __attribute__((vector_size(N * sizeof(S)), aligned(alignof(S)), may_alias));
-    return {__builtin_convertvector(*reinterpret_cast<const Source*>(p), Native)};
+    if constexpr (kIsHalf<S>) {
+      return {__builtin_convertvector(widen<N>(p), Native)};
+    } else {
+      typedef S Source __attribute__((vector_size(N * sizeof(S)), aligned(alignof(S)), may_alias));
+      return {__builtin_convertvector(*reinterpret_cast<const Source*>(p), Native)};
+    }
   }
   FASTFISHER_INLINE void store(T* p) const { *reinterpret_cast<Unaligned*>(p) = v; }
   friend FASTFISHER_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }

@@ -90,7 +90,7 @@ struct Pass {
           packed[c * stride + r] = at[r * G.outerStride() + c * G.innerStride()];
         }
       for (Index c = 0; c < p; ++c)
-        std::fill(packed + c * stride + rows, packed + c * stride + length, S(0));
+        std::fill(packed + c * stride + rows, packed + c * stride + length, S{});
     }
     return {packed, stride, p, length, length / L, false};
   }
@@ -379,9 +379,7 @@ void scores_transpose_dot(ConstMatrix<S> scores, const A* weights, const A* mean
   template void scores_dot(ConstMatrix<S>, const A*, ConstMatrix<A>, Matrix<A>, int);              \
   template void scores_transpose_dot(ConstMatrix<S>, const A*, const A*, ConstMatrix<A>,           \
                                      Matrix<A>, int);
-FASTFISHER_STREAM(double, double)
-FASTFISHER_STREAM(float, float)
-FASTFISHER_STREAM(float, double)
+FASTFISHER_FOR_STORED(FASTFISHER_STREAM)
 #undef FASTFISHER_STREAM
 
 }  // namespace fastfisher

@@ -105,7 +105,8 @@ Report triangle_from_dense(const ConstMatrix<T>& matrix, T* triangle, int thread
   run_in_order(useful_threads<T>(threads, params), panels, [&](Index i, int) {
     const Index row0 = i * W, rows = std::min(W, params - row0);
     T* panel = triangle + panel_offset<T>(i);
-    bool good = pack_panels(columns, 0, row0, i, 1, panel, W * W * (i + 1));
+    pack_panels(columns, 0, row0, i, 1, panel, W * W * (i + 1));
+    bool good = true;
     T* block = panel + row0 * W;
     std::fill_n(block, W * W, T(0));
     for (Index r = 0; r < rows; ++r)
@@ -115,6 +116,12 @@ Report triangle_from_dense(const ConstMatrix<T>& matrix, T* triangle, int thread
         block[c * W + r] = x;
       }
     for (Index c = 0; c < row0; ++c) std::fill_n(panel + c * W + rows, W - rows, T(0));
+    Vec<T> bad = Vec<T>::zero();  // 0 for finite values, NaN otherwise
+    for (Index e = 0; e < W * row0; e += kLanes<T>) {
+      const Vec<T> v = Vec<T>::load(panel + e);
+      bad = bad + (v - v);
+    }
+    good = good && sum(bad) == T(0);
     if (!good) finite.store(false, std::memory_order_relaxed);
   });
   if (finite.load()) return {};

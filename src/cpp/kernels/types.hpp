@@ -1,7 +1,11 @@
-// Index and the role aliases: how kernels name the matrices and vectors they read and write.
+// Index, the half-precision types and the role aliases: how kernels name what they read and write.
 #pragma once
 
 #include <Eigen/Core>
+#include <complex>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 namespace fastfisher {
 
@@ -25,6 +29,59 @@ template <class T>
 using ConstVector = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, 1>>;
 template <class T>
 using Vector = Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, 1>>;
+
+// IEEE binary16: its exponent and fraction, moved into a float's place, are the number times 2⁻¹¹²,
+// also where it is subnormal.
+struct Float16 {
+  std::uint16_t bits;
+
+  template <class T, class = std::enable_if_t<std::is_floating_point_v<T>>>
+  explicit operator T() const {
+    const std::uint32_t moved = static_cast<std::uint32_t>(bits & 0x7fff) << 13;
+    const std::uint32_t special = moved | 0x7f800000u;  // infinity, NaN
+    float value;
+    std::memcpy(&value, moved >= 0x0f800000u ? &special : &moved, sizeof value);
+    if (moved < 0x0f800000u) value *= 0x1p112f;
+    return static_cast<T>(bits & 0x8000 ? -value : value);
+  }
+};
+
+// bfloat16: the upper half of a float.
+struct BFloat16 {
+  std::uint16_t bits;
+
+  template <class T, class = std::enable_if_t<std::is_floating_point_v<T>>>
+  explicit operator T() const {
+    const std::uint32_t whole = static_cast<std::uint32_t>(bits) << 16;
+    float value;
+    std::memcpy(&value, &whole, sizeof value);
+    return static_cast<T>(value);
+  }
+};
+
+template <class S>
+constexpr bool kIsHalf = std::is_same_v<S, Float16> || std::is_same_v<S, BFloat16>;
+
+// The arithmetic type nearest to a stored one.
+template <class S>
+using Real = std::conditional_t<kIsHalf<S>, float, S>;
+
+// Every pair (type that scores are stored in, type that they are computed in) that kernels on
+// scores are instantiated for.
+#define FASTFISHER_FOR_STORED(INSTANTIATE) \
+  INSTANTIATE(double, double)              \
+  INSTANTIATE(float, float)                \
+  INSTANTIATE(float, double)               \
+  INSTANTIATE(Float16, float)              \
+  INSTANTIATE(Float16, double)             \
+  INSTANTIATE(BFloat16, float)             \
+  INSTANTIATE(BFloat16, double)
+
+// The same for complex scores, which are computed in their real form.
+#define FASTFISHER_FOR_COMPLEX(INSTANTIATE) \
+  INSTANTIATE(std::complex<double>, double) \
+  INSTANTIATE(std::complex<float>, float)   \
+  INSTANTIATE(std::complex<float>, double)
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
