@@ -15,8 +15,14 @@ from fastfisher._version import __version__
 
 __all__ = ["core", "get_num_threads", "isa", "set_num_threads", "show_config"]
 
-# Every level there is, the fastest last: CMakeLists.txt compiles them, `_cpu` says which can run.
-MODULES = {"baseline": "_core", "avx2": "_core_avx2", "avx512": "_core_avx512"}
+# Every level there is: CMakeLists.txt compiles them, `_cpu` says which can run, the fastest last.
+MODULES = {
+    "baseline": "_core",
+    "avx2": "_core_avx2",
+    "avx512": "_core_avx512",
+    "avx512_bf16": "_core_avx512_bf16",
+    "amx": "_core_amx",
+}
 # More than any machine has cores for; OpenMP ends the process on absurd numbers.
 MOST_THREADS = 4096
 
@@ -29,14 +35,14 @@ def choose_isa(requested: str | None, supported: list[str], built: list[str]) ->
     requested : str or None
         What ``FASTFISHER_ISA`` says; None or empty when the choice is ours.
     supported, built : list of str
-        Levels that this machine can run, and levels that this installation holds; the fastest last.
+        Levels that this machine can run, the fastest last, and levels that this installation holds.
 
     Raises
     ------
     ImportError
         If the request is unknown, cannot run here or was not built, or if there is no choice.
     """
-    usable = [level for level in built if level in supported]
+    usable = [level for level in supported if level in built]
     if not usable:
         raise ImportError(
             f"fastfisher: expected a core module for one of {', '.join(supported)}, got "
@@ -221,7 +227,7 @@ def show_config(mode: Literal["print", "dict"] = "print") -> dict[str, Any] | No
     Examples
     --------
     >>> import fastfisher as ff
-    >>> ff.show_config("dict")["isa"] in {"baseline", "avx2", "avx512"}
+    >>> ff.show_config("dict")["isa"] in ff.show_config("dict")["isa_supported"]
     True
     """
     if mode not in ("print", "dict"):

@@ -1,7 +1,8 @@
 // The module `_cpu`: which instruction-set levels this CPU and this operating system can run.
 //
 // It is compiled for the plain baseline and asks for exactly the features that the flags of each
-// level allow the compiler to use (the x86-64 psABI levels v3 and v4, see CMakeLists.txt), so that
+// level allow the compiler to use (the x86-64 psABI levels v3 and v4, then v4 with AVX512_BF16 or
+// AMX, see CMakeLists.txt), so that
 // a level it names cannot meet an illegal instruction. A feature bit of the CPU is not enough: the
 // operating system must save the wider registers on a context switch, and says so in XCR0.
 
@@ -13,6 +14,10 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define FASTFISHER_X86_64 1
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #if defined(_MSC_VER)
 #include <intrin.h>
 #else
@@ -59,6 +64,16 @@ unsigned long long xcr0() {
 #endif
 }
 
+// Tiles are 8 kB of state per thread, which Linux hands out on request, once for the whole process
+// (arch_prctl: ARCH_REQ_XCOMP_PERM of state 18). Elsewhere they are not used.
+bool may_use_tiles() {
+#if defined(__linux__)
+  return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+  return false;
+#endif
+}
+
 constexpr unsigned bit(int index) { return 1u << index; }
 
 bool has(unsigned word, unsigned mask) { return (word & mask) == mask; }
@@ -85,7 +100,17 @@ std::vector<std::string> supported() {
   const unsigned saved = static_cast<unsigned>(xcr0());
   if (!has(saved, v3_saved)) return levels;
   levels.emplace_back("avx2");
-  if (has(extended.ebx, v4_extended) && has(saved, v4_saved)) levels.emplace_back("avx512");
+  if (!has(extended.ebx, v4_extended) || !has(saved, v4_saved)) return levels;
+  levels.emplace_back("avx512");
+  // AVX512_BF16: leaf 7.1 eax 5. AMX: bf16 22, tile 24; XCR0: tile shapes 17, tiles 18.
+  const unsigned amx = bit(22) | bit(24), tiles_saved = bit(17) | bit(18);
+  // Intel's vector dot products run at half the speed of plain multiply-adds (Granite Rapids),
+  // AMD's at twice (Zen 4), so the level stands before or after the plain one.
+  const bool intel = cpuid(0).ebx == 0x756e6547u;  // "Genu"ineIntel
+  if (has(cpuid(7, 1).eax, bit(5)))
+    levels.insert(intel ? levels.end() - 1 : levels.end(), "avx512_bf16");
+  if (has(extended.edx, amx) && has(saved, tiles_saved) && may_use_tiles())
+    levels.emplace_back("amx");
   return levels;
 }
 

@@ -160,6 +160,64 @@ FASTFISHER_INLINE Vec<T, N> swap_pairs(Vec<T, N> a) {
   return swapped(a, std::make_integer_sequence<int, N>());
 }
 
+// out[l] = a[l] below, b[l] above: two rows of bfloat16 become one of pairs.
+template <int N>
+FASTFISHER_INLINE void interleave(const BFloat16* a, const BFloat16* b, std::uint32_t* out) {
+  typedef Words<N> Unaligned __attribute__((aligned(4), may_alias));
+  *reinterpret_cast<Unaligned*>(out) = load_halves<N>(&a->bits) | load_halves<N>(&b->bits) << 16;
+}
+
+// to[j * 16 + k] = from[k * stride + j], 16 × 16 words.
+FASTFISHER_INLINE void transpose_words(const std::uint32_t* from, Index stride, std::uint32_t* to) {
+  Vec<float, 16> square[16];
+  for (int k = 0; k < 16; ++k)
+    square[k] = Vec<float, 16>::load(reinterpret_cast<const float*>(from + k * stride));
+  transpose(square);
+  for (int k = 0; k < 16; ++k) square[k].store(reinterpret_cast<float*>(to + k * 16));
+}
+
+#if defined(__AVX512BF16__)
+// c[l] + a's pair l · the pair b, in float.
+FASTFISHER_INLINE Vec<float> dot_pairs(const std::uint32_t* a, std::uint32_t b, Vec<float> c) {
+  const __m512bh left = (__m512bh)_mm512_loadu_si512(a);
+  const __m512bh right = (__m512bh)_mm512_set1_epi32(static_cast<int>(b));
+  return {(Vec<float>::Native)_mm512_dpbf16_ps((__m512)c.v, left, right)};
+}
+#endif
+
+#if defined(__AMX_BF16__)
+// Eight matrix tiles of 16 lines of 64 bytes; a thread turns them on for as long as it needs them.
+FASTFISHER_INLINE void tiles_on() {
+  struct {
+    std::uint8_t palette = 1, start = 0, reserved[14] = {};
+    std::uint16_t line_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t lines[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } const shape;
+  _tile_loadconfig(&shape);
+}
+FASTFISHER_INLINE void tiles_off() { _tile_release(); }
+// In assembly, since GCC's intrinsics want a literal for the number of a tile.
+template <int Tile>
+FASTFISHER_INLINE void tile_load(const void* p, Index line_stride) {
+  __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2"
+                   :
+                   : "r"(p), "r"(line_stride), "i"(Tile)
+                   : "memory");
+}
+template <int Tile>
+FASTFISHER_INLINE void tile_store(void* p, Index line_stride) {
+  __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)"
+                   :
+                   : "r"(p), "r"(line_stride), "i"(Tile)
+                   : "memory");
+}
+// C[m][n] += Σ_k A's pair [m][k] · B's pair [k][n].
+template <int C, int A, int B>
+FASTFISHER_INLINE void tile_dot() {
+  __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
+}
+#endif
+
 FASTFISHER_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 FASTFISHER_INLINE void prefetch_for_write(const void* p) { __builtin_prefetch(p, 1); }
 

@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "pairs.hpp"
 #include "product.hpp"
 #include "schedule.hpp"
 
@@ -53,6 +54,56 @@ void multiply_triangle(Index depth, const Source& Y, Index i0, Index i1, Index c
   }
 }
 
+// What a schedule asks of a way to multiply: a panel of `rows` rows is words(rows) numbers once
+// packed, and whole blocks of kDepth rows of a packed chunk are multiplied one after the other.
+// Here: widened to T, weighed and centred while packing, by multiply-adds.
+template <class T, class S>
+struct Widening {
+  using Word = T;
+  const Operand<T, S>& Y;
+
+  static constexpr Index words(Index rows) { return rows * kPanel<T>; }
+  // Rows of a chunk for all panels: p/8, so that two chunks take half of the p²/2 that the triangle
+  // saves. With p/4 it was no faster.
+  static Index chunk_rows(Index columns) {
+    return std::clamp(columns / 8 / kDepth * kDepth, kDepth, 4 * kDepth);
+  }
+  void pack(Index k0, Index depth, Index panel0, Index panels, Word* out, Index stride) const {
+    pack_panels(Y, k0, depth, panel0, panels, out, stride);
+  }
+  // Rows of tiles [i0, i1) × panels of columns [j0, j1). While one panel of columns is in use, the
+  // next comes from the third-level cache.
+  void multiply(Index depth, const Word* packed, Index stride, Index i0, Index i1, Index j0,
+                Index j1, T* triangle) const {
+    constexpr Index W = kPanel<T>;
+    const Packed<T> block{packed, stride};
+    const Index panels = panel_count<T>(Y.columns());
+    for (Index j = j0; j < j1; ++j) {
+      Upcoming next{reinterpret_cast<const char*>(block.panel(j + 1 < panels ? j + 1 : j)),
+                    kColumns * static_cast<Index>(sizeof(T)) / (i1 - std::max(i0, j))};
+      multiply_triangle<T>(depth, block, i0, i1, j * W, (j + 1) * W, Y.columns(), triangle, &next);
+    }
+  }
+};
+
+// The same for bfloat16 as it stands, by dot products of pairs.
+struct Pairing {
+  using Word = Pair;
+  const Operand<float, BFloat16>& Y;
+
+  static constexpr Index words(Index rows) { return pair_count(rows); }
+  // So fast a product waits for the triangle to come and go: it does once for each chunk.
+  static Index chunk_rows(Index) { return 4 * kDepth; }
+  void pack(Index k0, Index depth, Index panel0, Index panels, Word* out, Index stride) const {
+    pack_pairs(Y.X, k0, depth, panel0, panels, out, stride);
+  }
+  void multiply(Index depth, const Word* packed, Index stride, Index i0, Index i1, Index j0,
+                Index j1, float* triangle) const {
+    constexpr Index W = kPanel<float>;
+    multiply_pairs(depth, packed, stride, i0, i1, j0 * W, j1 * W, Y.columns(), triangle);
+  }
+};
+
 // Row -1 and the first column whose sum of squares is not finite.
 template <class T>
 Report diagonal_report(const T* triangle, Index columns) {
@@ -65,17 +116,16 @@ Report diagonal_report(const T* triangle, Index columns) {
 
 // Tiles: for Y that is not much taller than wide. The column sums of chunk c stand in row c of
 // their buffer until all are known.
-template <class T, class S>
-void symmetric_by_tiles(const Operand<T, S>& Y, T* triangle, double* column_sums, int threads) {
+template <class T, class Engine>
+void symmetric_by_tiles(const Engine& engine, T* triangle, double* column_sums, int threads) {
   constexpr Index W = kPanel<T>;
-  const Index depth = Y.depth(), columns = Y.columns(), panels = panel_count<T>(columns);
-  // Two buffers of p/8 rows (but at least one block): half of the p²/2 that the triangle saves.
-  // With p/4 it was no faster.
-  const Index rows = std::min(std::clamp(columns / 8 / kDepth * kDepth, kDepth, 4 * kDepth), depth);
-  const Index chunks = ceil_div(depth, rows), stride = rows * W;
+  const Index depth = engine.Y.depth(), columns = engine.Y.columns(),
+              panels = panel_count<T>(columns);
+  const Index rows = std::min(engine.chunk_rows(columns), depth);
+  const Index chunks = ceil_div(depth, rows), stride = engine.words(rows);
   const Index group = std::clamp<Index>(panels / 6, 1, kTilePanels),
               groups = ceil_div(panels, group);
-  Buffer<T> buffer(2 * panels * stride);
+  Buffer<typename Engine::Word> buffer(2 * panels * stride);
   Buffer<double> sums(column_sums ? chunks * panels * W : 0);
   sums.zero();
   // Down the rows of tiles, so that a thread keeps its rows in cache while the columns change; the
@@ -90,26 +140,22 @@ void symmetric_by_tiles(const Operand<T, S>& Y, T* triangle, double* column_sums
       threads, chunks, groups, static_cast<Index>(tiles.size()),
       [&](Index chunk, Index g) {
         const Index i0 = g * group, some = std::min(i0 + group, panels) - i0, k0 = chunk * rows;
-        T* packed = chunk_data(chunk) + i0 * stride;
-        pack_panels(Y, k0, chunk_rows(chunk), i0, some, packed, stride);
-        if (column_sums)
-          add_packed_rows(packed, chunk_rows(chunk), some, stride,
-                          Y.scale_by_depth ? Y.scale_by_depth + k0 : nullptr,
-                          sums.data() + (chunk * panels + i0) * W);
+        auto* packed = chunk_data(chunk) + i0 * stride;
+        engine.pack(k0, chunk_rows(chunk), i0, some, packed, stride);
+        if constexpr (std::is_same_v<typename Engine::Word, T>) {
+          if (column_sums)
+            add_packed_rows(packed, chunk_rows(chunk), some, stride,
+                            engine.Y.scale_by_depth ? engine.Y.scale_by_depth + k0 : nullptr,
+                            sums.data() + (chunk * panels + i0) * W);
+        }
       },
       [&](Index chunk, Index t) {
         const auto [I, J] = tiles[static_cast<std::size_t>(t)];
-        const Index i0 = I * group, i1 = std::min(i0 + group, panels);
-        for (Index k = 0; k < chunk_rows(chunk); k += kDepth) {
-          const Packed<T> block{chunk_data(chunk) + k * W, stride};
-          // While one panel of columns is in use, the next comes from the third-level cache.
-          for (Index j = J * group; j < std::min((J + 1) * group, panels); ++j) {
-            Upcoming next{reinterpret_cast<const char*>(block.panel(j + 1 < panels ? j + 1 : j)),
-                          kColumns * static_cast<Index>(sizeof(T)) / (i1 - std::max(i0, j))};
-            multiply_triangle<T>(std::min(kDepth, chunk_rows(chunk) - k), block, i0, i1, j * W,
-                                 (j + 1) * W, columns, triangle, &next);
-          }
-        }
+        for (Index k = 0; k < chunk_rows(chunk); k += kDepth)
+          engine.multiply(std::min(kDepth, chunk_rows(chunk) - k),
+                          chunk_data(chunk) + engine.words(k), stride, I * group,
+                          std::min((I + 1) * group, panels), J * group,
+                          std::min((J + 1) * group, panels), triangle);
       });
   for (Index chunk = 0; column_sums && chunk < chunks; ++chunk)
     for (Index j = 0; j < panels * W; ++j) column_sums[j] += sums[chunk * panels * W + j];
@@ -122,10 +168,10 @@ struct Reading {
 };
 
 // Rows up to this many bytes are read as they stand: below, packing costs more than unaligned
-// loads. 1.6× at p = 32, even at p = 96 (Granite Rapids).
-constexpr Index kBareBytes = 512;
-// Bytes of bare rows that stay in the first-level cache for all of the block's products.
-constexpr Index kBareBlock = Index{1} << 15;
+// loads. 1.4× at p = 32, 1.15× at 96, even at 128 (float64, Granite Rapids, one thread).
+constexpr Index kBareBytes = 768;
+// Bytes of bare rows in a block, which stays in the second-level cache.
+constexpr Index kBareBlock = Index{1} << 17;
 
 template <class T, class S>
 Reading reading_of(const Operand<T, S>& Y, bool column_sums) {
@@ -163,50 +209,71 @@ void clear_margin(T* triangle, Index columns) {
   std::fill(panel + columns * W, panel + (i + 1) * W * W, T(0));
 }
 
+// Adds one slab of Widening: rows [begin, end) to `own`, Σ scale y to `sums`.
+template <class T, class S>
+void add_slab(const Widening<T, S>& engine, const Reading& reading, Index begin, Index end,
+              T* packed, T* own, double* sums) {
+  const Operand<T, S>& Y = engine.Y;
+  const Index columns = Y.columns(), panels = panel_count<T>(columns);
+  const Index stride = engine.words(kDepth);
+  for (Index k = begin, some; k < end; k += some) {
+    some = std::min(reading.rows, (k < reading.bare ? std::min(reading.bare, end) : end) - k);
+    Upcoming next = next_rows<T>(Y, k + some, some, end);
+    if constexpr (std::is_same_v<T, S>) {
+      if (k < reading.bare) {
+        const Rows<T> block{Y.X.data() + k * Y.X.rowStride(), Y.X.rowStride()};
+        multiply_triangle<T>(some, block, 0, panels, 0, columns, columns, own, &next);
+        continue;
+      }
+    }
+    engine.pack(k, some, 0, panels, packed, stride);
+    if (sums)
+      add_packed_rows(packed, some, panels, stride,
+                      Y.scale_by_depth ? Y.scale_by_depth + k : nullptr, sums);
+    for (Index i = 0; i < panels; i += kTilePanels) {
+      const Index i1 = std::min(i + kTilePanels, panels);
+      multiply_triangle<T>(some, Packed<T>{packed, stride}, i, i1, 0, i1 * kPanel<T>, columns, own,
+                           &next);
+    }
+  }
+  if (reading.bare > 0) clear_margin(own, columns);
+}
+
+void add_slab(const Pairing& engine, const Reading&, Index begin, Index end, Pair* packed,
+              float* own, double*) {
+  const Index panels = panel_count<float>(engine.Y.columns()), stride = engine.words(kDepth);
+  for (Index k = begin; k < end; k += kDepth) {
+    const Index some = std::min(kDepth, end - k);
+    engine.pack(k, some, 0, panels, packed, stride);
+    engine.multiply(some, packed, stride, 0, panels, 0, panels, own);
+  }
+}
+
 // Slabs: for tall Y. Each slab of rows has its own triangle and packs for itself, so threads meet
 // only to add the triangles up, in the order of the slabs.
-template <class T, class S>
-Report symmetric_by_slabs(const Operand<T, S>& Y, T* triangle, double* column_sums,
-                          bool check_finite, int threads) {
+template <class T, class Engine>
+Report symmetric_by_slabs(const Engine& engine, T* triangle, double* column_sums, bool check_finite,
+                          int threads) {
   constexpr Index W = kPanel<T>;
-  const Index depth = Y.depth(), columns = Y.columns(), panels = panel_count<T>(columns);
-  const Index size = triangle_size<T>(columns), stride = kDepth * W;
+  const Index depth = engine.Y.depth(), columns = engine.Y.columns(),
+              panels = panel_count<T>(columns);
+  const Index size = triangle_size<T>(columns), stride = engine.words(kDepth);
   const Index wanted = std::clamp<Index>(depth / (16 * columns), 8, 64);
   const Index rows = ceil_div(ceil_div(depth, wanted), kDepth) * kDepth,
               slabs = ceil_div(depth, rows);
-  const Reading reading = reading_of(Y, column_sums != nullptr);
+  const Reading reading = reading_of(engine.Y, column_sums != nullptr);
   threads = static_cast<int>(std::min<Index>(threads, slabs));
-  Buffer<T> partial(slabs * size), buffer(threads * panels * stride);
+  Buffer<T> partial(slabs * size);
+  Buffer<typename Engine::Word> buffer(threads * panels * stride);
   Buffer<double> sums(column_sums ? slabs * panels * W : 0);
   sums.zero();
 
   run_in_order(threads, slabs, [&](Index slab, int thread) {
     T* own = partial.data() + slab * size;
-    T* packed = buffer.data() + thread * panels * stride;
     std::fill_n(own, size, T(0));
-    const Index end = std::min(depth, (slab + 1) * rows);
-    for (Index k = slab * rows, some; k < end; k += some) {
-      some = std::min(reading.rows, (k < reading.bare ? std::min(reading.bare, end) : end) - k);
-      Upcoming next = next_rows<T>(Y, k + some, some, end);
-      if constexpr (std::is_same_v<T, S>) {
-        if (k < reading.bare) {
-          const Rows<T> block{Y.X.data() + k * Y.X.rowStride(), Y.X.rowStride()};
-          multiply_triangle<T>(some, block, 0, panels, 0, columns, columns, own, &next);
-          continue;
-        }
-      }
-      pack_panels(Y, k, some, 0, panels, packed, stride);
-      if (column_sums)
-        add_packed_rows(packed, some, panels, stride,
-                        Y.scale_by_depth ? Y.scale_by_depth + k : nullptr,
-                        sums.data() + slab * panels * W);
-      for (Index i = 0; i < panels; i += kTilePanels) {
-        const Index i1 = std::min(i + kTilePanels, panels);
-        multiply_triangle<T>(some, Packed<T>{packed, stride}, i, i1, 0, i1 * W, columns, own,
-                             &next);
-      }
-    }
-    if (reading.bare > 0) clear_margin(own, columns);
+    add_slab(engine, reading, slab * rows, std::min(depth, (slab + 1) * rows),
+             buffer.data() + thread * panels * stride, own,
+             column_sums ? sums.data() + slab * panels * W : nullptr);
   });
   for (Index j = 0; check_finite && j < columns; ++j) {
     const Index at = triangle_at<T>(j, j);
@@ -237,7 +304,8 @@ Report symmetric_folded(const Operand<T, T>& Y, Index fold, T* triangle, bool ch
   Buffer<T> folded(triangle_size<T>(wide));
   folded.zero();
   const Operand<T, T> Z{ConstMatrix<T>(Y.X.data(), deep, wide, Strides(wide, 1))};
-  const Report report = symmetric_by_slabs(Z, folded.data(), nullptr, check_finite, threads);
+  const Report report =
+      symmetric_by_slabs(Widening<T, T>{Z}, folded.data(), nullptr, check_finite, threads);
   if (!report.ok()) return {report.status, -1, report.col % columns, report.value};
   for (Index f = 0; f < fold; ++f)
     for (Index r = 0; r < columns; ++r)
@@ -246,6 +314,16 @@ Report symmetric_folded(const Operand<T, T>& Y, Index fold, T* triangle, bool ch
   for (Index k = deep * fold; k < Y.depth(); ++k)
     for (Index r = 0; r < columns; ++r)
       for (Index c = 0; c <= r; ++c) triangle[triangle_at<T>(r, c)] += Y.X(k, r) * Y.X(k, c);
+  return check_finite ? diagonal_report(triangle, columns) : Report{};
+}
+
+template <class T, class Engine>
+Report symmetric_by(const Engine& engine, T* triangle, double* column_sums, bool check_finite,
+                    int threads) {
+  const Index depth = engine.Y.depth(), columns = engine.Y.columns();
+  if (works_by_slabs<T>(depth, columns))
+    return symmetric_by_slabs(engine, triangle, column_sums, check_finite, threads);
+  symmetric_by_tiles(engine, triangle, column_sums, threads);
   return check_finite ? diagonal_report(triangle, columns) : Report{};
 }
 
@@ -264,17 +342,17 @@ Report symmetric_product(const Operand<T, S>& Y, T* triangle, double* column_sum
   // Reading a value counts as four flops.
   threads = useful_threads(
       threads, static_cast<double>(depth) * static_cast<double>(columns * (columns + 5)));
-  if (!works_by_slabs<T>(depth, columns)) {
-    symmetric_by_tiles(Y, triangle, column_sums, threads);
-    return check_finite ? diagonal_report(triangle, columns) : Report{};
-  }
   if constexpr (std::is_same_v<T, S>) {
     const Index fold = kColumns / columns;
     if (fold > 1 && depth >= 8 * kColumns && Y.X.rowStride() == columns &&
         reading_of(Y, column_sums != nullptr).bare > 0)
       return symmetric_folded(Y, fold, triangle, check_finite, threads);
   }
-  return symmetric_by_slabs(Y, triangle, column_sums, check_finite, threads);
+  if constexpr (kHasPairs && std::is_same_v<T, float> && std::is_same_v<S, BFloat16>) {
+    if (!Y.affine() && !column_sums)
+      return symmetric_by(Pairing{Y}, triangle, nullptr, check_finite, threads);
+  }
+  return symmetric_by(Widening<T, S>{Y}, triangle, column_sums, check_finite, threads);
 }
 
 template bool works_by_slabs<double>(Index, Index);
