@@ -234,5 +234,6 @@ class Factor:
         return self.held.rcond(threads)
 
 
-def _parts(mean: Array | None) -> Array | None:
+def _parts(mean: Array | None) -> Any:
+    """Return the numbers as a view of their parts: Re and Im in turn."""
     return None if mean is None else mean.view(_check.real_of(mean.dtype))

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any, Self
 
 from fastfisher import _check, _memory
-from fastfisher._ops import for_dtype, ops_of
+from fastfisher._ops import ops_of
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.accumulator import Accumulator
 
@@ -89,7 +89,6 @@ class DenseFisher(Accumulator):
             Names the row and column.
         """
         array = _check.matrix(ops_of(matrix), matrix)
-        ops = for_dtype(ops_of(matrix), array.dtype)
         samples = _check.count("n_samples", n_samples, 1)
         fisher = cls(array.shape[0], dtype=array.dtype, reduction=reduction, like=array)
         fisher._sums.set_dense(array, threads=_check.threads(n_threads))

@@ -19,24 +19,24 @@ Buffer<T> square_roots(const T* weights, Index samples) {
   return roots;
 }
 
-// Row -1 and the first complex column whose two finite sums overflow together.
+// The place of what spoilt a sum; where every score is finite the sum itself overflowed.
+template <class S>
+Report named(Report seen, const ConstMatrix<S>& scores, int threads) {
+  if (seen.ok()) return seen;
+  const Report place = find_nonfinite(scores, threads);
+  seen.col /= kParts<S>;
+  return place.ok() ? seen : place;
+}
+
+// The entry of a Hermitian diagonal is the sum of two, which may overflow where neither does.
 template <class S, class T>
-Report overflow(const T* triangle, Index params) {
+Report overflow_of_pairs(const T* triangle, Index params) {
   for (Index j = 0; kParts<S> == 2 && j < params; ++j) {
     const T sum =
         triangle[triangle_at<T>(2 * j, 2 * j)] + triangle[triangle_at<T>(2 * j + 1, 2 * j + 1)];
     if (!std::isfinite(sum)) return {Status::NonFinite, -1, j, static_cast<double>(sum)};
   }
   return {};
-}
-
-// The place of what spoilt a sum; where every score is finite the sum itself overflowed.
-template <class S>
-Report named(const Report& seen, const ConstMatrix<S>& scores, int threads) {
-  if (seen.ok()) return seen;
-  const Report place = find_nonfinite(scores, threads);
-  if (!place.ok()) return place;
-  return {seen.status, seen.row, seen.col / kParts<S>, seen.value};
 }
 
 template <class T>
@@ -68,6 +68,22 @@ void provisional_mean(const Operand<T, S>& Y, const T* weights, T* mean) {
     mean[j] = static_cast<T>(sums[j] / std::max(rows, 1.0));
     if (!std::isfinite(mean[j])) mean[j] = T(0);
   }
+}
+
+// The mean of all, of real and imaginary parts apart where they are pairs.
+template <class T, class S>
+Report mean_of(const Operand<T, S>& Y, const T* weights, T* mean, bool check_finite, int threads) {
+  const Index params = Y.X.cols();
+  if (Y.parts == 1) return column_mean<S, T>(Y.X, weights, mean, check_finite, threads);
+  Buffer<T> part(params);
+  for (Index c = 0; c < 2; ++c) {
+    const Strides strides(Y.X.rowStride(), Y.X.colStride());
+    const ConstMatrix<S> X(Y.X.data() + c, Y.depth(), params, strides);
+    const Report report = column_mean<S, T>(X, weights, part.data(), check_finite, threads);
+    if (!report.ok()) return {report.status, -1, 2 * report.col, report.value};
+    for (Index j = 0; j < params; ++j) mean[2 * j + c] = part[j];
+  }
+  return {};
 }
 
 // Takes what is left of the mean out of sums about `mean`: with d = Σ w (s − mean) / Σ w,
@@ -112,7 +128,7 @@ Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean,
   Y.shift_by_column = mean;
   const Report seen =
       symmetric_product(flattened(Y), triangle, nullptr, check_finite && undone, threads);
-  if (seen.ok() && check_finite && fresh) return overflow<S>(triangle, scores.cols());
+  if (seen.ok() && check_finite && fresh) return overflow_of_pairs<S>(triangle, scores.cols());
   return named(seen, scores, threads);
 }
 
@@ -127,13 +143,11 @@ Report accumulate_centred(const ConstMatrix<S>& scores, const T* weights, T* mea
     std::fill_n(mean, p, T(0));
     return {};
   }
-  if constexpr (kParts<S> == 1) {
-    // Nothing may be added before all is known to be finite, and there may be no room to keep it.
-    if (!fresh && !works_by_slabs<T>(n, p)) {
-      const Report report = column_mean<S, T>(scores, weights, mean, check_finite, threads);
-      return report.ok() ? accumulate(scores, weights, mean, triangle, false, false, threads)
-                         : report;
-    }
+  const bool slabs = works_by_slabs<T>(n, p);
+  if (!fresh && !slabs) {  // nothing may be added before all is known to be finite
+    const Report report = mean_of(flattened(Y), weights, mean, check_finite, threads);
+    return report.ok() ? accumulate(scores, weights, mean, triangle, false, false, threads)
+                       : named(report, scores, threads);
   }
   Buffer<T> own(fresh ? 0 : triangle_size<T>(p));
   own.zero();
@@ -152,7 +166,7 @@ Report accumulate_centred(const ConstMatrix<S>& scores, const T* weights, T* mea
     done = take_out_mean(weight, column_sums.data(), last_try, mean, sums, p, threads);
   }
   if (!fresh) Vector<T>(triangle, own.size()) += ConstVector<T>(own.data(), own.size());
-  return check_finite && fresh ? overflow<S>(triangle, scores.cols()) : Report{};
+  return check_finite && fresh ? overflow_of_pairs<S>(triangle, scores.cols()) : Report{};
 }
 
 template <class T, class S>
@@ -164,7 +178,7 @@ Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* tr
   Y.scale_by_column = roots.data();
   Y.shift_by_depth = mean;
   const Report seen = symmetric_product(flattened(Y), triangle, nullptr, check_finite, threads);
-  if (seen.ok() && check_finite) return overflow<S>(triangle, scores.rows());
+  if (seen.ok() && check_finite) return overflow_of_pairs<S>(triangle, scores.rows());
   return named(seen, scores, threads);
 }
 

@@ -1,8 +1,6 @@
 // Panels and packing: how the rows of a matrix enter the product engine.
 #pragma once
 
-#include <complex>
-
 #include "memory.hpp"
 #include "report.hpp"
 #include "simd.hpp"

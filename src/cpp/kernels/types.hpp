@@ -77,6 +77,7 @@ using Real = std::conditional_t<kIsHalf<S>, float, S>;
   INSTANTIATE(BFloat16, float)             \
   INSTANTIATE(BFloat16, double)
 
+// The same for complex scores, which are computed in their real form.
 #define FASTFISHER_FOR_COMPLEX(INSTANTIATE) \
   INSTANTIATE(std::complex<double>, double) \
   INSTANTIATE(std::complex<float>, float)   \
