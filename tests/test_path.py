@@ -121,16 +121,16 @@ class Counted(ff.ScoreFisher):
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_path_takes_the_products_of_its_hardest_system(k):
     S, rhs = oracle.draw(300, 80) * np.geomspace(1, 0.1, 80), oracle.draw(80, k)
-    dampings = np.geomspace(1e-3, 10, 25)
+    dampings = np.geomspace(1e-2, 10, 25)
     fisher, single = Counted(S), Counted(S)
-    solver = NO_PRECONDITIONER
+    solver = ff.CG(rtol=1e-6, preconditioner=None)  # fewer steps than p: rounding decides nothing
     path = fisher.solve_path(rhs, dampings, solver=solver)
     hardest = ff.solve(single, rhs, damping=dampings[0], solver=solver)
     assert fisher.products <= single.products + 2
     assert abs(path.iterations[0] - hardest.iterations) <= 2
     assert (np.diff(path.iterations) <= 0).all()
-    assert (path.residual <= RTOL).all()
-    agrees(path, oracle.fisher(S), rhs, dampings)
+    assert (path.residual <= 1e-6).all()
+    agrees(path, oracle.fisher(S), rhs, dampings, rtol=1e-6)
 
 
 def test_a_recurrence_that_was_too_sure_goes_on_alone():
