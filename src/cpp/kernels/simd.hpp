@@ -64,12 +64,41 @@ struct Vec {
   friend FASTFISHER_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend FASTFISHER_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
   friend FASTFISHER_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  friend FASTFISHER_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
   friend FASTFISHER_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
 };
 
 template <class T, int N>
 FASTFISHER_INLINE Vec<T, N> abs(Vec<T, N> a) {
   return {a.v < 0 ? -a.v : a.v};
+}
+
+// The smaller and the larger, lane by lane; b where one is NaN.
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> smaller(Vec<T, N> a, Vec<T, N> b) {
+  return {a.v < b.v ? a.v : b.v};
+}
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> larger(Vec<T, N> a, Vec<T, N> b) {
+  return {a.v > b.v ? a.v : b.v};
+}
+
+// a + 1 where a ≥ 0, a - 1 elsewhere.
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> one_further(Vec<T, N> a) {
+  return {a.v < 0 ? a.v - 1 : a.v + 1};
+}
+
+// The power of two r that brings r²·|a| into [1, 4); for subnormal numbers and zero what would do
+// for the least exponent, for infinity and NaN what would do for the largest.
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> inverse_root_power(Vec<T, N> a) {
+  typedef std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned> Lane;
+  typedef Lane Bits __attribute__((vector_size(N * sizeof(T))));
+  constexpr int digits = sizeof(T) == 8 ? 52 : 23;
+  constexpr Lane bias = sizeof(T) == 8 ? 1023 : 127;
+  const Bits exponent = ((Bits)a.v >> digits) & (2 * bias + 1);
+  return {(typename Vec<T, N>::Native)((bias + (bias + 1) / 2 - ((exponent + 1) >> 1)) << digits)};
 }
 
 // One step of `transpose`: lanes of a and b whose index has the bit `Step` change places.
@@ -132,6 +161,10 @@ struct Vec {
     for (int i = 0; i < N; ++i) a.v[i] *= b.v[i];
     return a;
   }
+  friend Vec operator/(Vec a, Vec b) {
+    for (int i = 0; i < N; ++i) a.v[i] /= b.v[i];
+    return a;
+  }
   friend Vec fma(Vec a, Vec b, Vec c) {
     for (int i = 0; i < N; ++i) c.v[i] += a.v[i] * b.v[i];
     return c;
@@ -141,6 +174,38 @@ struct Vec {
 template <class T, int N>
 Vec<T, N> abs(Vec<T, N> a) {
   for (int i = 0; i < N; ++i) a.v[i] = a.v[i] < 0 ? -a.v[i] : a.v[i];
+  return a;
+}
+
+template <class T, int N>
+Vec<T, N> smaller(Vec<T, N> a, Vec<T, N> b) {
+  for (int i = 0; i < N; ++i) b.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+  return b;
+}
+template <class T, int N>
+Vec<T, N> larger(Vec<T, N> a, Vec<T, N> b) {
+  for (int i = 0; i < N; ++i) b.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return b;
+}
+
+template <class T, int N>
+Vec<T, N> one_further(Vec<T, N> a) {
+  for (int i = 0; i < N; ++i) a.v[i] += a.v[i] < 0 ? T(-1) : T(1);
+  return a;
+}
+
+template <class T, int N>
+Vec<T, N> inverse_root_power(Vec<T, N> a) {
+  typedef std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned> Lane;
+  constexpr int digits = sizeof(T) == 8 ? 52 : 23;
+  constexpr Lane bias = sizeof(T) == 8 ? 1023 : 127;
+  for (int i = 0; i < N; ++i) {
+    Lane bits;
+    std::memcpy(&bits, &a.v[i], sizeof bits);
+    const Lane exponent = (bits >> digits) & (2 * bias + 1);
+    bits = (bias + (bias + 1) / 2 - ((exponent + 1) >> 1)) << digits;
+    std::memcpy(&a.v[i], &bits, sizeof bits);
+  }
   return a;
 }
 
