@@ -1,5 +1,6 @@
 """fastfisher: scores in, Fisher out, solved at the speed of the machine."""
 
+from fastfisher import batch
 from fastfisher._native import get_num_threads, set_num_threads, show_config
 from fastfisher._persist import load
 from fastfisher._version import __version__
@@ -39,6 +40,7 @@ __all__ = [
     "Solution",
     "Status",
     "__version__",
+    "batch",
     "empirical_fisher",
     "fisher_diagonal",
     "fvp",

@@ -1,5 +1,7 @@
 // Doors of batches: systems and Fishers of (count, p, p) arrays.
 #include "../kernels/batch.hpp"
+#include "../kernels/batch_extended.hpp"
+#include "../kernels/batch_fisher.hpp"
 
 #include "arrays.hpp"
 
@@ -71,6 +73,20 @@ void register_batch_of(py::module_& m) {
         array("F"), array("damping"), array("out"), array("status"), array("rcond"),
         py::arg("threads"));
   };
+  m.def(
+      "batch_fisher",
+      [](const Array<T>& scores, const OptionalArray<T>& weights, bool center, bool mean,
+         Array<T> out, int threads) {
+        const auto S = read_batch(scores, kAny, kAny, kAny, "scores");
+        const Index params = params_of(S.cols);
+        ConstBatch<T> w{};
+        if (weights) w = read_batch(*weights, S.count, S.rows, 1, "weights");
+        T* to = write_whole(out, S.count * params * params, "out");
+        py::gil_scoped_release release;
+        batch_fisher(S, w, center, mean, to, threads);
+      },
+      array("scores"), array("weights"), py::arg("center"), py::arg("mean"), array("out"),
+      py::arg("threads"));
   alone("batch_inverse", BatchJob::Inverse);
   alone("batch_inverse_diagonal", BatchJob::InverseDiagonal);
   alone("batch_logdet", BatchJob::LogDeterminant);
@@ -81,6 +97,28 @@ void register_batch_of(py::module_& m) {
 void register_batch(py::module_& m) {
   register_batch_of<double>(m);
   register_batch_of<float>(m);
+  m.def(
+      "batch_extended",
+      [](const Array<double>& matrix, bool scores, bool mean, const OptionalArray<double>& low,
+         const Array<double>& damping, const OptionalArray<double>& rhs, Array<double> out,
+         Array<std::int8_t> status, Array<double> rcond, Array<double> bound, int threads) {
+        const auto F = read_batch(matrix, kAny, kAny, kAny, scores ? "scores" : "F");
+        const Index count = F.count, params = params_of(F.cols);
+        if (!scores && F.rows != params) refuse("F", "shape (count, p, p)", shape_text(matrix));
+        ConstBatch<double> lo{}, right{};
+        if (low) lo = read_batch(*low, count, params, params, "lo");
+        if (rhs) right = read_batch(*rhs, count, params, kAny, "rhs");
+        const auto shift = read_batch(damping, count, params, 1, "damping");
+        double* to = write_whole(out, count * params * (rhs ? right.cols : params), "out");
+        std::int8_t* states = write_vector(status, count, "status");
+        double* conditions = write_vector(rcond, count, "rcond");
+        double* bounds = write_vector(bound, count, "bound");
+        py::gil_scoped_release release;
+        batch_extended(F, scores, mean, lo, shift, right, to, states, conditions, bounds, threads);
+      },
+      array("matrix"), py::arg("scores"), py::arg("mean"), array("lo"), array("damping"),
+      array("rhs"), array("out"), array("status"), array("rcond"), array("bound"),
+      py::arg("threads"));
 }
 
 }  // namespace fastfisher::bindings

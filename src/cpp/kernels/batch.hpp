@@ -3,19 +3,9 @@
 
 #include <cstdint>
 
-#include "types.hpp"
+#include "lanes.hpp"
 
 namespace fastfisher {
-
-// `count` matrices (rows, cols) at any element strides, also zero or negative.
-template <class T>
-struct ConstBatch {
-  const T* data;
-  Index count, rows, cols;
-  Index item, row, col;  // strides
-
-  const T* at(Index i) const { return data + i * item; }
-};
 
 enum class BatchJob { Solve, Inverse, InverseDiagonal, LogDeterminant };
 
@@ -52,20 +42,5 @@ enum class BatchJob { Solve, Inverse, InverseDiagonal, LogDeterminant };
 template <class T>
 void batch_factor(BatchJob job, const ConstBatch<T>& F, const ConstBatch<T>& damping,
                   const ConstBatch<T>& rhs, T* out, std::int8_t* status, T* rcond, int threads);
-
-// F_b = Σ_i w_bi (s_bi − m_b)(s_bi − m_b)ᵀ · scale_b     np.einsum('bn,bni,bnj->bij', w, S, S)
-//
-// scores   (count, n, p)
-// weights  (count, n, 1), data null for ones
-// center   whether m_b is the weighted mean of the rows, or zero
-// mean     whether scale_b = 1/Σ_i w_bi, or one
-// out      (count, p, p), contiguous, symmetric
-// status   (count,)  NonFinite where an entry of out is; nothing else is checked
-//
-// Lanes = items, tiles of kTile × kTile registers, rows in order. Parallel over groups; bits depend
-// on the item alone. Cost: n p (p + 1) flops, one transposition of n·p numbers.
-template <class T>
-void batch_fisher(const ConstBatch<T>& scores, const ConstBatch<T>& weights, bool center, bool mean,
-                  T* out, std::int8_t* status, int threads);
 
 }  // namespace fastfisher

@@ -1,10 +1,38 @@
 // Lanes: how a group of kLanes matrices becomes one structure of arrays, and comes back.
 #pragma once
 
-#include "batch.hpp"
 #include "simd.hpp"
+#include "types.hpp"
 
 namespace fastfisher {
+
+// `count` matrices (rows, cols) at any element strides, also zero or negative.
+template <class T>
+struct ConstBatch {
+  const T* data;
+  Index count, rows, cols;
+  Index item, row, col;  // strides
+
+  const T* at(Index i) const { return data + i * item; }
+};
+
+// Rows and columns of a register tile: 16 accumulators and 8 operands in 32 registers, 9 and 6
+// in 16.
+constexpr int kTile = kVectorRegisters >= 32 ? 4 : 3;
+// What a task reads: 32 KiB amortise the ticket that it costs (30 ns).
+constexpr Index kTaskBytes = 32 * 1024;
+// Below so many flops a call stays on one thread: waking another takes about 5 microseconds.
+constexpr double kSerialFlops = 5e4;
+
+// Calls f(integral_constant<int, rows>) for rows in 1 … kTile.
+template <class F>
+FASTFISHER_INLINE void with_tile_rows(Index rows, F&& f) {
+  if constexpr (kTile >= 4)
+    if (rows == 4) return f(std::integral_constant<int, 4>());
+  if (rows == 3) return f(std::integral_constant<int, 3>());
+  if (rows == 2) return f(std::integral_constant<int, 2>());
+  return f(std::integral_constant<int, 1>());
+}
 
 // Entry (i, j) of a packed lower triangle.
 constexpr Index packed(Index i, Index j) { return i * (i + 1) / 2 + j; }
@@ -14,12 +42,12 @@ template <class T>
 struct Group {
   static constexpr int V = kLanes<T>;
   const T* at[V];
-  Index first;
+  Index next;  // from an item to the one in its lane of the next group: prefetched meanwhile
   int used;
 
-  Group(const ConstBatch<T>& batch, Index first_item) : first(first_item) {
-    used = static_cast<int>(batch.count - first < V ? batch.count - first : V);
-    for (int l = 0; l < V; ++l) at[l] = batch.at(first + (l < used ? l : used - 1));
+  Group(const ConstBatch<T>& batch, Index first_item) : next(V * batch.item) {
+    used = static_cast<int>(batch.count - first_item < V ? batch.count - first_item : V);
+    for (int l = 0; l < V; ++l) at[l] = batch.at(first_item + (l < used ? l : used - 1));
   }
 };
 
@@ -40,7 +68,10 @@ FASTFISHER_INLINE void gather_row(const Group<T>& group, Index offset, Index n, 
     const Index from = e + V <= n ? e : n - V;
     Vec<T> a[V];
     FASTFISHER_UNROLL
-    for (int l = 0; l < V; ++l) a[l] = Vec<T>::load(group.at[l] + offset + from);
+    for (int l = 0; l < V; ++l) {
+      prefetch(group.at[l] + group.next + offset + from);
+      a[l] = Vec<T>::load(group.at[l] + offset + from);
+    }
     transpose(a);
     FASTFISHER_UNROLL
     for (int t = 0; t < V; ++t)
@@ -50,9 +81,9 @@ FASTFISHER_INLINE void gather_row(const Group<T>& group, Index offset, Index n, 
 
 // The lower triangle of a (p, p) batch, packed.
 template <class T>
-void gather_triangle(const ConstBatch<T>& F, const Group<T>& group, T* to) {
+FASTFISHER_INLINE void gather_triangle(const ConstBatch<T>& F, const Group<T>& group, Index p,
+                                       T* to) {
   constexpr int V = kLanes<T>;
-  const Index p = F.rows;
   if (F.col == 1 && p >= V) {
     for (Index i = 0; i < p; ++i)
       gather_row(group, i * F.row, p, i + 1, to + packed(i, 0) * V, [](Index e) { return e; });
@@ -64,7 +95,10 @@ void gather_triangle(const ConstBatch<T>& F, const Group<T>& group, T* to) {
       const Index from = e + V <= p * p ? e : p * p - V;
       Vec<T> a[V];
       FASTFISHER_UNROLL
-      for (int l = 0; l < V; ++l) a[l] = Vec<T>::load(group.at[l] + from);
+      for (int l = 0; l < V; ++l) {
+        prefetch(group.at[l] + group.next + from);
+        a[l] = Vec<T>::load(group.at[l] + from);
+      }
       transpose(a);
       FASTFISHER_UNROLL
       for (int t = 0; t < V; ++t) {
@@ -97,6 +131,25 @@ void gather_columns(const ConstBatch<T>& B, const Group<T>& group, Index from, I
       for (Index c = 0; c < cols; ++c)
         for (int l = 0; l < V; ++l)
           to[(i * pitch + c) * V + l] = group.at[l][i * B.row + (from + c) * B.col];
+  }
+}
+
+// Rows from … from + rows - 1 of a (n, k) batch, one after the other.
+template <class T>
+void gather_rows(const ConstBatch<T>& S, const Group<T>& group, Index from, Index rows, T* to) {
+  constexpr int V = kLanes<T>;
+  const Index k = S.cols;
+  const auto here = [](Index e) { return e; };
+  if (S.row == k && (S.col == 1 || k == 1)) {
+    gather_row(group, from * k, rows * k, rows * k, to, here);
+  } else if (S.col == 1 && k >= V) {
+    for (Index t = 0; t < rows; ++t)
+      gather_row(group, (from + t) * S.row, k, k, to + t * k * V, here);
+  } else {
+    for (Index t = 0; t < rows; ++t)
+      for (Index c = 0; c < k; ++c)
+        for (int l = 0; l < V; ++l)
+          to[(t * k + c) * V + l] = group.at[l][(from + t) * S.row + c * S.col];
   }
 }
 

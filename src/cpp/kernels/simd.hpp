@@ -1,11 +1,16 @@
 // Vec<T>: one SIMD register of float or double; the only file that names vector types.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
 #include "types.hpp"
+
+#if defined(__AVX512F__) || defined(__FMA__)
+#include <immintrin.h>
+#endif
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FASTFISHER_INLINE __forceinline
@@ -218,6 +223,26 @@ void transpose(Vec<T, N> (&a)[N]) {
 inline void prefetch(const void*) {}
 inline void prefetch_for_write(const void*) {}
 
+#endif
+
+// a*b + c rounded once, whatever the flags: what error-free arithmetic stands on.
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> fused(Vec<T, N> a, Vec<T, N> b, Vec<T, N> c) {
+  T x[N], y[N], z[N];
+  a.store(x);
+  b.store(y);
+  c.store(z);
+  for (int i = 0; i < N; ++i) z[i] = std::fma(x[i], y[i], z[i]);
+  return Vec<T, N>::load(z);
+}
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__AVX512F__)
+FASTFISHER_INLINE Vec<double, 8> fused(Vec<double, 8> a, Vec<double, 8> b, Vec<double, 8> c) {
+  return {(Vec<double, 8>::Native)_mm512_fmadd_pd((__m512d)a.v, (__m512d)b.v, (__m512d)c.v)};
+}
+#elif (defined(__GNUC__) || defined(__clang__)) && defined(__FMA__)
+FASTFISHER_INLINE Vec<double, 4> fused(Vec<double, 4> a, Vec<double, 4> b, Vec<double, 4> c) {
+  return {(Vec<double, 4>::Native)_mm256_fmadd_pd((__m256d)a.v, (__m256d)b.v, (__m256d)c.v)};
+}
 #endif
 
 // Sum of the lanes, in a fixed (tree) order.
