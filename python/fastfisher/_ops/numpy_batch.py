@@ -7,7 +7,7 @@ import numpy as np
 
 from fastfisher._native import core
 
-__all__ = ["Job", "fisher", "inverse", "inverse_diagonal", "logdet", "solve"]
+__all__ = ["Job", "extended", "fisher", "inverse", "inverse_diagonal", "logdet", "solve"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # (F, shift (B, p), rhs or None, threads) -> value, status, rcond
@@ -63,3 +63,24 @@ def fisher(
     column = None if weights is None else weights[:, :, None]
     core.batch_fisher(scores, column, center, mean, out, threads)
     return out
+
+
+def extended(
+    matrix: Array,
+    lo: Array | None,
+    scores: bool,
+    mean: bool,
+    shift: Array,
+    rhs: Array | None,
+    threads: int,
+) -> tuple[Array, Array, Array, Array]:
+    """Return solution (or inverse, without rhs), status, rcond and bound in double-double."""
+    count, p = shift.shape
+    status, rcond = _notes(matrix)
+    bound = np.empty(count)
+    value = np.empty((count, p, p) if rhs is None else rhs.shape)
+    columns = rhs if rhs is None or rhs.ndim == 3 else rhs[:, :, None]
+    core.batch_extended(
+        matrix, scores, mean, lo, shift[:, :, None], columns, value, status, rcond, bound, threads
+    )
+    return value, status, rcond, bound

@@ -13,12 +13,14 @@ Examples
 array([False,  True, False])
 """
 
+from fastfisher.batch.extended import Scores
 from fastfisher.batch.scores import empirical_fisher
 from fastfisher.batch.solution import BatchSolution
 from fastfisher.batch.systems import inverse, inverse_diagonal, logdet, solve
 
 __all__ = [
     "BatchSolution",
+    "Scores",
     "empirical_fisher",
     "inverse",
     "inverse_diagonal",
