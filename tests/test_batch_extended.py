@@ -52,9 +52,7 @@ def split(A):
 
 
 def relative(found, exact):
-    worst = max(
-        abs(Fraction(float(x)) - e[0]) for x, e in zip(np.ravel(found), exact, strict=True)
-    )
+    worst = max(abs(Fraction(float(x)) - e[0]) for x, e in zip(np.ravel(found), exact, strict=True))
     return float(worst / max(abs(e[0]) for e in exact))
 
 
@@ -66,7 +64,7 @@ def hilbert(p):
     return [[Fraction(1, i + j + 1) for j in range(p)] for i in range(p)]
 
 
-@pytest.mark.parametrize("p", (1, 2, 5, 8, 12, 17))
+@pytest.mark.parametrize("p", [1, 2, 5, 8, 12, 17])
 def test_hilbert_pairs(p):
     """Condition 1e11 at p = 8, 1e16 at 12, 1e24 at 17."""
     hi, lo = split(hilbert(p))
@@ -78,7 +76,7 @@ def test_hilbert_pairs(p):
     assert error <= 2e-16 + 1e-29 * np.exp(3.5 * p)
 
 
-@pytest.mark.parametrize("p", (3, 9, 14))
+@pytest.mark.parametrize("p", [3, 9, 14])
 def test_vandermonde_scores(p):
     S = np.vander(np.linspace(0, 1, p + 3), p)
     b = rng(p).standard_normal((p, 2))
@@ -87,13 +85,11 @@ def test_vandermonde_scores(p):
         scores = ff.batch.Scores(S[None], reduction=reduction)
         solution = ff.batch.solve(scores, b[None], precision="extended")
         A = [[x * factor for x in row] for row in exact]
-        error = max(
-            relative(solution.value[0][:, c], solved(A, column(b[:, c]))) for c in range(2)
-        )
+        error = max(relative(solution.value[0][:, c], solved(A, column(b[:, c]))) for c in range(2))
         assert error <= solution.error_bound[0] <= 1e-6
 
 
-@pytest.mark.parametrize("p", (2, 7))
+@pytest.mark.parametrize("p", [2, 7])
 def test_float64_matrices_in_bad_units(p):
     S = rng(p).standard_normal((p + 1, p)) * 10.0 ** np.linspace(-12, 12, p)
     F = S.T @ S
@@ -110,7 +106,7 @@ def test_float64_matrices_in_bad_units(p):
     assert error <= damped.error_bound[0] <= 1e-15
 
 
-@pytest.mark.parametrize("p", (3, 10))
+@pytest.mark.parametrize("p", [3, 10])
 def test_inverse(p):
     hi, lo = split(hilbert(p))
     solution = ff.batch.inverse((hi[None], lo[None]), precision="extended")
@@ -147,7 +143,8 @@ def test_bits_threads_and_bad_items():
     F = np.stack([np.eye(4) * (i + 1) + 0.1 for i in range(40)])
     b = rng(4).standard_normal((40, 4, 2))
     wanted = ff.batch.solve(F, b, precision="extended", n_threads=1)
-    assert (wanted.error_bound <= 2e-16).all() and not wanted.status.any()
+    assert (wanted.error_bound <= 2e-16).all()
+    assert not wanted.status.any()
     bad = F.copy()
     bad[3, 1, 0], bad[9], bad[11, 2, 2] = np.nan, 0, -1
     bad[5] *= 2.0**-990
@@ -171,7 +168,8 @@ def test_bits_threads_and_bad_items():
 
 def test_zero_sizes_and_strides():
     empty = ff.batch.solve(np.zeros((0, 3, 3)), np.zeros((0, 3)), precision="extended")
-    assert empty.value.shape == (0, 3) and empty.error_bound.shape == (0,)
+    assert empty.value.shape == (0, 3)
+    assert empty.error_bound.shape == (0,)
     F = np.eye(3)[None] + 1
     assert ff.batch.solve(F, np.zeros((1, 3)), precision="extended").error_bound[0] == 0
     assert ff.batch.solve(F, np.zeros((5, 3, 0)), precision="extended").value.shape == (5, 3, 0)

@@ -1,62 +1,45 @@
 """The verbs of batches for NumPy, each one call into the native core."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fastfisher._native import core
 
-__all__ = ["Job", "extended", "fisher", "inverse", "inverse_diagonal", "logdet", "solve"]
+__all__ = ["Job", "extended", "factored", "fisher"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-# (F, shift (B, p), rhs or None, threads) -> value, status, rcond
-Job = Callable[[Array, Array, Array | None, int], tuple[Array, Array, Array]]
+# What is asked of every F + diag(shift).
+Job = Literal["solve", "inverse", "inverse_diagonal", "logdet"]
 
 
 def _notes(F: Array) -> tuple[Array, Array]:
     return np.empty(F.shape[0], np.int8), np.empty(F.shape[0], F.dtype)
 
 
-def solve(F: Array, shift: Array, rhs: Array | None, threads: int) -> tuple[Array, Array, Array]:
-    """Return (F + diag(shift))⁻¹ rhs with status and rcond; rhs is (B, p) or (B, p, k)."""
-    assert rhs is not None
-    status, rcond = _notes(F)
-    value = np.empty(rhs.shape, F.dtype)
-    columns = rhs if rhs.ndim == 3 else rhs[:, :, None]
-    core.batch_solve(F, shift[:, :, None], columns, value, status, rcond, threads)
-    return value, status, rcond
-
-
-def inverse(F: Array, shift: Array, rhs: Array | None, threads: int) -> tuple[Array, Array, Array]:
-    """Return (F + diag(shift))⁻¹ with status and rcond."""
-    status, rcond = _notes(F)
-    value = np.empty(F.shape, F.dtype)
-    core.batch_inverse(F, shift[:, :, None], value, status, rcond, threads)
-    return value, status, rcond
-
-
-def inverse_diagonal(
-    F: Array, shift: Array, rhs: Array | None, threads: int
+def factored(
+    job: Job, F: Array, shift: Array, rhs: Array | None, threads: int
 ) -> tuple[Array, Array, Array]:
-    """Return the diagonals of (F + diag(shift))⁻¹ with status and rcond."""
+    """Return the answers, status and rcond; `shift` is (B, p), `rhs` only `solve` has."""
     status, rcond = _notes(F)
-    value = np.empty(F.shape[:2], F.dtype)
-    core.batch_inverse_diagonal(F, shift[:, :, None], value, status, rcond, threads)
+    damping = shift[:, :, None]
+    if rhs is not None:
+        value = np.empty(rhs.shape, F.dtype)
+        columns = rhs if rhs.ndim == 3 else rhs[:, :, None]
+        core.batch_solve(F, damping, columns, value, status, rcond, threads)
+    elif job == "inverse":
+        value = np.empty(F.shape, F.dtype)
+        core.batch_inverse(F, damping, value, status, rcond, threads)
+    elif job == "inverse_diagonal":
+        value = np.empty(F.shape[:2], F.dtype)
+        core.batch_inverse_diagonal(F, damping, value, status, rcond, threads)
+    else:
+        value = np.empty(F.shape[:1], F.dtype)
+        core.batch_logdet(F, damping, value, status, rcond, threads)
     return value, status, rcond
 
 
-def logdet(F: Array, shift: Array, rhs: Array | None, threads: int) -> tuple[Array, Array, Array]:
-    """Return log det (F + diag(shift)) with status and rcond."""
-    status, rcond = _notes(F)
-    value = np.empty(F.shape[:1], F.dtype)
-    core.batch_logdet(F, shift[:, :, None], value, status, rcond, threads)
-    return value, status, rcond
-
-
-def fisher(
-    scores: Array, weights: Array | None, center: bool, mean: bool, threads: int
-) -> Array:
+def fisher(scores: Array, weights: Array | None, center: bool, mean: bool, threads: int) -> Array:
     """Return Σ w (s − m)(s − m)ᵀ of each item, over Σ w if `mean`; weights are (B, n)."""
     count, _, p = scores.shape
     out = np.empty((count, p, p), scores.dtype)

@@ -59,9 +59,7 @@ class Source:
         lo = None if self.lo is None else np.broadcast_to(self.lo, (count, *self.lo.shape[1:]))
         return Source(matrix, lo, self.scores, self.mean)
 
-    def answer(
-        self, rhs: Array | None, used: Array, shift: Array, threads: int
-    ) -> BatchSolution:
+    def answer(self, rhs: Array | None, used: Array, shift: Array, threads: int) -> BatchSolution:
         """Return the double-double answers and their bounds."""
         value, status, rcond, bound = numpy_batch.extended(
             self.matrix, self.lo, self.scores, self.mean, shift, rhs, threads

@@ -1,19 +1,13 @@
 """What becomes of the items of a batch that have no factor: raise, NaN, shift or pinv."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from fastfisher._ops.numpy_batch import Array, Job
+from fastfisher._ops.numpy_batch import Array, Job, factored
 from fastfisher.batch.solution import BatchSolution
 from fastfisher.errors import FisherError, NonFiniteError, NotPositiveDefiniteError
 from fastfisher.solvers.solution import Status
 
-__all__ = ["Spectral", "failure", "shifted", "truncated"]
-
-# (eigenvalues' inverses, 0 where cut; eigenvalues; eigenvectors; rhs) -> value
-Spectral = Callable[[Array, Array, Array, Array | None], Array]
+__all__ = ["failure", "shifted", "truncated"]
 
 
 def failure(solution: BatchSolution) -> FisherError:
@@ -40,7 +34,7 @@ def failure(solution: BatchSolution) -> FisherError:
 
 
 def shifted(
-    solution: BatchSolution, job: Job, F: Array, shift: Array, rhs: Array | None, threads: int
+    job: Job, solution: BatchSolution, F: Array, shift: Array, rhs: Array | None, threads: int
 ) -> BatchSolution:
     """Return the solution with each failed item on the first rung of a ladder that works.
 
@@ -61,7 +55,7 @@ def shifted(
     def attempt(rung: Array, some: Array) -> tuple[Array, Array, Array]:
         more = np.ldexp(first[some], rung[some]).astype(dtype)
         given = None if right is None else right[some]
-        return job(matrices[some], extra[some] + more[:, None], given, threads)
+        return factored(job, matrices[some], extra[some] + more[:, None], given, threads)
 
     # A diagonal of 4 p ‖F‖ outweighs what stands beside it and the pivots' own tolerance.
     low = np.full(bad.size, -1)
@@ -81,7 +75,7 @@ def shifted(
 
 
 def truncated(
-    solution: BatchSolution, spectral: Spectral, F: Array, shift: Array, rhs: Array | None
+    job: Job, solution: BatchSolution, F: Array, shift: Array, rhs: Array | None
 ) -> BatchSolution:
     """Return the solution with the eigenvalues up to p·eps·λ_max of each failed item left out."""
     count, p = F.shape[:2]
@@ -100,12 +94,8 @@ def truncated(
         values = np.ldexp(values, power[:, None])
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             inverses = np.where(kept, 1 / values, 0).astype(F.dtype)
-            value = spectral(
-                inverses,
-                np.where(kept, values, 1),
-                vectors,
-                None if rhs is None else rhs[bad],
-            )
+            right = None if rhs is None else rhs[bad]
+            value = _pseudo(job, inverses, np.where(kept, values, 1), vectors, right)
         finite = np.isfinite(value.reshape(bad.size, -1)).all(axis=1)
         solution.value[bad] = value
         solution.value[bad[~finite]] = np.nan
@@ -123,27 +113,17 @@ def _symmetric(F: Array) -> Array:
     return lower
 
 
-def solve_spectrum(inverses: Array, values: Array, vectors: Array, rhs: Array | None) -> Array:
-    """Return V diag(inverses) Vᵀ rhs."""
-    assert rhs is not None
-    columns = rhs if rhs.ndim == 3 else rhs[:, :, None]
-    answer: Array = vectors @ (inverses[:, :, None] * (np.swapaxes(vectors, 1, 2) @ columns))
-    return answer.reshape(rhs.shape)
-
-
-def inverse_spectrum(inverses: Array, values: Array, vectors: Array, rhs: Any) -> Array:
-    """Return V diag(inverses) Vᵀ."""
-    answer: Array = (vectors * inverses[:, None, :]) @ np.swapaxes(vectors, 1, 2)
-    return answer
-
-
-def inverse_diagonal_spectrum(inverses: Array, values: Array, vectors: Array, rhs: Any) -> Array:
-    """Return the diagonal of that."""
-    answer: Array = (vectors * vectors * inverses[:, None, :]).sum(axis=2)
-    return answer
-
-
-def logdet_spectrum(inverses: Array, values: Array, vectors: Array, rhs: Any) -> Array:
-    """Return the sum of the logarithms of the eigenvalues that were kept."""
-    answer: Array = np.log(values).sum(axis=1)
+def _pseudo(job: Job, inverses: Array, values: Array, vectors: Array, rhs: Array | None) -> Array:
+    """Return what `job` asks of V diag(values) Vᵀ; cut eigenvalues have value 1 and inverse 0."""
+    answer: Array
+    if rhs is not None:
+        columns = rhs if rhs.ndim == 3 else rhs[:, :, None]
+        answer = vectors @ (inverses[:, :, None] * (np.swapaxes(vectors, 1, 2) @ columns))
+        return answer.reshape(rhs.shape)
+    if job == "inverse":
+        answer = (vectors * inverses[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    elif job == "inverse_diagonal":
+        answer = (vectors * vectors * inverses[:, None, :]).sum(axis=2)
+    else:
+        answer = np.log(values).sum(axis=1)
     return answer

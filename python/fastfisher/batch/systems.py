@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher._ops import numpy_batch, ops_of
-from fastfisher._ops.numpy_batch import Array, Job
+from fastfisher._ops import ops_of
+from fastfisher._ops.numpy_batch import Array, Job, factored
 from fastfisher.batch import extended, failure
 from fastfisher.batch.solution import BatchSolution
 from fastfisher.solvers.damping import MODES
@@ -89,8 +89,10 @@ def solve(
     matrices = _matrices(extended.unextended(F)) if exact is None else exact.matrix
     count, p = len(matrices), matrices.shape[2]
     right = ops_of(rhs).to_vector("rhs", rhs, matrices.dtype)
-    if right.ndim not in (2, 3) or right.shape[1] != p or (
-        len(right) != count and 1 not in (len(right), count)
+    if (
+        right.ndim not in (2, 3)
+        or right.shape[1] != p
+        or (len(right) != count and 1 not in (len(right), count))
     ):
         raise ValueError(
             f"rhs: expected shape ({count}, {p}) or ({count}, {p}, k), got {right.shape}. "
@@ -104,8 +106,7 @@ def solve(
     if exact is not None:
         return _run_extended(exact.extend(count), right, damping, on_failure, n_threads)
     return _run(
-        numpy_batch.solve,
-        failure.solve_spectrum,
+        "solve",
         matrices,
         right,
         damping,
@@ -164,8 +165,7 @@ def inverse(
     if exact is not None:
         return _run_extended(exact, None, damping, on_failure, n_threads)
     return _run(
-        numpy_batch.inverse,
-        failure.inverse_spectrum,
+        "inverse",
         matrices,
         None,
         damping,
@@ -213,8 +213,7 @@ def inverse_diagonal(
     array([[0.5 , 0.25]])
     """
     return _run(
-        numpy_batch.inverse_diagonal,
-        failure.inverse_diagonal_spectrum,
+        "inverse_diagonal",
         _matrices(extended.unextended(F)),
         None,
         damping,
@@ -263,8 +262,7 @@ def logdet(
     array([   0., 2100.])
     """
     return _run(
-        numpy_batch.logdet,
-        failure.logdet_spectrum,
+        "logdet",
         _matrices(extended.unextended(F)),
         None,
         damping,
@@ -276,7 +274,6 @@ def logdet(
 
 def _run(
     job: Job,
-    spectral: failure.Spectral,
     F: Array,
     rhs: Array | None,
     damping: Any,
@@ -292,14 +289,14 @@ def _run(
     threads = _check.threads(n_threads)
     used = _damping(F, damping, mode)
     shift = np.broadcast_to(used if used.ndim == 2 else used[:, None], F.shape[:2])
-    value, status, rcond = job(F, shift, rhs, threads)
+    value, status, rcond = factored(job, F, shift, rhs, threads)
     solution = BatchSolution(value, status, rcond, used)
     if policy == "pinv":
-        return failure.truncated(solution, spectral, F, shift, rhs)
+        return failure.truncated(job, solution, F, shift, rhs)
     if policy == "nan" or not status.any():
         return solution
     if policy == "shift":
-        return failure.shifted(solution, job, F, shift, rhs, threads)
+        return failure.shifted(job, solution, F, shift, rhs, threads)
     raise failure.failure(solution)
 
 
@@ -369,7 +366,5 @@ def _damping(F: Array, damping: Any, mode: str) -> Array:
         if mode == "diagonal":
             return np.asarray(amount[:, None] * diagonal)
     raise ValueError(
-        f"damping_mode: expected one of {', '.join(MODES)}, got {mode!r}. "
-        "'absolute' is F + λI."
+        f"damping_mode: expected one of {', '.join(MODES)}, got {mode!r}. 'absolute' is F + λI."
     )
-

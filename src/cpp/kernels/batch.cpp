@@ -1,3 +1,4 @@
+// The lane kernel: scale, factor and solve a group of systems, one in each lane.
 #include "batch.hpp"
 
 #include <algorithm>

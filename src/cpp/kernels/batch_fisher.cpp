@@ -1,3 +1,4 @@
+// The lane kernel of Fishers: rows of a group are transposed, register tiles take them in order.
 #include "batch_fisher.hpp"
 
 #include <algorithm>
