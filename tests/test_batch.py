@@ -1,5 +1,7 @@
 """Batches: every verb against NumPy, a status per item, and bits that depend on the item alone."""
 
+import doctest
+
 import numpy as np
 import pytest
 
@@ -345,3 +347,14 @@ def test_the_size_guard():
         ff.batch.inverse(F)
     with pytest.raises(ff.MemoryLimitError, match=r"batch\.empirical_fisher: expected at most"):
         ff.batch.empirical_fisher(F[:, :1])
+
+
+@pytest.mark.parametrize("name", ff.batch.__all__)
+def test_example_runs(name):
+    thing = getattr(ff.batch, name)
+    found = doctest.DocTestFinder(recurse=False).find(thing, name, globs={})
+    assert any(test.examples for test in found)
+    for test in found:
+        report = []
+        doctest.DocTestRunner().run(test, out=report.append)
+        assert not report, "".join(report)

@@ -63,27 +63,53 @@ struct System : Params<P> {
   T* row(Index i) const { return A + packed(i, 0) * V; }
 
   // A ← S (A + diag(damping)) S and its norm; X serves as room for the column sums.
+  // kTile rows together, so that as many sums run side by side.
   void equilibrate(const ConstBatch<T>& damping, const Group<T>& shift) {
-    for (Index i = 0; i < p; ++i) {
-      T lanes[V];
-      for (int l = 0; l < V; ++l) lanes[l] = shift.at[l][i * damping.row];
-      T* const diagonal = A + packed(i, i) * V;
-      const Lane d = Lane::load(diagonal) + Lane::load(lanes);
-      d.store(diagonal);
-      const Lane s = inverse_root_power(d);
-      s.store(scale + i * V);
-      T* const Ai = row(i);
-      Lane sum = Lane::zero();
-      for (Index j = 0; j < i; ++j) {
-        const Lane x = Lane::load(Ai + j * V) * s * Lane::load(scale + j * V);
-        x.store(Ai + j * V);
-        sum = sum + abs(x);
-        (Lane::load(X + j * V) + abs(x)).store(X + j * V);
-      }
-      const Lane x = d * s * s;
-      x.store(diagonal);
-      (sum + abs(x)).store(X + i * V);
-    }
+    for (Index i = 0; i < p; i += kTile)
+      with_tile_rows(std::min<Index>(kTile, p - i), [&](auto rows) {
+        constexpr int R = decltype(rows)::value;
+        Lane d[R], s[R], sum[R];
+        T* x[R];
+        FASTFISHER_UNROLL
+        for (int r = 0; r < R; ++r) {
+          T lanes[V];
+          for (int l = 0; l < V; ++l) lanes[l] = shift.at[l][(i + r) * damping.row];
+          x[r] = row(i + r);
+          d[r] = Lane::load(x[r] + (i + r) * V) + Lane::load(lanes);
+          s[r] = inverse_root_power(d[r]);
+          s[r].store(scale + (i + r) * V);
+          sum[r] = Lane::zero();
+        }
+        for (Index j = 0; j < i; ++j) {
+          const Lane other = Lane::load(scale + j * V);
+          Lane column = Lane::load(X + j * V);
+          FASTFISHER_UNROLL
+          for (int r = 0; r < R; ++r) {
+            const Lane a = Lane::load(x[r] + j * V) * s[r] * other;
+            a.store(x[r] + j * V);
+            const Lane magnitude = abs(a);
+            sum[r] = sum[r] + magnitude;
+            column = column + magnitude;
+          }
+          column.store(X + j * V);
+        }
+        FASTFISHER_UNROLL
+        for (int r = 0; r < R; ++r) {
+          FASTFISHER_UNROLL
+          for (int c = 0; c < r; ++c) {
+            const Lane a = Lane::load(x[r] + (i + c) * V) * s[r] * s[c];
+            a.store(x[r] + (i + c) * V);
+            const Lane magnitude = abs(a);
+            sum[r] = sum[r] + magnitude;
+            sum[c] = sum[c] + magnitude;
+          }
+          const Lane a = d[r] * s[r] * s[r];
+          a.store(x[r] + (i + r) * V);
+          sum[r] = sum[r] + abs(a);
+        }
+        FASTFISHER_UNROLL
+        for (int r = 0; r < R; ++r) sum[r].store(X + (i + r) * V);
+      });
     norm = Lane::zero();
     for (Index i = 0; i < p; ++i) norm = larger(Lane::load(X + i * V), norm);
   }
