@@ -1,6 +1,8 @@
 """Batches: every verb against NumPy, a status per item, and bits that depend on the item alone."""
 
 import doctest
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -358,3 +360,11 @@ def test_example_runs(name):
         report = []
         doctest.DocTestRunner().run(test, out=report.append)
         assert not report, "".join(report)
+
+
+def test_batch_is_imported_when_asked_for():
+    code = "import sys, fastfisher as ff; print('fastfisher.batch' in sys.modules, ff.batch.solve)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("False <function solve")
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = ff.nonsense
