@@ -62,9 +62,16 @@ struct System : Params<P> {
   Lane a(Index i, Index j) const { return Lane::load(A + packed(i, j) * V); }
   T* row(Index i) const { return A + packed(i, 0) * V; }
 
+  static FASTFISHER_INLINE Lane gather_lanes(const Group<T>& group, Index offset) {
+    T lanes[V];
+    for (int l = 0; l < V; ++l) lanes[l] = group.at[l][offset];
+    return Lane::load(lanes);
+  }
+
   // A ← S (A + diag(damping)) S and its norm; X serves as room for the column sums.
   // kTile rows together, so that as many sums run side by side.
   void equilibrate(const ConstBatch<T>& damping, const Group<T>& shift) {
+    const Lane same = gather_lanes(shift, 0);
     for (Index i = 0; i < p; i += kTile)
       with_tile_rows(std::min<Index>(kTile, p - i), [&](auto rows) {
         constexpr int R = decltype(rows)::value;
@@ -72,10 +79,9 @@ struct System : Params<P> {
         T* x[R];
         FASTFISHER_UNROLL
         for (int r = 0; r < R; ++r) {
-          T lanes[V];
-          for (int l = 0; l < V; ++l) lanes[l] = shift.at[l][(i + r) * damping.row];
           x[r] = row(i + r);
-          d[r] = Lane::load(x[r] + (i + r) * V) + Lane::load(lanes);
+          d[r] = Lane::load(x[r] + (i + r) * V) +
+                 (damping.row == 0 ? same : gather_lanes(shift, (i + r) * damping.row));
           s[r] = inverse_root_power(d[r]);
           s[r].store(scale + (i + r) * V);
           sum[r] = Lane::zero();
