@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    bench_batch,
     bench_cg,
     bench_cholesky,
     bench_complex,
@@ -24,6 +25,7 @@ TOPICS = (
     bench_diagonal,
     bench_fvp,
     bench_cholesky,
+    bench_batch,
     bench_natural_gradient,
     bench_cg,
     bench_complex,

@@ -193,3 +193,33 @@ def shifted_cg_callable(
 # ---- roofs, measured ----
 def fma_peak(itemsize: int, threads: int) -> float: ...
 def read_bandwidth(bytes: int, threads: int) -> float: ...
+
+# ---- batches: the rhs is (B, p, k), damping (B, p, 1), weights (B, n, 1), status int8 ----
+def batch_solve(
+    F: Array, damping: Array, rhs: Array, out: Array, status: Array, rcond: Array, threads: int
+) -> None: ...
+def batch_inverse(
+    F: Array, damping: Array, out: Array, status: Array, rcond: Array, threads: int
+) -> None: ...
+def batch_inverse_diagonal(
+    F: Array, damping: Array, out: Array, status: Array, rcond: Array, threads: int
+) -> None: ...
+def batch_logdet(
+    F: Array, damping: Array, out: Array, status: Array, rcond: Array, threads: int
+) -> None: ...
+def batch_fisher(
+    scores: Array, weights: Array | None, center: bool, mean: bool, out: Array, threads: int
+) -> None: ...
+def batch_extended(
+    matrix: Array,
+    scores: bool,
+    mean: bool,
+    lo: Array | None,
+    damping: Array,
+    rhs: Array | None,
+    out: Array,
+    status: Array,
+    rcond: Array,
+    bound: Array,
+    threads: int,
+) -> None: ...

@@ -77,9 +77,13 @@ class Triangle:
     def from_dense(cls, matrix: Array, name: str = "matrix", threads: int = 0) -> "Triangle":
         """Take over the lower half of `matrix` (p, p) and the real part of its diagonal."""
         triangle = cls(matrix.shape[0], matrix.dtype)
-        report = core.hermitian_from_dense(matrix, triangle.panels, threads)
-        _check.finite_report(report, name)
+        triangle.set_dense(matrix, name, threads)
         return triangle
+
+    def set_dense(self, matrix: Array, name: str = "matrix", threads: int = 0) -> None:
+        """Become the lower half of `matrix` (p, p); an error leaves neither."""
+        report = core.hermitian_from_dense(matrix, self.panels, threads)
+        _check.finite_report(report, name)
 
     @classmethod
     def from_panels(cls, size: int, panels: Array) -> "Triangle":

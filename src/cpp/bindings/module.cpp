@@ -12,6 +12,7 @@ void register_cholesky(py::module_& m);
 void register_blocks(py::module_& m);
 void register_stream(py::module_& m);
 void register_cg(py::module_& m);
+void register_batch(py::module_& m);
 void register_probe(py::module_& m);
 }  // namespace fastfisher::bindings
 
@@ -36,5 +37,6 @@ PYBIND11_MODULE(FASTFISHER_CORE_NAME, m) {
   bindings::register_blocks(m);
   bindings::register_stream(m);
   bindings::register_cg(m);
+  bindings::register_batch(m);
   bindings::register_probe(m);
 }

@@ -1,13 +1,14 @@
 // Vec<T>: one SIMD register of float or double; the only file that names vector types.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
 #include "types.hpp"
 
-#if defined(__F16C__)
+#if defined(__F16C__) || defined(__AVX512F__) || defined(__FMA__)
 #include <immintrin.h>
 #endif
 
@@ -118,12 +119,41 @@ struct Vec {
   friend FASTFISHER_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend FASTFISHER_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
   friend FASTFISHER_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  friend FASTFISHER_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
   friend FASTFISHER_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
 };
 
 template <class T, int N>
 FASTFISHER_INLINE Vec<T, N> abs(Vec<T, N> a) {
   return {a.v < 0 ? -a.v : a.v};
+}
+
+// The smaller and the larger, lane by lane; b where one is NaN.
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> smaller(Vec<T, N> a, Vec<T, N> b) {
+  return {a.v < b.v ? a.v : b.v};
+}
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> larger(Vec<T, N> a, Vec<T, N> b) {
+  return {a.v > b.v ? a.v : b.v};
+}
+
+// a + 1 where a ≥ 0, a - 1 elsewhere.
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> one_further(Vec<T, N> a) {
+  return {a.v < 0 ? a.v - 1 : a.v + 1};
+}
+
+// The power of two r that brings r²·|a| into [1, 4); for subnormal numbers and zero what would do
+// for the least exponent, for infinity and NaN what would do for the largest.
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> inverse_root_power(Vec<T, N> a) {
+  typedef std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned> Lane;
+  typedef Lane Bits __attribute__((vector_size(N * sizeof(T))));
+  constexpr int digits = sizeof(T) == 8 ? 52 : 23;
+  constexpr Lane bias = sizeof(T) == 8 ? 1023 : 127;
+  const Bits exponent = ((Bits)a.v >> digits) & (2 * bias + 1);
+  return {(typename Vec<T, N>::Native)((bias + (bias + 1) / 2 - ((exponent + 1) >> 1)) << digits)};
 }
 
 // One step of `transpose`: lanes of a and b whose index has the bit `Step` change places.
@@ -264,6 +294,10 @@ struct Vec {
     for (int i = 0; i < N; ++i) a.v[i] *= b.v[i];
     return a;
   }
+  friend Vec operator/(Vec a, Vec b) {
+    for (int i = 0; i < N; ++i) a.v[i] /= b.v[i];
+    return a;
+  }
   friend Vec fma(Vec a, Vec b, Vec c) {
     for (int i = 0; i < N; ++i) c.v[i] += a.v[i] * b.v[i];
     return c;
@@ -289,9 +323,61 @@ Vec<T, N> swap_pairs(Vec<T, N> a) {
   return a;
 }
 
+template <class T, int N>
+Vec<T, N> smaller(Vec<T, N> a, Vec<T, N> b) {
+  for (int i = 0; i < N; ++i) b.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+  return b;
+}
+template <class T, int N>
+Vec<T, N> larger(Vec<T, N> a, Vec<T, N> b) {
+  for (int i = 0; i < N; ++i) b.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return b;
+}
+
+template <class T, int N>
+Vec<T, N> one_further(Vec<T, N> a) {
+  for (int i = 0; i < N; ++i) a.v[i] += a.v[i] < 0 ? T(-1) : T(1);
+  return a;
+}
+
+template <class T, int N>
+Vec<T, N> inverse_root_power(Vec<T, N> a) {
+  typedef std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned> Lane;
+  constexpr int digits = sizeof(T) == 8 ? 52 : 23;
+  constexpr Lane bias = sizeof(T) == 8 ? 1023 : 127;
+  for (int i = 0; i < N; ++i) {
+    Lane bits;
+    std::memcpy(&bits, &a.v[i], sizeof bits);
+    const Lane exponent = (bits >> digits) & (2 * bias + 1);
+    bits = (bias + (bias + 1) / 2 - ((exponent + 1) >> 1)) << digits;
+    std::memcpy(&a.v[i], &bits, sizeof bits);
+  }
+  return a;
+}
+
 inline void prefetch(const void*) {}
 inline void prefetch_for_write(const void*) {}
 
+#endif
+
+// a*b + c rounded once, whatever the flags: what error-free arithmetic stands on.
+template <class T, int N>
+FASTFISHER_INLINE Vec<T, N> fused(Vec<T, N> a, Vec<T, N> b, Vec<T, N> c) {
+  T x[N], y[N], z[N];
+  a.store(x);
+  b.store(y);
+  c.store(z);
+  for (int i = 0; i < N; ++i) z[i] = std::fma(x[i], y[i], z[i]);
+  return Vec<T, N>::load(z);
+}
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__AVX512F__)
+FASTFISHER_INLINE Vec<double, 8> fused(Vec<double, 8> a, Vec<double, 8> b, Vec<double, 8> c) {
+  return {(Vec<double, 8>::Native)_mm512_fmadd_pd((__m512d)a.v, (__m512d)b.v, (__m512d)c.v)};
+}
+#elif (defined(__GNUC__) || defined(__clang__)) && defined(__FMA__)
+FASTFISHER_INLINE Vec<double, 4> fused(Vec<double, 4> a, Vec<double, 4> b, Vec<double, 4> c) {
+  return {(Vec<double, 4>::Native)_mm256_fmadd_pd((__m256d)a.v, (__m256d)b.v, (__m256d)c.v)};
+}
 #endif
 
 // Sum of the lanes, in a fixed (tree) order.
