@@ -24,6 +24,7 @@ __all__ = [
     "flag",
     "generator",
     "has_rows",
+    "is_half",
     "matrix",
     "narrowing",
     "native_dtype",
@@ -32,6 +33,7 @@ __all__ = [
     "reduction",
     "same_kind",
     "scores",
+    "sum_dtype",
     "threads",
     "weights",
 ]
@@ -44,7 +46,7 @@ _COMPLEX = {real: both for both, real in _REAL.items()}
 # By itemsize: what weights must be on average, so that those that are subnormal weigh less than
 # rounding, and what their sum may be, so that its inverse has all its digits.
 _WEIGHTS = {8: (2.0**-970, 2.0**1022), 4: (2.0**-103, 2.0**126)}
-_LATER = "float16 and bfloat16 scores are not supported yet: convert them first"
+_HALVES = "float16 and bfloat16 are for scores alone: everything else is kept in float32 or wider"
 _WANTED = "float64, float32, complex128 or complex64"
 
 
@@ -57,10 +59,20 @@ def native_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     if dtype.kind in "biu":
         advice = "Integers are not scores: use scores.astype(np.float64) if they are meant so"
     elif dtype.kind in "fV":
-        advice = _LATER
+        advice = _HALVES
     else:
         advice = "Give an array of numbers"
     raise TypeError(f"{name}: expected {_WANTED}, got {dtype.name}. {advice}.")
+
+
+def is_half(dtype: np.dtype[Any]) -> bool:
+    """Tell whether this is float16, or the bfloat16 of ``ml_dtypes``, in native byte order."""
+    return (dtype.char == "e" or dtype.name == "bfloat16") and dtype.isnative
+
+
+def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that scores of `dtype` are summed in: float32 for halves, else theirs."""
+    return dtype if dtype.char in _NATIVE or not is_half(dtype) else _NATIVE["f"]
 
 
 def real_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -74,7 +86,10 @@ def complex_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def accumulation_dtype(requested: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype to sum in: as `requested`, but never narrower than `dtype`."""
+    """Return the dtype to sum in: as `requested`, if at all, but never narrower than `dtype`."""
+    dtype = sum_dtype(dtype)
+    if requested is None:
+        return dtype
     chosen = native_dtype("dtype", requested)
     if chosen.kind != dtype.kind:
         raise TypeError(
@@ -91,6 +106,7 @@ def accumulation_dtype(requested: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def same_kind(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
     """Raise if scores of `dtype` are real and the Fisher is complex, or the other way round."""
+    dtype = sum_dtype(dtype)
     if dtype.kind != held.kind:
         raise TypeError(
             f"scores: expected {'complex' if held.kind == 'c' else 'real'} numbers, as the Fisher "
@@ -100,6 +116,7 @@ def same_kind(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
 
 def narrowing(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
     """Raise if scores of `dtype` would lose digits in an accumulator that holds `held`."""
+    dtype = sum_dtype(dtype)
     same_kind(dtype, held)
     if dtype.itemsize > held.itemsize:
         raise TypeError(
@@ -109,8 +126,8 @@ def narrowing(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
 
 
 def scores(ops: ModuleType, value: Any, params: int | None = None) -> Any:
-    """Return `value` as native scores (n, p); no copy if they are."""
-    array = ops.to_array("scores", value)
+    """Return `value` as native scores (n, p), halves as they are; no copy if they are native."""
+    array = ops.to_array("scores", value, halves=True)
     if array.ndim != 2:
         raise ValueError(
             f"scores: expected a 2-D array (n_samples, n_params), got shape {array.shape}. "
@@ -348,5 +365,5 @@ def positive_definite_report(report: tuple[int, int, int, float], tolerance: flo
 
 def finite_inputs(ops: ModuleType, scores: Any, V: Any, threads: int) -> None:
     """Name the NaN or infinity that spoiled a product of finite-looking inputs, if there is one."""
-    ops.column_mean(scores, None, scores.dtype, True, threads)
+    ops.column_mean(scores, None, sum_dtype(scores.dtype), True, threads)
     finite_columns(ops, "v", V, V.shape[0], V.dtype)

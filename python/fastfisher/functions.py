@@ -39,7 +39,7 @@ def empirical_fisher(
 
     Parameters
     ----------
-    scores : array (n, p), float64, float32, complex128 or complex64
+    scores : array (n, p), float64, float32, float16, bfloat16, complex128 or complex64
         One row per sample: ∇θ log p(xᵢ | θ). Any strides; never written to.
     weights : array (n,), optional
         Finite, not negative, not all zero.
@@ -93,11 +93,10 @@ def empirical_fisher(
            [1., 2.]])
     """
     centred = center is not False and _check.flag("center", center)
-    ops, scores, weights, _, scale, check_finite, threads = _prepared(
+    ops, scores, weights, _, held, scale, check_finite, threads = _prepared(
         scores, weights, False, reduction, check_finite, n_threads, dtype
     )
     params = scores.shape[1]
-    held = scores.dtype if dtype is None else _check.accumulation_dtype(dtype, scores.dtype)
     if out is not None:
         out = ops.to_output(out, (params, params), held, scores, weights)
     if params > _memory.SMALL:
@@ -134,7 +133,7 @@ def fisher_diagonal(
 
     Parameters
     ----------
-    scores : array (n, p), float64, float32, complex128 or complex64
+    scores : array (n, p), float64, float32, float16, bfloat16, complex128 or complex64
         One row per sample.
     weights : array (n,), optional
         Finite, not negative, not all zero.
@@ -161,10 +160,10 @@ def fisher_diagonal(
     >>> ff.fisher_diagonal(np.array([[1.0, 0.0], [1.0, 2.0]]))
     array([1., 2.])
     """
-    ops, scores, weights, mean, scale, check_finite, threads = _prepared(
+    ops, scores, weights, mean, held, scale, check_finite, threads = _prepared(
         scores, weights, center, reduction, check_finite, n_threads
     )
-    out = ops.diagonal(scores, weights, mean, scores.dtype, check_finite, threads)
+    out = ops.diagonal(scores, weights, mean, held, check_finite, threads)
     out *= scale
     return out
 
@@ -186,7 +185,7 @@ def fvp(
 
     Parameters
     ----------
-    scores : array (n, p), float64, float32, complex128 or complex64
+    scores : array (n, p), float64, float32, float16, bfloat16, complex128 or complex64
         One row per sample.
     v : array (p,) or (p, k)
         One vector or several as columns; converted to the dtype of the scores.
@@ -222,10 +221,10 @@ def fvp(
     >>> ff.fvp(np.array([[1.0, 0.0], [1.0, 2.0]]), np.array([1.0, 1.0]))
     array([2., 3.])
     """
-    ops, scores, weights, mean, scale, _, threads = _prepared(
+    ops, scores, weights, mean, held, scale, _, threads = _prepared(
         scores, weights, center, reduction, check_finite, n_threads
     )
-    columns = _check.columns(ops, "v", v, scores.shape[1], scores.dtype)
+    columns = _check.columns(ops, "v", v, scores.shape[1], held)
     damping = _check.cut("damping", damping)
     flat = columns.ndim == 1
     V = columns.reshape(-1, 1) if flat else columns
@@ -251,7 +250,7 @@ def gram(
 
     Parameters
     ----------
-    scores : array (n, p), float64, float32, complex128 or complex64
+    scores : array (n, p), float64, float32, float16, bfloat16, complex128 or complex64
         One row per sample.
     weights : array (n,), optional
         Finite, not negative, not all zero.
@@ -283,19 +282,19 @@ def gram(
     array([[2., 1.],
            [1., 5.]])
     """
-    ops, scores, weights, mean, scale, check_finite, threads = _prepared(
+    ops, scores, weights, mean, held, scale, check_finite, threads = _prepared(
         scores, weights, center, reduction, check_finite, n_threads
     )
     samples = scores.shape[0]
     if samples == 0:
-        return ops.empty((0, 0), scores.dtype)
+        return ops.empty((0, 0), held)
     if samples > _memory.SMALL:
         _memory.guard(
-            ops.Triangle.bytes_to_sum(scores.shape[1], samples, scores.dtype, dense=True),
+            ops.Triangle.bytes_to_sum(scores.shape[1], samples, held, dense=True),
             "gram",
             "Use ScoreFisher with CG(), or DenseFisher if p is small.",
         )
-    triangle = ops.Triangle(samples, scores.dtype)
+    triangle = ops.Triangle(samples, held)
     triangle.set_gram(scores, weights, mean, check_finite, threads)
     return triangle.to_dense(scale, None, threads)
 
@@ -319,7 +318,7 @@ def natural_gradient(
 
     Parameters
     ----------
-    scores : array (n, p), float64, float32, complex128 or complex64; n ≥ 1
+    scores : array (n, p), float64, float32, float16, bfloat16, complex128 or complex64; n ≥ 1
         One row per sample.
     grad : array (p,) or (p, k), optional
         g. None means the (weighted) mean score, the ascent direction of the mean log-likelihood
@@ -467,8 +466,8 @@ def _prepared(
     check_finite: bool,
     n_threads: int | None,
     dtype: Any = None,
-) -> tuple[Any, Any, Any, Any, float, bool, int]:
-    """Return ops, scores, weights, mean, scale, check_finite and threads, all checked."""
+) -> tuple[Any, Any, Any, Any, Any, float, bool, int]:
+    """Return ops, scores, weights, mean, held, scale, check_finite and threads, all checked."""
     ops = ops_of(scores)
     scores = _check.scores(ops, scores)
     ops = for_dtype(ops, scores.dtype)
@@ -478,7 +477,7 @@ def _prepared(
     samples = scores.shape[0]
     if samples == 0:
         _check.has_rows(scores, reduction)
-    held = scores.dtype if dtype is None else _check.accumulation_dtype(dtype, scores.dtype)
+    held = _check.accumulation_dtype(dtype, scores.dtype)
     total = float(samples)
     if weights is not None:
         weights, total = _check.weights(ops, weights, samples, held)
@@ -487,4 +486,4 @@ def _prepared(
         mean = ops.column_mean(scores, weights, held, check_finite, threads)
         check_finite = False  # the mean has just looked
     scale = 1.0 / total if reduction == "mean" else 1.0
-    return ops, scores, weights, mean, scale, check_finite, threads
+    return ops, scores, weights, mean, held, scale, check_finite, threads

@@ -7,7 +7,7 @@ from numpy import empty, ndarray, zeros
 
 from fastfisher import _check
 from fastfisher._native import core
-from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle
+from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle, bits
 
 __all__ = [
     "BlockFactor",
@@ -44,8 +44,11 @@ Outcome = tuple[Array, Array, Array, Array]
 
 
 # ---- in and out ----
-def to_array(name: str, value: Any) -> Array:
-    """Return `value` as an aligned array of a native dtype we take; strided views stay views."""
+def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
+    """Return `value` as an aligned array of a native dtype we take; strided views stay views.
+
+    With `halves` that may be float16 or bfloat16.
+    """
     if type(value) is not ndarray:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(
@@ -56,7 +59,11 @@ def to_array(name: str, value: Any) -> Array:
     array: Array = value
     dtype = array.dtype
     if dtype.char not in "dfDF" or not dtype.isnative:
-        array = array.astype(_check.native_dtype(name, dtype))
+        if dtype.char == "e":
+            dtype = np.dtype(np.float16)
+        if not (halves and _check.is_half(dtype)):
+            dtype = _check.native_dtype(name, dtype)
+        array = array.astype(dtype, copy=not array.flags.aligned)
     elif not array.flags.aligned:
         array = array.copy()
     return array
@@ -145,7 +152,9 @@ def column_mean(
 ) -> Array:
     """Return Σ w s / Σ w, (p,) of `dtype`."""
     out = empty(scores.shape[1], dtype)
-    _check.finite_report(core.column_mean(scores, weights, out, check_finite, threads), "scores")
+    _check.finite_report(
+        core.column_mean(bits(scores), weights, out, check_finite, threads), "scores"
+    )
     return out
 
 
@@ -159,7 +168,9 @@ def diagonal(
 ) -> Array:
     """Return Σ w (s − m)², (p,) of `dtype`."""
     out = empty(scores.shape[1], dtype)
-    _check.finite_report(core.diagonal(scores, weights, mean, out, check_finite, threads), "scores")
+    _check.finite_report(
+        core.diagonal(bits(scores), weights, mean, out, check_finite, threads), "scores"
+    )
     return out
 
 
@@ -174,14 +185,14 @@ def fvp(
 ) -> Array:
     """Return scale · Σ w (s − m)(s − m)ᵀ V + damping · V, (p, k), in one pass over the scores."""
     out = empty(V.shape, V.dtype)
-    core.fvp(scores, weights, mean, V, scale, damping, out, threads)
+    core.fvp(bits(scores), weights, mean, V, scale, damping, out, threads)
     return out
 
 
 def scores_dot(scores: Array, mean: Array | None, V: Array, threads: int) -> Array:
     """Return (S − 1mᵀ) V, (n, k)."""
     out = empty((scores.shape[0], V.shape[1]), V.dtype)
-    core.scores_dot(scores, mean, V, out, threads)
+    core.scores_dot(bits(scores), mean, V, out, threads)
     return out
 
 
@@ -190,7 +201,7 @@ def scores_transpose_dot(
 ) -> Array:
     """Return (S − 1mᵀ)ᵀ diag(w) Y, (p, k)."""
     out = empty((scores.shape[1], Y.shape[1]), Y.dtype)
-    core.scores_transpose_dot(scores, weights, mean, Y, out, threads)
+    core.scores_transpose_dot(bits(scores), weights, mean, Y, out, threads)
     return out
 
 
@@ -211,7 +222,7 @@ def cg_scores(
     """Solve (scale · Σ w (s − m)(s − m)ᵀ + diag(shift)) x = rhs without forming the matrix."""
     out = empty(rhs.shape, rhs.dtype)
     outcome = core.cg_scores(
-        scores,
+        bits(scores),
         weights,
         mean,
         scale,
@@ -286,7 +297,7 @@ def shifted_cg_scores(
     """Solve (scale · Σ w (s − m)(s − m)ᵀ + shift) x = rhs for every shift, x (p, m·k)."""
     out = empty((rhs.shape[0], len(shifts) * rhs.shape[1]), rhs.dtype)
     outcome = core.shifted_cg_scores(
-        scores,
+        bits(scores),
         weights,
         mean,
         scale,

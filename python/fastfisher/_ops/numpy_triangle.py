@@ -17,6 +17,11 @@ PANEL_BYTES = 192
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+def bits(scores: Array) -> Array:
+    """Return scores as the core takes them: NumPy knows no bfloat16, so those as their bits."""
+    return scores.view(np.uint16) if scores.dtype.kind == "V" else scores
+
+
 class Triangle:
     """A symmetric p × p matrix, zero at first, in half the memory.
 
@@ -104,7 +109,9 @@ class Triangle:
         threads: int,
     ) -> None:
         """Add Σ w (s − m)(s − m)ᵀ. `fresh` says the triangle is zero; an error then spoils it."""
-        report = core.accumulate(scores, weights, mean, self.panels, fresh, check_finite, threads)
+        report = core.accumulate(
+            bits(scores), weights, mean, self.panels, fresh, check_finite, threads
+        )
         if report[0]:
             _check.finite_report(report, "scores")
 
@@ -120,7 +127,7 @@ class Triangle:
         """Add Σ w (s − m)(s − m)ᵀ about their own mean m, and return m; else as `add_scores`."""
         mean = np.empty(self.size, self.panels.dtype)
         report = core.accumulate_centred(
-            scores, weights, mean, self.panels, fresh, check_finite, threads
+            bits(scores), weights, mean, self.panels, fresh, check_finite, threads
         )
         _check.finite_report(report, "scores")
         return mean
@@ -134,7 +141,7 @@ class Triangle:
         threads: int,
     ) -> None:
         """Turn a zero triangle (n × n) into W½ (S − 1mᵀ)(S − 1mᵀ)ᵀ W½."""
-        report = core.gram(scores, weights, mean, self.panels, check_finite, threads)
+        report = core.gram(bits(scores), weights, mean, self.panels, check_finite, threads)
         _check.finite_report(report, "scores")
 
     def add(self, other: "Triangle") -> None:

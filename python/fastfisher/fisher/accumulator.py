@@ -119,7 +119,7 @@ class Accumulator(Fisher):
         rows = _check.scores(ops_of(scores), scores)
         fisher = cls(
             rows.shape[1],
-            dtype=rows.dtype if dtype is None else _check.accumulation_dtype(dtype, rows.dtype),
+            dtype=_check.accumulation_dtype(dtype, rows.dtype),
             center=center,
             reduction=reduction,
             like=rows,

@@ -279,7 +279,9 @@ class Fisher(ABC):
                 V = V - mean
             out[block] = scale * factor.quadratic_columns(V.conj().T)
         if not self._ops.all_finite(out):
-            self._ops.column_mean(rows, None, rows.dtype, True, 0)  # names the place
+            self._ops.column_mean(
+                rows, None, _check.sum_dtype(rows.dtype), True, 0
+            )  # names the place
         return out
 
     # ---- spectrum ----

@@ -62,7 +62,7 @@ class ScoreFisher(Fisher):
         self._scores = _check.scores(ops_of(scores), scores)
         samples, self._params = self._scores.shape
         _check.has_rows(self._scores)
-        self._dtype = self._scores.dtype
+        self._dtype = _check.sum_dtype(self._scores.dtype)
         self._ops = for_dtype(ops_of(scores), self._dtype)
         self._weights, self._weight_sum = _check.weights(self._ops, weights, samples, self._dtype)
         self._n_samples = samples
@@ -165,7 +165,9 @@ class ScoreFisher(Fisher):
         columns = self._scores[:, block]
         if self._mean is not None:
             columns = columns - self._mean[block]
-        return columns if self._root is None else columns * self._root[:, None]
+        if self._root is not None:
+            columns = columns * self._root[:, None]
+        return columns.astype(self._dtype, copy=False)
 
     def _root_weights(self) -> Any:
         """Return √w, (n, 1)."""
@@ -196,7 +198,9 @@ class ScoreFisher(Fisher):
     def _stretched(self, factors: Any) -> "ScoreFisher":
         """Return the Fisher of the scores with each column multiplied; takes a copy of them."""
         _memory.guard(
-            self._scores.nbytes, "vector damping in the dual", "Use CG(), which needs no copy."
+            self._scores.size * self._dtype.itemsize,
+            "vector damping in the dual",
+            "Use CG(), which needs no copy.",
         )
         fisher = object.__new__(ScoreFisher)
         fisher.__dict__.update(self.__dict__)
@@ -363,7 +367,10 @@ class ScoreFisher(Fisher):
             "center": self._center,
             "reduction": self._reduction,
             "check_finite": self._check_finite,
-            "scores": self._scores,
+            # Files know no bfloat16, whose every number is one of float32.
+            "scores": self._scores.astype(self._dtype, copy=False)
+            if _check.is_half(self._scores.dtype)
+            else self._scores,
         }
         if self._weights is not None:
             state["weights"] = self._weights
