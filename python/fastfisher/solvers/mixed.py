@@ -1,4 +1,7 @@
-"""Mixed precision: factor in float32, then refine x in float64 until it is as good as float64's."""
+"""Mixed precision: factor in float32, then refine x in float64 until it is as good as float64's.
+
+A complex128 matrix is factored as complex64; what is said of float32 is said of its parts.
+"""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -56,7 +59,7 @@ def solve_mixed(
         for step in range(_MOST_STEPS):
             most = abs(r).max(axis=0, initial=0.0)
             most = xp.where(most > 0, most, 1.0)
-            x = x + factor.solve((r / most).astype(np.float32), threads) * (unit * most)
+            x = x + factor.solve((r / most).astype(factor.dtype), threads) * (unit * most)
             product = triangle.product(x, scale, threads) + fisher._times(shift, x)
             r = rhs - product
             left = abs(r).max(axis=0, initial=0.0)
