@@ -22,6 +22,8 @@ _MOST_STEPS = 30
 # κ₂ (at p = 4000 scores of independent normals have κ₁ = 2300 where κ₂ = 34). Where this lets too
 # much pass, the residual says so after one step.
 _MARGIN = 8.0
+# The least unit of a residual: NumPy divides complex numbers by way of the inverse.
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 def solve_mixed(
@@ -57,8 +59,7 @@ def solve_mixed(
         size = factor.norm / unit * math.sqrt(params) * float(np.finfo(np.float64).eps) / 2
         x, r = xp.zeros_like(rhs), rhs
         for step in range(_MOST_STEPS):
-            most = abs(r).max(axis=0, initial=0.0)
-            most = xp.where(most > 0, most, 1.0)
+            most = abs(r).max(axis=0, initial=_SMALLEST)
             x = x + factor.solve((r / most).astype(factor.dtype), threads) * (unit * most)
             product = triangle.product(x, scale, threads) + fisher._times(shift, x)
             r = rhs - product
