@@ -277,8 +277,6 @@ def test_an_iteration_is_one_pass_over_the_scores():
 def test_same_bits_for_any_number_of_threads(p, dtype):
     S, rhs = oracle.draw(300, p, dtype), oracle.draw(p, 3, dtype)
     F = ff.ScoreFisher(S)
-    one, two, eight = (
-        ff.BlockJacobi(blocks=[500, p // 4, 1, p - 501 - p // 4]).prepare(F, 0.1, threads=threads)(rhs)
-        for threads in (1, 2, 8)
-    )
+    value = ff.BlockJacobi(blocks=[500, p // 4, 1, p - 501 - p // 4])
+    one, two, eight = (value.prepare(F, 0.1, threads=threads)(rhs) for threads in (1, 2, 8))
     assert one.tobytes() == two.tobytes() == eight.tobytes()

@@ -222,7 +222,7 @@ class Factor:
 
     @property
     def norm(self) -> float:
-        """The norm of A that `rcond` uses, between ‖A‖₁ and √2 ‖A‖₁; NaN if it was not asked for."""
+        """The norm of A that `rcond` uses, from ‖A‖₁ to √2 ‖A‖₁; NaN if it was not asked for."""
         return self.held.norm
 
     def solve(self, B: Array, threads: int = 0) -> Array:

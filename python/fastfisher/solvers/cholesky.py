@@ -24,10 +24,11 @@ class Cholesky:
     ----------
     precision : {"working", "mixed"}
         ``"mixed"`` factors a float64 matrix in float32 (complex128 in complex64), twice as fast,
-        and refines x in float64 to the accuracy of a float64 solve. Where the float32 factor does not exist, its reciprocal
-        condition is not above 8 √p eps32, or a refinement gains too little, the float64 factor is
-        taken after all, and ``Solution.message`` says why. ``Solution.method`` is
-        ``"cholesky-mixed"`` or ``"cholesky"``, ``iterations`` the number of refinements.
+        and refines x in float64 to the accuracy of a float64 solve. Where the float32 factor does
+        not exist, its reciprocal condition is not above 8 √p eps32, or a refinement gains too
+        little, the float64 factor is taken after all, and ``Solution.message`` says why.
+        ``Solution.method`` is ``"cholesky-mixed"`` or ``"cholesky"``, ``iterations`` the number of
+        refinements.
 
     Examples
     --------
