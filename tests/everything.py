@@ -45,8 +45,14 @@ def functions(scores, weights, n_threads=None):
         solution = ff.solve(matrix, rhs, damping=1.0, solver=solver, n_threads=n_threads)
         yield "solve", solution.value
         yield "residual", np.array(solution.residual)
-    for solver in (ff.Cholesky(), ff.CG(rtol=1e-6, preconditioner=None)):
-        yield "solve_path", F.solve_path(rhs, [1.0, 3.0], solver=solver, n_threads=n_threads).value
+    for held in (F, ff.ScoreFisher(scores, weights=weights)):
+        for solver in (ff.Cholesky(), ff.CG(rtol=1e-6, preconditioner=None)):
+            path = held.solve_path(rhs, [1.0, 3.0], solver=solver, n_threads=n_threads)
+            yield "solve_path", path.value
+    path = ff.ScoreFisher(scores[:9]).solve_path(
+        rhs, [1.0, 3.0], solver=ff.Dual(), n_threads=n_threads
+    )
+    yield "dual path", path.value
     yield "mixed", F.solve(rhs, damping=1.0, solver=ff.Cholesky("mixed"), n_threads=n_threads)
     blocks = ff.CG(rtol=1e-6, preconditioner=ff.BlockJacobi())
     yield "blocks", F.solve(rhs, damping=1.0, solver=blocks, n_threads=n_threads)
@@ -56,6 +62,19 @@ def functions(scores, weights, n_threads=None):
     yield "inverse_diagonal", factor.inverse_diagonal()
     yield "sample", factor.sample(0, 3)
     yield "logdet", np.array([factor.logdet, factor.rcond])
+
+
+def batches(scores, n_threads=None):
+    """Yield (name, result) of what takes a batch of (real) matrices."""
+    items = scores[:, :48].reshape(-1, 10, 48)
+    F = ff.batch.empirical_fisher(items, n_threads=n_threads)
+    yield "batch.empirical_fisher", F
+    some = {"damping": 1.0, "n_threads": n_threads}
+    yield "batch.solve", ff.batch.solve(F, items[:, 0], **some).value
+    for verb in (ff.batch.inverse, ff.batch.inverse_diagonal, ff.batch.logdet):
+        yield verb.__name__, verb(F, **some).value
+    few = ff.batch.Scores(items[:, :, :6].astype(np.float64))
+    yield "extended", ff.batch.inverse(few, precision="extended", **some).value
 
 
 def methods(scores, weights):
@@ -76,10 +95,13 @@ def results(n_threads=None, dtype=np.float64):
     found = {}
     dtype = np.dtype(dtype)
     for shape, (n, p) in SHAPES.items():
-        scores = draw(n, p, dtype)
+        scores = draw(n, p // 2 if dtype.kind == "c" else p, dtype)  # of the same real form
         weights = np.linspace(0.5, 2.0, n)
         for place, (name, value) in enumerate(functions(scores, weights, n_threads)):
             found[f"{dtype} {shape} {place} {name}"] = value
+        if dtype.kind != "c":
+            for name, value in batches(scores, n_threads):
+                found[f"{dtype} {shape} {name}"] = value
         if n_threads is None:
             found |= {f"{dtype} {shape} {name}": value for name, value in methods(scores, weights)}
     return found

@@ -4,7 +4,8 @@ import numpy as np
 
 DTYPES = (np.float64, np.float32)
 COMPLEX = (np.complex128, np.complex64)
-EPS = {np.dtype(t): float(np.finfo(t).eps) for t in (*DTYPES, *COMPLEX)}
+EVERY = (*DTYPES, *COMPLEX)
+EPS = {np.dtype(t): float(np.finfo(t).eps) for t in EVERY}
 # One, odd, prime, and both sides of the register blocks (24 columns of float64, 48 of float32).
 SIZES = (1, 2, 5, 13, 23, 24, 25, 47, 48, 49, 97)
 

@@ -7,7 +7,7 @@ import oracle
 
 
 def cases(dtype=np.float64):
-    """Yield (name, representation, explicit matrix in float64, the scores)."""
+    """Yield (name, representation, explicit matrix in double precision, the scores)."""
     for n, p in ((60, 13), (9, 26)):
         S = oracle.draw(n, p, dtype)
         weights = oracle.draw_weights(n)

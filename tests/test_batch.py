@@ -336,7 +336,22 @@ def test_messages():
             call()
     for call, text in (
         (lambda: ff.batch.solve(F.astype(int), b), "F: expected float64 or float32"),
+        (lambda: ff.batch.solve(F + 0j, b), "F: expected float64 or float32, got complex128"),
         (lambda: ff.batch.solve(F, b + 1j), "rhs: expected real numbers"),
+        (lambda: ff.batch.logdet(F.astype(np.complex64)), "F: expected float64 .* got complex64"),
+        (
+            lambda: ff.batch.inverse(ff.batch.Scores(F + 0j), precision="extended"),
+            "scores: expected float64 or float32, got complex128",
+        ),
+        (
+            lambda: ff.batch.inverse((F, F * 1j), precision="extended"),
+            "lo: expected float64 or float32, got complex128",
+        ),
+        (lambda: ff.batch.solve(F, b, damping=1j), "damping: expected real numbers"),
+        (lambda: ff.batch.empirical_fisher(F + 0j), "scores: expected float64 .* got complex128"),
+        (lambda: ff.batch.empirical_fisher(F, weights=b[0] + 1j), "weights: expected real numbers"),
+        (lambda: ff.batch.empirical_fisher(F, dtype=complex), "dtype: expected real numbers"),
+        (lambda: ff.batch.solve(np.ma.array(F), b), "F: expected a plain array, got a masked one"),
         (lambda: ff.batch.empirical_fisher(F, dtype=np.float32), "dtype: expected float64"),
     ):
         with pytest.raises(TypeError, match=text):

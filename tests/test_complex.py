@@ -411,6 +411,33 @@ def test_a_preconditioner_of_the_wrong_shape_is_named(wrong):
 
 
 # ---- the pieces ----
+@each_dtype
+def test_blocks_and_narrowed_triangles(dtype):
+    p = 61
+    A = hermitian(p, dtype)
+    triangle = Triangle.from_dense(A)
+    for start, stop in ((0, p), (0, 1), (11, 12), (12, 36), (13, 60)):
+        block = triangle.block(start, stop)
+        assert np.array_equal(block.to_dense(1.0), A[start:stop, start:stop])
+    sizes = [1, 12, 35, 13]
+    ends = np.cumsum(sizes)
+    blocks = [triangle.block(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    factor = numpy_complex.BlockFactor([block.cholesky(1.0, 0.0) for block in blocks])
+    B = oracle.draw(p, 3, dtype)
+    found = factor.solve(B)
+    for size, end in zip(sizes, ends, strict=True):
+        rows = slice(end - size, end)
+        expected = np.linalg.solve(oracle.wide(A[rows, rows]), oracle.wide(B[rows]))
+        oracle.close(found[rows], expected, dtype, 10 * size * np.linalg.cond(A[rows, rows]))
+    if dtype == np.complex128:
+        narrow = triangle.narrowed(3.0)
+        assert narrow.to_dense(1.0).dtype == np.complex64
+        assert np.array_equal(narrow.to_dense(1.0), (3.0 * A).astype(np.complex64))
+    copied = triangle.copy()
+    copied.scale(2.0)
+    assert np.array_equal(triangle.to_dense(1.0), A)
+
+
 def test_the_real_form_is_a_form_of_the_same_numbers():
     V = oracle.draw(5, 3, complex)
     for conjugate in (False, True):

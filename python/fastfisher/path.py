@@ -27,7 +27,8 @@ def solve_path(
     Parameters
     ----------
     fisher : Fisher or array (p, p)
-        Any representation, or a symmetric matrix, of which only the lower triangle is read.
+        Any representation, or a symmetric or Hermitian matrix, of which only the lower triangle is
+        read.
     rhs : array (p,) or (p, k)
         One right-hand side or several as columns.
     dampings : array (m,), m ≥ 1

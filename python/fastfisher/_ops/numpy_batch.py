@@ -5,12 +5,26 @@ from typing import Any, Literal
 import numpy as np
 
 from fastfisher._native import core
+from fastfisher._ops import ops_of
 
-__all__ = ["Job", "extended", "factored", "fisher"]
+__all__ = ["Job", "extended", "factored", "fisher", "to_array"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # What is asked of every F + diag(shift).
 Job = Literal["solve", "inverse", "inverse_diagonal", "logdet"]
+
+
+def to_array(name: str, value: Any) -> Array:
+    """Return `value` as an aligned array of native float64 or float32, all that batches take."""
+    ops = ops_of(value)
+    given = np.asanyarray(value)
+    if given.dtype.char not in "df":
+        raise TypeError(
+            f"{name}: expected float64 or float32, got {given.dtype.name}. "
+            "Convert real numbers of other dtypes; complex matrices go to ff.solve one by one."
+        )
+    array: Array = ops.to_array(name, given)
+    return array
 
 
 def _notes(F: Array) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops import numpy_ops
-from fastfisher._ops.numpy_hermitian import Factor, Triangle, interleaved, joined
+from fastfisher._ops.numpy_hermitian import BlockFactor, Factor, Triangle, interleaved, joined
 from fastfisher._ops.numpy_ops import (
     all_finite,
     eigh,
@@ -27,6 +27,7 @@ from fastfisher._ops.numpy_ops import (
 )
 
 __all__ = [
+    "BlockFactor",
     "Factor",
     "Triangle",
     "all_finite",
@@ -42,6 +43,9 @@ __all__ = [
     "least_and_sum",
     "scores_dot",
     "scores_transpose_dot",
+    "shifted_cg_callable",
+    "shifted_cg_scores",
+    "shifted_cg_triangle",
     "to_array",
     "to_output",
     "to_vector",
@@ -210,23 +214,9 @@ def cg_callable(
     apply: Any, precondition: Any, rhs: Array, rtol: float, atol: float, max_iterations: int
 ) -> Outcome:
     """Solve apply(x) = rhs; `precondition` gives an approximate solution, or is None."""
-
-    def in_real_form(function: Any, name: str) -> Any:
-        def real_function(X: Array) -> Array:
-            V = joined(X)
-            result = np.asarray(function(V))
-            if result.dtype.kind not in "fiubc" or result.shape != V.shape:
-                raise ValueError(
-                    f"{name}: expected a function that returns numbers of shape {V.shape}, got "
-                    f"{result.dtype} of shape {result.shape}. It is given columns (p, k)."
-                )
-            return interleaved(result.astype(V.dtype, copy=False))
-
-        return None if function is None else real_function
-
     x, status, iterations, residual = numpy_ops.cg_callable(
-        in_real_form(apply, "apply"),
-        in_real_form(precondition, "precondition"),
+        _in_real_form(apply, "apply"),
+        None if precondition is None else _in_real_form(precondition, "precondition"),
         interleaved(rhs),
         rtol,
         atol,
@@ -235,7 +225,89 @@ def cg_callable(
     return joined(x), status, iterations, residual
 
 
+def shifted_cg_scores(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    scale: float,
+    shifts: list[float],
+    rhs: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    threads: int,
+) -> Outcome:
+    """Solve (scale · Σ w (s − m)* (s − m)ᵀ + shift) x = rhs for every shift, x (p, m·k)."""
+
+    def apply(V: Array) -> Array:
+        return fvp(scores, weights, mean, V, scale, 0.0, threads)
+
+    return shifted_cg_callable(apply, shifts, rhs, rtol, atol, max_iterations, threads)
+
+
+def shifted_cg_triangle(
+    triangle: Triangle,
+    scale: float,
+    shifts: list[float],
+    rhs: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    threads: int,
+) -> Outcome:
+    """Solve (scale · T + shift) x = rhs for every shift, x (p, m·k)."""
+    x, status, iterations, residual = numpy_ops.shifted_cg_triangle(
+        triangle.held,
+        2 * scale,
+        shifts,
+        interleaved(rhs, conjugate=True),
+        rtol,
+        atol,
+        max_iterations,
+        threads,
+    )
+    return joined(x, conjugate=True), status, iterations, residual
+
+
+def shifted_cg_callable(
+    apply: Any,
+    shifts: list[float],
+    rhs: Array,
+    rtol: float,
+    atol: float,
+    max_iterations: int,
+    threads: int,
+) -> Outcome:
+    """Solve apply(x) + shift · x = rhs for every shift, x (p, m·k)."""
+    x, status, iterations, residual = numpy_ops.shifted_cg_callable(
+        _in_real_form(apply, "apply"),
+        shifts,
+        interleaved(rhs),
+        rtol,
+        atol,
+        max_iterations,
+        threads,
+    )
+    return joined(x), status, iterations, residual
+
+
 # ---- complex numbers as real ones ----
+def _in_real_form(function: Any, name: str) -> Callable[[Array], Array]:
+    """Return what `function` of complex columns does to their real form."""
+
+    def real_function(X: Array) -> Array:
+        V = joined(X)
+        result = np.asarray(function(V))
+        if result.dtype.kind not in "fiubc" or result.shape != V.shape:
+            raise ValueError(
+                f"{name}: expected a function that returns numbers of shape {V.shape}, got "
+                f"{result.dtype} of shape {result.shape}. It is given columns (p, k)."
+            )
+        return interleaved(result.astype(V.dtype, copy=False))
+
+    return real_function
+
+
 def _real_parts(scores: Array, mean: Array | None) -> list[tuple[Array, Array | None]]:
     """Return the scores as real rows of twice the length, else as Re S and Im S, with the means."""
     if scores.shape[1] == 1 or scores.strides[1] == scores.itemsize:

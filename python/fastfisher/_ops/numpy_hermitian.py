@@ -8,7 +8,7 @@ from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops import numpy_triangle as real
 
-__all__ = ["Factor", "Triangle", "interleaved", "joined"]
+__all__ = ["BlockFactor", "Factor", "Triangle", "interleaved", "joined"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -92,9 +92,16 @@ class Triangle:
         triangle.panels[...] = panels
         return triangle
 
+    @classmethod
+    def _of(cls, held: real.Triangle) -> "Triangle":
+        """Return the triangle that holds `held`, which has the form already."""
+        triangle = object.__new__(cls)
+        triangle.size, triangle.held = held.size // 2, held
+        return triangle
+
     def copy(self) -> "Triangle":
         """Return a triangle of its own."""
-        return Triangle.from_panels(self.size, self.panels)
+        return Triangle._of(self.held.copy())
 
     def add_scores(
         self,
@@ -164,6 +171,14 @@ class Triangle:
         core.hermitian_to_dense(self.panels, scale, out, threads)
         return out
 
+    def block(self, start: int, stop: int) -> "Triangle":
+        """Return the diagonal block of some rows, a triangle of its own."""
+        return Triangle._of(self.held.block(2 * start, 2 * stop))
+
+    def narrowed(self, scale: float, threads: int = 0) -> "Triangle":
+        """Return scale times a complex128 triangle, rounded to complex64."""
+        return Triangle._of(self.held.narrowed(scale, threads))
+
     def product(self, V: Array, scale: float, threads: int = 0) -> Array:
         """Return scale · F V for V of shape (p, k)."""
         X = self.held.product(interleaved(V, conjugate=True), 2 * scale, threads)
@@ -205,6 +220,11 @@ class Factor:
         self.size = held.size // 2
         self.dtype = _check.complex_of(held.dtype)
 
+    @property
+    def norm(self) -> float:
+        """The norm of A that `rcond` uses, from ‖A‖₁ to √2 ‖A‖₁; NaN if it was not asked for."""
+        return self.held.norm
+
     def solve(self, B: Array, threads: int = 0) -> Array:
         """Return A⁻¹ B for B of shape (p, k)."""
         return joined(self.held.solve(interleaved(B, conjugate=True), threads), conjugate=True)
@@ -222,11 +242,10 @@ class Factor:
 
     def inverse(self, threads: int = 0) -> Triangle:
         """Return A⁻¹ as a triangle."""
-        out = Triangle(self.size, self.dtype)
-        out.held = self.held.inverse(threads)
-        out.held.scale(0.5)
-        core.hermitian_project(out.panels, self.size, False, threads)
-        return out
+        held = self.held.inverse(threads)
+        held.scale(0.5)
+        core.hermitian_project(held.panels, self.size, False, threads)
+        return Triangle._of(held)
 
     def inverse_diagonal(self, threads: int = 0) -> Array:
         """Return the diagonal of A⁻¹, (p,), real."""
@@ -236,6 +255,19 @@ class Factor:
     def rcond(self, threads: int = 0) -> float:
         """Return an estimate of 1 / κ₁ of the real form, which is within a factor of 2 of A's."""
         return self.held.rcond(threads)
+
+
+class BlockFactor:
+    """The Cholesky factors of the blocks of a block-diagonal matrix, in the order of the blocks."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, factors: list[Factor]) -> None:
+        self.held = real.BlockFactor([factor.held for factor in factors])
+
+    def solve(self, B: Array, threads: int = 0) -> Array:
+        """Return A⁻¹ B for B of shape (p, k)."""
+        return joined(self.held.solve(interleaved(B, conjugate=True), threads), conjugate=True)
 
 
 def _parts(mean: Array | None) -> Any:

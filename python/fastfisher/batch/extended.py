@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import numpy_batch, ops_of
+from fastfisher._ops import numpy_batch
 from fastfisher._ops.numpy_batch import Array
 from fastfisher.batch.solution import BatchSolution
 
@@ -104,7 +104,7 @@ def unextended(F: Any) -> Any:
 
 
 def _doubles(name: str, value: Any) -> Array:
-    array: Array = ops_of(value).to_array(name, value)
+    array = numpy_batch.to_array(name, value)
     if array.ndim != 3:
         raise ValueError(
             f"{name}: expected a 3-D array, one item along the first axis, got shape "

@@ -63,7 +63,7 @@ def empirical_fisher(
     array([[[5., 1.],
             [1., 2.]]])
     """
-    array: Array = ops_of(scores).to_array("scores", scores)
+    array = numpy_batch.to_array("scores", scores)
     if array.ndim != 3 or array.shape[2] == 0:
         raise ValueError(
             f"scores: expected shape (B, n, p) with p ≥ 1, got {array.shape}. "

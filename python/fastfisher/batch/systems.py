@@ -6,7 +6,7 @@ import numpy as np
 
 from fastfisher import _check, _memory
 from fastfisher._ops import ops_of
-from fastfisher._ops.numpy_batch import Array, Job, factored
+from fastfisher._ops.numpy_batch import Array, Job, factored, to_array
 from fastfisher.batch import extended, failure
 from fastfisher.batch.solution import BatchSolution
 from fastfisher.solvers.damping import MODES
@@ -334,7 +334,7 @@ def _extended(precision: str, mode: str, policy: str) -> bool:
 
 
 def _matrices(F: Any) -> Array:
-    matrices: Array = ops_of(F).to_array("F", F)
+    matrices = to_array("F", F)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or matrices.shape[1] == 0:
         raise ValueError(
             f"F: expected square matrices (B, p, p) with p ≥ 1, got shape {matrices.shape}. "

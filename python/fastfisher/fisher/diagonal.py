@@ -63,7 +63,7 @@ class DiagonalFisher(Accumulator):
         return self._ops.Triangle.from_dense(self.to_dense(), threads=threads), 1.0
 
     def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
-        block = self._ops.xp.diag(self.diagonal()[start:stop])
+        block = self._ops.xp.diag(self.diagonal()[start:stop].astype(self._dtype))
         return self._ops.Triangle.from_dense(block, threads=threads), 1.0
 
     @property

@@ -80,7 +80,7 @@ class Factor(ABC):
         """Return A⁻¹, (p, p), symmetric (Hermitian)."""
         params = self.shape[0]
         _memory.guard(
-            params * params * self._dtype.itemsize,
+            3 * params * params * self._dtype.itemsize,
             "inverse",
             "inverse_diagonal() and solve() do without the matrix.",
         )
@@ -146,7 +146,8 @@ class MatrixFactor(Factor):
     def inverse(self) -> Any:
         """Return A⁻¹, (p, p), symmetric (Hermitian)."""
         _memory.guard(
-            self.shape[0] ** 2 * self._dtype.itemsize,
+            self.shape[0] ** 2 * self._dtype.itemsize
+            + self._ops.Triangle.bytes_for(self.shape[0], self._dtype),
             "inverse",
             "inverse_diagonal() and solve() do without the matrix.",
         )

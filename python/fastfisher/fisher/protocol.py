@@ -449,12 +449,12 @@ class Fisher(ABC):
         """Return eigenvalues, the least of F, and what gives all (F + λ)⁻¹ rhs side by side."""
         values, Q = self._ops.eigh(self.to_dense())
         cutoff(values, self._params)  # refuses what is not finite
-        inner = Q.T @ rhs
+        inner = Q.conj().T @ rhs
         return values, float(values[0]), lambda shifts: Q @ self._divided(inner, values, shifts)
 
     def _divided(self, inner: Any, values: Any, shifts: list[float]) -> Any:
         """Return inner / (values + λ) for every shift side by side, (rows, m·k)."""
-        divided = [inner / (values + shift).astype(self._dtype)[:, None] for shift in shifts]
+        divided = [inner / (values + shift).astype(self._real_dtype)[:, None] for shift in shifts]
         return self._ops.xp.hstack([inner[:, :0], *divided])
 
     def _leading(self, k: int) -> tuple[Any, Any]:

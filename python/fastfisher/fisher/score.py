@@ -214,10 +214,10 @@ class ScoreFisher(Fisher):
         return DualFactor(self, shift, threads, with_norm)
 
     def _from_dual(self, rhs: Any, Z: Any, shifts: list[float], threads: int) -> Any:
-        """Return (g − c Uᵀ z) / λ for every λ side by side, z = (c UUᵀ + λI)⁻¹ U g."""
+        """Return (g − c Uᴴ z) / λ for every λ side by side, z = (c UUᴴ + λI)⁻¹ U g."""
         xp, columns = self._ops.xp, rhs.shape[1]
         X = xp.tile(rhs, len(shifts)) - self._scale * self._rooted_transpose_dot(Z, threads)
-        return X / xp.repeat(xp.asarray(shifts, self._dtype), columns)
+        return X / xp.repeat(xp.asarray(shifts, self._real_dtype), columns)
 
     def _refuse_singular(self, shift: Any) -> None:
         """Raise if the damping leaves the null space of the scores as it is."""
@@ -271,7 +271,7 @@ class ScoreFisher(Fisher):
             return super()._spectral_solver(rhs, threads)
         values, Q = self._gram_spectrum()
         cutoff(values, self._n_samples)  # refuses what is not finite
-        inner = Q.T @ self._rooted_dot(rhs, threads)
+        inner = Q.conj().T @ self._rooted_dot(rhs, threads)
 
         def solve(shifts: list[float]) -> Any:
             return self._from_dual(rhs, Q @ self._divided(inner, values, shifts), shifts, threads)

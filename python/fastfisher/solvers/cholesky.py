@@ -23,11 +23,12 @@ class Cholesky:
     Parameters
     ----------
     precision : {"working", "mixed"}
-        ``"mixed"`` factors a float64 matrix in float32, twice as fast, and refines x in float64 to
-        the accuracy of a float64 solve. Where the float32 factor does not exist, its reciprocal
-        condition is not above 8 √p eps32, or a refinement gains too little, the float64 factor is
-        taken after all, and ``Solution.message`` says why. ``Solution.method`` is
-        ``"cholesky-mixed"`` or ``"cholesky"``, ``iterations`` the number of refinements.
+        ``"mixed"`` factors a float64 matrix in float32 (complex128 in complex64), twice as fast,
+        and refines x in float64 to the accuracy of a float64 solve. Where the float32 factor does
+        not exist, its reciprocal condition is not above 8 √p eps32, or a refinement gains too
+        little, the float64 factor is taken after all, and ``Solution.message`` says why.
+        ``Solution.method`` is ``"cholesky-mixed"`` or ``"cholesky"``, ``iterations`` the number of
+        refinements.
 
     Examples
     --------
@@ -67,7 +68,7 @@ class Cholesky:
             damping_used=shift,
             method="cholesky",
             rcond=factor.rcond if diagnose else None,
-            message=self._unmixed("a diagonal or a float32 matrix"),
+            message=self._unmixed(self._nothing_narrower(fisher)),
         )
 
     def solve_path(
@@ -84,7 +85,13 @@ class Cholesky:
 
     def _narrows(self, fisher: "Fisher") -> bool:
         """Tell whether there is a matrix to factor in a narrower dtype."""
-        return self.precision == "mixed" and fisher.dtype.char == "d" and fisher._matrix_rows > 1
+        return self.precision == "mixed" and not self._nothing_narrower(fisher)
+
+    def _nothing_narrower(self, fisher: "Fisher") -> str:
+        """Return in words why no dtype is narrower, "" where one is."""
+        if fisher._matrix_rows == 1:
+            return "a diagonal"
+        return "" if fisher.dtype.char in "dD" else f"a {fisher.dtype} matrix"
 
     def _unmixed(self, why: str) -> str:
         return f"factored in the working precision: {why}" if self.precision == "mixed" else ""
@@ -93,7 +100,7 @@ class Cholesky:
         self, fisher: "Fisher", triangle: Any, scale: float, rhs: Any, shift: Any, threads: int
     ) -> Solution:
         """Solve (scale · T + shift) x = rhs, leaving T as it is."""
-        why = "a float32 matrix"
+        why = self._nothing_narrower(fisher)
         if self._narrows(fisher):
             found = solve_mixed(fisher, triangle, scale, rhs, shift, threads)
             if isinstance(found, Solution):

@@ -17,9 +17,9 @@ class Dual:
     """Solve through the Gram matrix, for n < p: n² p + n³/3 multiplications, and no p².
 
     For a general right-hand side, with U = W½ S and c = 1/Σw (Woodbury's identity),
-    (c UᵀU + λI)⁻¹ g = (g − c Uᵀ (c UUᵀ + λI)⁻¹ U g) / λ, which loses digits by ‖F‖/λ when g lies in
+    (c UᴴU + λI)⁻¹ g = (g − c Uᴴ (c UUᴴ + λI)⁻¹ U g) / λ, which loses digits by ‖F‖/λ when g lies in
     the row space of the scores. The mean score lies there, and has a formula without that loss:
-    Uᵀ (c UUᵀ + λI)⁻¹ √w / Σw; ``natural_gradient`` uses it when `grad` is None. A vector damping D
+    Uᴴ (c UUᴴ + λI)⁻¹ √w / Σw; ``natural_gradient`` uses it when `grad` is None. A vector damping D
     scales the columns of the scores by D^-½ first, which takes a copy of them.
 
     Needs a `ScoreFisher` and a positive damping: with n < p the Fisher alone is singular.

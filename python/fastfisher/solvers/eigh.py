@@ -17,9 +17,9 @@ __all__ = ["Eigh"]
 
 @dataclass(frozen=True, slots=True)
 class Eigh:
-    """Solve by the eigendecomposition F = Q diag(w) Qᵀ, for paths of very many dampings.
+    """Solve by the eigendecomposition F = Q diag(w) Qᴴ, for paths of very many dampings.
 
-    Equivalent to ``Q @ ((Q.T @ g) / (w + damping))`` with ``w, Q = np.linalg.eigh(F)``. Of a
+    Equivalent to ``Q @ ((Q.conj().T @ g) / (w + damping))`` with ``w, Q = np.linalg.eigh(F)``. Of a
     `ScoreFisher` with n < p the n × n Gram matrix is decomposed instead. One decomposition takes
     as long as a hundred Cholesky factorisations, but serves every damping: p² multiplications each.
 

@@ -119,11 +119,11 @@ class BlockJacobi:
 
 @dataclass(frozen=True, slots=True)
 class Nystrom:
-    """Precondition by a randomised Nyström approximation U Λ Uᵀ of F.
+    """Precondition by a randomised Nyström approximation U Λ Uᴴ of F.
 
     For spectra that fall off: with at least 2 · d + 1 vectors, d the effective dimension of F at
     the damping, the number of CG steps no longer depends on the condition. In the basis U the
-    preconditioned spectrum is level, P⁻¹ = (λ_r + μ) U (Λ + μI)⁻¹ Uᵀ + (I − UUᵀ) with μ the
+    preconditioned spectrum is level, P⁻¹ = (λ_r + μ) U (Λ + μI)⁻¹ Uᴴ + (I − UUᴴ) with μ the
     damping. A vector damping D is split off first: what is approximated is D^-½ F D^-½, with μ = 1.
 
     Parameters
@@ -175,7 +175,7 @@ class Nystrom:
         threads : int
             0 for the default.
         """
-        xp, dtype, params = fisher._ops.xp, fisher.dtype, fisher.shape[0]
+        xp, dtype, params = fisher._ops.xp, fisher._real_dtype, fisher.shape[0]
         root: Any = None
         mu = damping
         if not isinstance(damping, float):
@@ -199,18 +199,19 @@ class Nystrom:
             return None
         least = 8 * math.sqrt(params) * float(np.finfo(dtype).eps)
         change = xp.maximum((values[-1] + mu) / (values + mu), least) - 1.0
-        U, change = U.astype(dtype), change[:, None].astype(dtype)
+        U, change = U.astype(fisher.dtype), change[:, None].astype(dtype)
+        adjoint = U.conj().T
         if root is None:
-            return lambda R: R + U @ (change * (U.T @ R))
+            return lambda R: R + U @ (change * (adjoint @ R))
 
         def apply(R: Any) -> Any:
             scaled = R / root
-            return (scaled + U @ (change * (U.T @ scaled))) / root
+            return (scaled + U @ (change * (adjoint @ scaled))) / root
 
         return apply
 
     def _approximation(self, fisher: "Fisher", product: Callable[[Any], Any]) -> tuple[Any, Any]:
-        """Return U (p, r) and Λ, largest first, in float64: algorithm 2.1 of the reference."""
+        """Return U (p, r) and Λ, largest first, in double: algorithm 2.1 of the reference."""
         ops, params = fisher._ops, fisher.shape[0]
         xp = ops.xp
         rank = min(_DEFAULT_RANK, params) if self.rank is None else self.rank
@@ -218,11 +219,15 @@ class Nystrom:
             raise ValueError(
                 f"rank: expected at most p = {params}, got {rank}. F has no more eigenvalues."
             )
-        _memory.guard(6 * 8 * params * rank, "Nystrom", "Use a smaller rank.")
+        wide = xp.result_type(fisher.dtype, xp.float64)
+        _memory.guard(6 * wide.itemsize * params * rank, "Nystrom", "Use a smaller rank.")
         generator = _check.generator(self.rng)
-        start, _ = xp.linalg.qr(generator.standard_normal((params, rank)))
+        normal = generator.standard_normal((params, rank))
+        if wide.kind == "c":
+            normal = normal + 1j * generator.standard_normal((params, rank))
+        start, _ = xp.linalg.qr(normal)
         start = start.astype(fisher.dtype)
-        Y = product(start).astype(xp.float64)
+        Y = product(start).astype(wide)
         size = float(xp.linalg.norm(Y))
         if not math.isfinite(size):
             raise NonFiniteError(
@@ -233,8 +238,8 @@ class Nystrom:
         # F + νI, with ν above the rounding of Y, has eigenvalues of at least ν in any basis.
         nu = math.sqrt(params) * float(np.finfo(fisher.dtype).eps) * size
         Y += nu * start
-        middle = start.T @ Y
-        values, Q = ops.eigh((middle + middle.T) / 2)
+        middle = start.conj().T @ Y
+        values, Q = ops.eigh((middle + middle.conj().T) / 2)
         U, singular, _ = xp.linalg.svd(
             Y @ (Q / xp.sqrt(xp.maximum(values, nu))), full_matrices=False
         )
