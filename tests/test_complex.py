@@ -404,6 +404,26 @@ def test_cg_takes_the_steps_of_complex_arithmetic(kind, precondition):
     assert ff.solve(fisher, b, damping=0.5, solver=few).status == ff.Status.MAX_ITERATIONS
 
 
+@each_dtype
+@pytest.mark.parametrize("center", [False, True])
+def test_paths_and_preconditioners_in_every_layout(center, dtype):
+    S, rhs = oracle.draw(9, 14, dtype) + dtype(1 - 2j), oracle.draw(14, 2, dtype)
+    weights = oracle.draw_weights(9)
+    F = oracle.fisher(S, weights, center)
+    rtol = 400 * EPS[np.dtype(dtype)]
+    solvers = [ff.Dual(), ff.Eigh(), ff.CG(rtol, preconditioner=None)]
+    solvers += [ff.CG(rtol, preconditioner=x) for x in (ff.BlockJacobi(5), ff.Nystrom(4))]
+    for scores in layouts(S):
+        fisher = ff.ScoreFisher(scores, weights=weights, center=center)
+        for solver in solvers:
+            path = fisher.solve_path(rhs, [1.0, 0.5], solver=solver)
+            for x, damping in zip(path.value, (1.0, 0.5), strict=True):
+                A = F + damping * np.eye(14)
+                expected = np.linalg.solve(A, rhs)
+                scale = np.linalg.cond(A) * np.linalg.norm(expected)
+                oracle.close(x, expected, dtype, 400, scale)
+
+
 @pytest.mark.parametrize("wrong", [lambda R: R[1:], lambda R: R[:, 0], lambda R: None])
 def test_a_preconditioner_of_the_wrong_shape_is_named(wrong):
     with pytest.raises(ValueError, match="precondition: expected a function that returns numbers"):

@@ -128,6 +128,25 @@ def test_the_size_guard_counts_the_partial_sums_of_tall_scores(monkeypatch):
     assert len(asked) == 4
 
 
+@pytest.mark.parametrize("dtype", [np.dtype(t) for t in oracle.EVERY])
+def test_the_size_guard_counts_what_an_inverse_takes(monkeypatch, dtype):
+    S = oracle.draw(7, 50, dtype)
+    full = 50 * 50 * dtype.itemsize
+    dense = ff.DenseFisher.from_scores(S)
+    for F, size in (
+        (dense, full + dense._ops.Triangle.bytes_for(50, dtype)),
+        (ff.ScoreFisher(S), (5 if dtype.kind == "c" else 3) * full),
+    ):
+        factor = F.factor(damping=1.0)
+        assert factor.inverse().nbytes == full
+        with monkeypatch.context() as patched:
+            patched.setattr(_memory, "UNGUARDED", 0)
+            patched.setattr(_memory, "available_memory", lambda: 9)
+            need = f"{size / 2**30:.3g}"
+            with pytest.raises(ff.MemoryLimitError, match=f"inverse: .* got a need of {need} GiB"):
+                factor.inverse()
+
+
 @pytest.mark.parametrize("dtype", [np.dtype(t) for t in oracle.DTYPES])
 def test_bytes_to_sum(dtype):
     assert Triangle.bytes_to_sum(10**9, _memory.SMALL, dtype, dense=True) < _memory.UNGUARDED

@@ -53,7 +53,8 @@ def test_as_good_as_double_precision(dtype, p, kappa):
             assert 1 <= mixed.iterations <= 8
             assert backward_error(F, mixed.value, rhs) <= 4
             assert mixed.rcond == pytest.approx(plain.rcond, rel=0.05)
-        assert mixed.residual <= max(10 * plain.residual, 1e-15 * np.sqrt(p))
+        # Refinement ends √p above the rounding of a plain solve, at the latest; few rows are luck.
+        assert mixed.residual <= (10 + 3 * np.sqrt(p)) * max(plain.residual, 2.0**-52)
         scale = np.abs(plain.value).max() / plain.rcond
         oracle.close(mixed.value, plain.value, dtype, p, scale)
         assert mixed.value.dtype == dtype

@@ -79,8 +79,10 @@ class Factor(ABC):
     def inverse(self) -> Any:
         """Return A⁻¹, (p, p), symmetric (Hermitian)."""
         params = self.shape[0]
+        # The unit matrix, its solution and the mean; a complex solve has both in real form too.
+        copies = 5 if self._dtype.kind == "c" else 3
         _memory.guard(
-            3 * params * params * self._dtype.itemsize,
+            copies * params * params * self._dtype.itemsize,
             "inverse",
             "inverse_diagonal() and solve() do without the matrix.",
         )

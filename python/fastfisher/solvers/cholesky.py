@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from fastfisher import _memory
 from fastfisher.solvers.mixed import solve_mixed
 from fastfisher.solvers.outcome import Outcome, one_by_one, outcomes
 from fastfisher.solvers.solution import Solution, Status
@@ -100,6 +101,11 @@ class Cholesky:
         self, fisher: "Fisher", triangle: Any, scale: float, rhs: Any, shift: Any, threads: int
     ) -> Solution:
         """Solve (scale · T + shift) x = rhs, leaving T as it is."""
+        _memory.guard(
+            fisher._ops.Triangle.bytes_for(triangle.size, fisher.dtype),
+            "a factor beside the matrix",
+            "Use solver=CG(), which needs none.",
+        )
         why = self._nothing_narrower(fisher)
         if self._narrows(fisher):
             found = solve_mixed(fisher, triangle, scale, rhs, shift, threads)

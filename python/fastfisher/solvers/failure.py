@@ -10,6 +10,7 @@ import numpy as np
 from fastfisher.errors import (
     ConvergenceError,
     FisherError,
+    MemoryLimitError,
     NonFiniteError,
     NotPositiveDefiniteError,
 )
@@ -18,7 +19,7 @@ from fastfisher.solvers.solution import Solution, Status
 if TYPE_CHECKING:
     from fastfisher.fisher.protocol import Fisher
 
-__all__ = ["POLICIES", "recover", "smallest_damping", "status_of"]
+__all__ = ["POLICIES", "recover", "smallest_damping", "unsolved"]
 
 POLICIES = ("raise", "nan", "shift", "pinv")
 T = TypeVar("T")
@@ -36,10 +37,10 @@ def recover(
     """Return the Solution that `policy` makes of `error`, or raise it.
 
     ``"shift"`` and ``"pinv"`` cure a matrix that is not positive definite and nothing else: NaN
-    input and a slow iteration still raise.
+    input and a slow iteration still raise. Want of memory always does.
     """
-    if policy == "nan":
-        return _nan(error, fisher, rhs, shift)
+    if policy == "nan" and not isinstance(error, MemoryLimitError):
+        return unsolved(error, fisher._ops.xp.full_like(rhs, math.nan), shift)
     if not isinstance(error, NotPositiveDefiniteError):
         raise error
     if policy == "pinv":
@@ -100,13 +101,19 @@ def smallest_damping(fisher: "Fisher", attempt: Callable[[float], T]) -> tuple[f
     return found
 
 
-def _nan(error: FisherError, fisher: "Fisher", rhs: Any, shift: Any) -> Solution:
+def unsolved(error: FisherError, nothing: Any, shift: Any) -> Solution:
+    """Return the Solution that says the same as `error`, with `nothing` for a value."""
+    last = error.solution if isinstance(error.solution, Solution) else None
+    status = Status.NOT_POSITIVE_DEFINITE
+    if isinstance(error, NonFiniteError):
+        status = Status.NON_FINITE
     return Solution(
-        value=fisher._ops.xp.full_like(rhs, math.nan),
-        status=status_of(error),
+        value=nothing,
+        status=status if last is None else last.status,
         residual=None,
         damping_used=shift,
         method="none",
+        iterations=0 if last is None else last.iterations,
         message=str(error),
     )
 
@@ -122,12 +129,3 @@ def _truncated(fisher: "Fisher", rhs: Any, shift: Any, threads: int) -> Solution
         rank=rank,
         message=f"not positive definite: {rank} of {fisher.shape[0]} eigenvalues were kept",
     )
-
-
-def status_of(error: FisherError) -> Status:
-    """Return the status that says the same as `error`."""
-    if isinstance(error.solution, Solution):
-        return error.solution.status
-    if isinstance(error, NonFiniteError):
-        return Status.NON_FINITE
-    return Status.NOT_POSITIVE_DEFINITE

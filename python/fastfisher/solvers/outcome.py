@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastfisher.errors import FisherError
+from fastfisher.errors import FisherError, MemoryLimitError
 from fastfisher.solvers.solution import Solution
 
 if TYPE_CHECKING:
@@ -16,11 +16,13 @@ Outcome = Solution | FisherError
 
 
 def outcomes(attempt: Callable[[float], Solution], shifts: list[float]) -> list[Outcome]:
-    """Return what `attempt` gives or raises for each damping."""
+    """Return what `attempt` gives or raises for each damping; want of memory ends them all."""
 
     def outcome(shift: float) -> Outcome:
         try:
             return attempt(shift)
+        except MemoryLimitError:
+            raise
         except FisherError as error:
             return error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastfisher import _check, _memory
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose_for_path
-from fastfisher.solvers.failure import status_of
+from fastfisher.solvers.failure import unsolved
 from fastfisher.solvers.outcome import Outcome, one_by_one
 from fastfisher.solvers.solution import Solution, Status
 
@@ -45,7 +45,7 @@ class PathSolution:
     rcond : array (m,)
         Reciprocal condition of each F + λI, NaN where it is not known.
     messages : tuple of str
-        What went wrong, per damping; empty after success.
+        What went wrong or why a fallback was taken, per damping; empty after plain success.
 
     Examples
     --------
@@ -152,11 +152,10 @@ def _joined(
     xp: Any, found: list[Outcome], shifts: list[float], rhs: Any, shape: tuple[int, ...]
 ) -> PathSolution:
     """Return the path of the outcomes; those that failed are NaN."""
+    nothing = xp.full_like(rhs, xp.nan)
     solutions = [
-        replace(_failed(outcome), value=xp.full_like(rhs, xp.nan))
-        if isinstance(outcome, FisherError)
-        else outcome
-        for outcome in found
+        unsolved(outcome, nothing, shift) if isinstance(outcome, FisherError) else outcome
+        for outcome, shift in zip(found, shifts, strict=True)
     ]
 
     def numbers(name: str) -> Any:
@@ -172,18 +171,4 @@ def _joined(
         iterations=xp.asarray([solution.iterations for solution in solutions]),
         rcond=numbers("rcond"),
         messages=tuple(solution.message for solution in solutions),
-    )
-
-
-def _failed(error: FisherError) -> Solution:
-    solution = error.solution
-    if isinstance(solution, Solution):
-        return replace(solution, message=str(error), method="none")
-    return Solution(
-        value=None,
-        status=status_of(error),
-        residual=None,
-        damping_used=None,
-        method="none",
-        message=str(error),
     )

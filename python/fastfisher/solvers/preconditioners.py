@@ -1,7 +1,7 @@
 """Preconditioners: small frozen values that say what stands for F + damping inside CG.
 
 A preconditioner is anything with the method ``prepare(fisher, damping, *, threads)``, which returns
-a function from residuals (p, k) to approximate solutions (p, k), symmetric and positive definite,
+a function from residuals (p, k) to approximate solutions (p, k), Hermitian and positive definite,
 or None for the identity.
 """
 
@@ -57,7 +57,7 @@ class BlockJacobi:
     1
     """
 
-    block_size: int = 96  # whole panels of float64 and of float32
+    block_size: int = 96  # whole panels of every dtype
     blocks: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
