@@ -67,39 +67,51 @@ struct Term {
 };
 constexpr int kTerms = 4;
 
-// Whole panels of a sum of blocks, of rows whose columns lie side by side: as pack_panels, which
-// reads one block.
-template <class T, class S>
-void pack_sum_contiguous(const Operand<T, S>& Y, const Term* terms, int count, Index depth,
-                         Index panels, T* out, Index stride) {
-  constexpr Index W = kPanel<T>, lanes = kLanes<T>, ahead = 8;
+// Whole panels of a sum of Count blocks, of rows whose columns lie side by side: as pack_panels,
+// which reads one block.
+template <class T, class S, int Count, bool Shifted>
+void pack_sum_contiguous(const Operand<T, S>& Y, const Term* terms, Index depth, Index panels,
+                         T* out, Index stride) {
+  constexpr Index W = kPanel<T>, lanes = kLanes<T>, ahead = 8 / Count;
   constexpr Index line = static_cast<Index>(kCacheLine / sizeof(S));
-  const Index ld = Y.X.rowStride();
+  const Index ld = Y.X.rowStride(), width = panels * W;
   for (Index k = 0; k < depth; ++k) {
-    const S* x[kTerms];
-    const T* shift[kTerms];
-    Vec<T> scale[kTerms];
-    for (int t = 0; t < count; ++t) {
+    const S* x[Count];
+    const T* shift[Count];
+    Vec<T> scale[Count];
+    FASTFISHER_UNROLL
+    for (int t = 0; t < Count; ++t) {
       const Index row = terms[t].row + k;
       x[t] = Y.X.data() + row * ld + terms[t].panel * W;
-      shift[t] = Y.shift_by_column ? Y.shift_by_column + terms[t].panel * W : nullptr;
+      shift[t] = Shifted ? Y.shift_by_column + terms[t].panel * W : nullptr;
       scale[t] = Vec<T>::broadcast(static_cast<T>(terms[t].sign) *
                                    (Y.scale_by_depth ? Y.scale_by_depth[row] : T(1)));
       if (k + ahead < depth)
-        for (Index j = 0; j < panels * W; j += line) prefetch(x[t] + ahead * ld + j);
+        for (Index j = 0; j < width; j += line) prefetch(x[t] + ahead * ld + j);
     }
     T* to = out + k * W;
-    for (Index i = 0; i < panels; ++i, to += stride)
+    for (Index j = 0; j < width; j += W, to += stride) {
+      FASTFISHER_UNROLL
       for (Index r = 0; r < W; r += lanes) {
         Vec<T> sum = Vec<T>::zero();
-        for (int t = 0; t < count; ++t) {
-          Vec<T> v = Vec<T>::load(x[t] + i * W + r);
-          if (Y.shift_by_column) v = v - Vec<T>::load(shift[t] + i * W + r);
+        FASTFISHER_UNROLL
+        for (int t = 0; t < Count; ++t) {
+          Vec<T> v = Vec<T>::load(x[t] + j + r);
+          if (Shifted) v = v - Vec<T>::load(shift[t] + j + r);
           sum = fma(scale[t], v, sum);
         }
         sum.store(to + r);
       }
+    }
   }
+}
+
+template <class T, class S, int Count>
+void pack_sum_of(const Operand<T, S>& Y, const Term* terms, Index depth, Index panels, T* out,
+                 Index stride) {
+  return Y.shift_by_column
+             ? pack_sum_contiguous<T, S, Count, true>(Y, terms, depth, panels, out, stride)
+             : pack_sum_contiguous<T, S, Count, false>(Y, terms, depth, panels, out, stride);
 }
 
 // out = Σ ± Y[its rows, its panels], laid out as by pack_panels; in any layout by way of a few
@@ -110,7 +122,12 @@ void pack_sum(const Operand<T, S>& Y, const Term* terms, int count, Index depth,
   constexpr Index W = kPanel<T>, run = 16;
   if (count == 1 && terms[0].sign == 1)
     return pack_panels(Y, terms[0].row, depth, terms[0].panel, panels, out, stride);
-  if (Y.X.colStride() == 1) return pack_sum_contiguous(Y, terms, count, depth, panels, out, stride);
+  static_assert(kTerms == 4, "the cases below are the sums of two levels");
+  if (Y.X.colStride() == 1) {
+    if (count == 1) return pack_sum_of<T, S, 1>(Y, terms, depth, panels, out, stride);
+    if (count == 2) return pack_sum_of<T, S, 2>(Y, terms, depth, panels, out, stride);
+    return pack_sum_of<T, S, 4>(Y, terms, depth, panels, out, stride);
+  }
   alignas(kCacheLine) T rows[run * W];
   for (Index i = 0; i < panels; ++i)
     for (Index k = 0; k < depth; k += run) {
@@ -140,10 +157,13 @@ void multiply_rectangle(const Operand<T, S>& Y, Index row, Index depth, const Re
   const Index cut = Index{1} << levels, deep = depth / cut, m = C.height / cut, q = C.width / cut;
   if (deep == 0 || m == 0 || q == 0) return;
   const std::vector<Product> products = strassen_products(levels);
-  const Index rows = std::min<Index>(2 * kDepth, deep), parts = ceil_div(deep, rows);
+  const Index rows = std::min<Index>(kDepth, deep), parts = ceil_div(deep, rows);
   const Index chunks = static_cast<Index>(products.size()) * parts, stride = rows * W;
-  const Index across = std::clamp<Index>(m / 4, 1, kTilePanels),
-              along = std::clamp<Index>(q / 4, 1, kTilePanels);
+  // Tiles of one size, four or more each way.
+  const auto even = [](Index panels) {
+    return ceil_div(panels, std::max<Index>(4, ceil_div(panels, kTilePanels)));
+  };
+  const Index across = even(m), along = even(q);
   const Index m_groups = ceil_div(m, across), q_groups = ceil_div(q, along);
   Buffer<T> buffer(2 * (m + q) * stride), product(levels > 0 ? m * q * W * W : 0);
 
