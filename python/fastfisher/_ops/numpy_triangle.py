@@ -14,6 +14,9 @@ LARGEST = 2**30
 # One row of a panel, in bytes, on every machine.
 PANEL_BYTES = 192
 
+# Parameters and samples from which Strassen's products are used where they are asked for.
+STRASSEN_LEAST = 2048
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -114,6 +117,21 @@ class Triangle:
         )
         if report[0]:
             _check.finite_report(report, "scores")
+
+    def add_scores_fast(
+        self,
+        scores: Array,
+        weights: Array | None,
+        mean: Array | None,
+        *,
+        check_finite: bool,
+        threads: int,
+    ) -> None:
+        """Add as `add_scores` to a zero triangle of real numbers, by Strassen's products."""
+        report = core.accumulate_fast(
+            bits(scores), weights, mean, self.panels, STRASSEN_LEAST, check_finite, threads
+        )
+        _check.finite_report(report, "scores")
 
     def add_centred_scores(
         self,
