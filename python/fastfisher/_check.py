@@ -272,6 +272,21 @@ def reduction(value: Any) -> Reduction:
     return value  # type: ignore[no-any-return]
 
 
+def algorithm(value: Any, dtype: Any) -> bool:
+    """Return whether it is "strassen" and not "classical", for scores of this dtype."""
+    if value not in ("classical", "strassen"):
+        raise ValueError(
+            f"algorithm: expected 'classical' or 'strassen', got {value!r}. "
+            "'strassen' multiplies less, and is accurate relative to the largest entry only."
+        )
+    if value == "strassen" and dtype.kind == "c":
+        raise ValueError(
+            f"scores: expected real numbers with algorithm='strassen', got {dtype}. "
+            "Complex ones take algorithm='classical'."
+        )
+    return bool(value == "strassen")
+
+
 def flag(name: str, value: Any) -> bool:
     """Return a bool."""
     if not isinstance(value, bool | np.bool_):

@@ -53,6 +53,15 @@ def accumulate(
     check_finite: bool,
     threads: int,
 ) -> Report: ...
+def accumulate_fast(
+    scores: Array,
+    weights: Array | None,
+    mean: Array | None,
+    triangle: Array,
+    least: int,
+    check_finite: bool,
+    threads: int,
+) -> Report: ...
 def accumulate_centred(
     scores: Array,
     weights: Array | None,

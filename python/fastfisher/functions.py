@@ -29,6 +29,7 @@ def empirical_fisher(
     reduction: str = "mean",
     dtype: Any = None,
     out: Any = None,
+    algorithm: str = "classical",
     check_finite: bool = True,
     n_threads: int | None = None,
 ) -> Any:
@@ -51,6 +52,10 @@ def empirical_fisher(
         To sum and return in, no narrower than the scores; default theirs.
     out : array (p, p), optional
         Written to and returned; must not overlap the inputs.
+    algorithm : {"classical", "strassen"}
+        How the product is formed. "strassen" multiplies up to a seventh less, is accurate relative
+        to the largest entry only (see Notes), takes real scores, and is the classical one below
+        4096 parameters or samples.
     check_finite : bool
         Raise on NaN and infinity; costs next to nothing.
     n_threads : int, optional
@@ -78,12 +83,22 @@ def empirical_fisher(
     Complex scores cost what real ones of 2 p columns cost, 4 times as much as p real columns, and
     a whole matrix of memory where those take half of one.
 
+    ``algorithm="strassen"`` cuts the columns in halves, those again, and forms the blocks below the
+    diagonal by ℓ ≤ 2 levels of Strassen's seven products. With S* the scores as they enter the sum
+    (times √w, less the mean), no entry of the sum Σ w s sᵀ is further from the exact one than
+    3^ℓ · n · (n + 5 · 2^ℓ) · eps/2 · max(S*)² to first order, against n² · eps/2 · max(S*)²
+    classically. Entries of parameters whose scores are smaller than the largest lose the digits
+    they are smaller by; diagonal entries lose none. Where columns differ much in scale, scale them
+    first or stay classical. It multiplies less but reads the scores more often, so it is no faster at
+    n = p = 4096 and gains from about 8192 on.
+
     The *empirical* Fisher has the scores at the observed data; it differs from the exact Fisher
     away from the optimum.
 
     References
     ----------
     S. Amari, "Natural gradient works efficiently in learning", Neural Comput. 10 (1998) 251.
+    N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., SIAM 2002, ch. 23.
 
     Examples
     --------
@@ -93,9 +108,11 @@ def empirical_fisher(
            [1., 2.]])
     """
     centred = center is not False and _check.flag("center", center)
-    ops, scores, weights, _, held, scale, check_finite, threads = _prepared(
-        scores, weights, False, reduction, check_finite, n_threads, dtype
+    fast = algorithm != "classical"
+    ops, scores, weights, mean, held, scale, check_finite, threads = _prepared(
+        scores, weights, centred and fast, reduction, check_finite, n_threads, dtype
     )
+    fast = fast and _check.algorithm(algorithm, held)
     params = scores.shape[1]
     if out is not None:
         out = ops.to_output(out, (params, params), held, scores, weights)
@@ -106,7 +123,9 @@ def empirical_fisher(
             "Use ScoreFisher (products, dual and CG solves) or fisher_diagonal.",
         )
     triangle = ops.Triangle(params, held)
-    if centred:
+    if fast:
+        triangle.add_scores_fast(scores, weights, mean, check_finite=check_finite, threads=threads)
+    elif centred:
         triangle.add_centred_scores(
             scores, weights, fresh=True, check_finite=check_finite, threads=threads
         )

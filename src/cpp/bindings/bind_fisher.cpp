@@ -1,4 +1,4 @@
-// Doors of the product engine: accumulate, gram, product.
+// Doors of the product engine: accumulate, accumulate_fast, gram, product.
 #include "../kernels/fisher.hpp"
 
 #include "arrays.hpp"
@@ -64,6 +64,28 @@ void register_scores(py::module_& m) {
       py::arg("threads"));
 }
 
+// Real scores only.
+template <class T, class S>
+void register_fast(py::module_& m) {
+  m.def(
+      "accumulate_fast",
+      [](const Array<S>& scores, const OptionalArray<T>& weights, const OptionalArray<T>& mean,
+         Array<T> triangle, Index least, bool check_finite, int threads) {
+        const auto X = read_matrix(scores, "scores");
+        const T* w = read_vector(weights, X.rows(), "weights");
+        const T* m = read_vector(mean, X.cols(), "mean");
+        T* to = write_vector(triangle, triangle_size<T>(X.cols()), "triangle");
+        Report report;
+        {
+          py::gil_scoped_release release;
+          report = accumulate_fast<T, S>(X, w, m, to, least, check_finite, threads);
+        }
+        return report_tuple(report);
+      },
+      array("scores"), array("weights"), array("mean"), array("triangle"), py::arg("least"),
+      py::arg("check_finite"), py::arg("threads"));
+}
+
 template <class T>
 void register_product(py::module_& m) {
   m.def(
@@ -83,6 +105,9 @@ void register_fisher(py::module_& m) {
 #define FASTFISHER_REGISTER(S, T) register_scores<T, S>(m);
   FASTFISHER_FOR_STORED(FASTFISHER_REGISTER)
   FASTFISHER_FOR_COMPLEX(FASTFISHER_REGISTER)
+#undef FASTFISHER_REGISTER
+#define FASTFISHER_REGISTER(S, T) register_fast<T, S>(m);
+  FASTFISHER_FOR_STORED(FASTFISHER_REGISTER)
 #undef FASTFISHER_REGISTER
   register_product<double>(m);
   register_product<float>(m);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "strassen.hpp"
 #include "stream.hpp"
 
 namespace fastfisher {
@@ -133,6 +134,16 @@ Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean,
 }
 
 template <class T, class S>
+Report accumulate_fast(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,
+                       Index least, bool check_finite, int threads) {
+  const Buffer<T> roots = square_roots(weights, scores.rows());
+  auto Y = operand_of<T>(scores);
+  Y.scale_by_depth = roots.data();
+  Y.shift_by_column = mean;
+  return named(symmetric_product_fast(Y, triangle, least, check_finite, threads), scores, threads);
+}
+
+template <class T, class S>
 Report accumulate_centred(const ConstMatrix<S>& scores, const T* weights, T* mean, T* triangle,
                           bool fresh, bool check_finite, int threads) {
   auto Y = operand_of<T>(scores);
@@ -188,6 +199,10 @@ Report gram(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* tr
   template Report gram(const ConstMatrix<S>&, const T*, const T*, T*, bool, int);
 FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
 FASTFISHER_FOR_COMPLEX(FASTFISHER_INSTANTIATE)
+#undef FASTFISHER_INSTANTIATE
+#define FASTFISHER_INSTANTIATE(S, T) \
+  template Report accumulate_fast(const ConstMatrix<S>&, const T*, const T*, T*, Index, bool, int);
+FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
 #undef FASTFISHER_INSTANTIATE
 
 }  // namespace fastfisher
