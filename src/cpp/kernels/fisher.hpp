@@ -23,7 +23,7 @@ Report accumulate(const ConstMatrix<S>& scores, const T* weights, const T* mean,
                   bool fresh, bool check_finite, int threads);
 
 // The same in a triangle of zeros, by Strassen's products from `least` parameters and samples on:
-// about 1/7 fewer flops, and an error bound for the largest entry only (strassen.hpp). NonFinite as
+// up to 1/7 fewer flops, and an error bound for the largest entry only (strassen.hpp). NonFinite as
 // above; the triangle is then undefined.
 template <class T, class S>
 Report accumulate_fast(const ConstMatrix<S>& scores, const T* weights, const T* mean, T* triangle,

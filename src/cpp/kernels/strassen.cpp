@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -261,10 +260,10 @@ Report add_diagonal_block(const Operand<T, S>& Y, const Range& range, T* triangl
                           bool check_finite, int threads) {
   constexpr Index W = kPanel<T>;
   const Index first = range.start * W, columns = std::min(range.panels * W, Y.columns() - first);
-  Operand<T, S> part = Y;
-  new (&part.X) ConstMatrix<S>(Y.X.data() + first * Y.X.colStride(), Y.depth(), columns,
-                               Strides(Y.X.rowStride(), Y.X.colStride()));
-  if (Y.shift_by_column) part.shift_by_column = Y.shift_by_column + first;
+  const ConstMatrix<S> X(Y.X.data() + first * Y.X.colStride(), Y.depth(), columns,
+                         Strides(Y.X.rowStride(), Y.X.colStride()));
+  const T* shift = Y.shift_by_column ? Y.shift_by_column + first : nullptr;
+  const Operand<T, S> part{X, Y.scale_by_depth, nullptr, nullptr, shift};
   Buffer<T> own(triangle_size<T>(columns));
   own.zero();
   Report report = symmetric_product(part, own.data(), nullptr, check_finite, threads);
