@@ -115,6 +115,7 @@ JOBS = [
             ours=ff.empirical_fisher,
             lines={"A = G.astype(float32); A.T @ A / n": by_widening},
             error=half_error,
+            torch=None if dtype == "float16" else lambda G: (G.T @ G).float() / len(G),
             tolerance=SINGLE,
             work=work,
             dtype=dtype,

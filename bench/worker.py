@@ -108,7 +108,14 @@ def serve(kind: str) -> None:
 def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     import torch
 
-    return tuple(torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs)
+    def tensor(x: Any) -> Any:
+        if not isinstance(x, np.ndarray):
+            return x
+        if x.dtype.name == "bfloat16":  # which torch cannot take from NumPy by name
+            return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(x)
+
+    return tuple(tensor(x) for x in inputs)
 
 
 if __name__ == "__main__":

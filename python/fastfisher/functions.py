@@ -77,7 +77,7 @@ def empirical_fisher(
     Notes
     -----
     n p² multiplications. Memory beside the result: half a matrix, and two blocks of packed rows
-    (p/4 rows each, between 256 and 1024) or, for tall scores (n ≥ 8 p, p up to about 1000), 8 to 64
+    (p/8 rows each, between 256 and 1024) or, for tall scores (n ≥ 8 p, p up to about 1000), 8 to 64
     partial sums of half a matrix each, about half of what the scores take at most.
 
     Complex scores cost what real ones of 2 p columns cost, 4 times as much as p real columns, and

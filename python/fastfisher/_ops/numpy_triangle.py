@@ -68,7 +68,7 @@ class Triangle:
         """Return the bytes that `add_scores` takes beside the triangle, nearly.
 
         Of tall scores each slab of rows is summed in a triangle of its own; other scores are
-        packed a quarter of the triangle's rows at a time, in two buffers. See ``product.cpp``.
+        packed in two buffers, p/8 rows each, between 256 and 1024. See ``symmetric.cpp``.
         """
         if samples == 0:
             return 0
