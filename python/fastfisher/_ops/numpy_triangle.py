@@ -15,9 +15,9 @@ LARGEST = 2**30
 PANEL_BYTES = 192
 
 # Parameters and samples from which Strassen's products are used where they are asked for. Sums of
-# blocks are read at the latency of memory: with 2048 here, 4096 × 4096 takes 1.1 of the classical
-# time, with 4096 as long as that; 8192 × 8192 takes the same with both, 0.87 to 0.97 of it (float64
-# and float32; one thread of a busy Granite Rapids).
+# blocks are read at the latency of memory: with 2048 here, 4096 × 4096 takes 1.10 of the classical
+# time, with 4096 1.08; 8192 × 8192 takes 1.07 in float64 and 1.04 in float32 (two threads of
+# Granite Rapids).
 STRASSEN_LEAST = 4096
 
 Array = np.ndarray[Any, np.dtype[Any]]
