@@ -40,14 +40,6 @@ Report overflow_of_pairs(const T* triangle, Index params) {
   return {};
 }
 
-template <class T>
-double weight_sum(const T* weights, Index samples) {
-  if (!weights) return static_cast<double>(samples);
-  double total = 0;
-  for (Index k = 0; k < samples; ++k) total += static_cast<double>(weights[k]);
-  return total;
-}
-
 // The mean of some rows that count, evenly spread: near enough to the mean of all where a column is
 // not mostly noise about a wandering level. Zero where they are not finite, which is found later.
 constexpr Index kProvisionalRows = 64;

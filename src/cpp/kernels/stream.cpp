@@ -204,19 +204,6 @@ Buffer<A> transpose_dot(const Pass<S, A, W>& pass, Right right, int threads) {
   return total;
 }
 
-// Σ w, in double, in blocks: the error of long sums grows with the number of blocks alone.
-template <class W>
-double sum_of(const W* w, Index n) {
-  constexpr Index block = 256;
-  double total = 0.0;
-  for (Index begin = 0; begin < n; begin += block) {
-    double part = 0.0;
-    for (Index i = begin; i < std::min(begin + block, n); ++i) part += static_cast<double>(w[i]);
-    total += part;
-  }
-  return total;
-}
-
 // Why a sum is not finite: the first NaN or infinity of the scores or, row -1, the first column
 // whose finite scores overflowed.
 template <class S, class A>
@@ -264,10 +251,10 @@ Report column_mean(ConstMatrix<S> scores, const A* weights, A* out, bool check_f
   if (p == 0) return {};
   const Pass<S, double, A> pass = one_pass<S, double, A>(scores, weights, nullptr);
   const Buffer<double> total = transpose_dot<false>(pass, [](Index) { return 1.0; }, threads);
-  const double weight_sum = weights ? sum_of(weights, n) : static_cast<double>(n);
+  const double weight = weight_sum(weights, n);
   bool finite = true;
   collect(pass, total, [&](Index c, double value) {
-    out[c] = static_cast<A>(weight_sum == 0.0 ? 0.0 : value / weight_sum);
+    out[c] = static_cast<A>(weight == 0.0 ? 0.0 : value / weight);
     finite = finite && std::isfinite(out[c]);
   });
   return check_finite && !finite ? why_not_finite(scores, out, threads) : Report{};

@@ -13,6 +13,20 @@
 
 namespace fastfisher {
 
+// Σ w in double, n without weights; in blocks, so that the error grows with their number alone.
+template <class W>
+double weight_sum(const W* weights, Index n) {
+  if (!weights) return static_cast<double>(n);
+  constexpr Index block = 256;
+  double total = 0.0;
+  for (Index begin = 0; begin < n; begin += block) {
+    double part = 0.0;
+    for (Index i = begin; i < begin + block && i < n; ++i) part += static_cast<double>(weights[i]);
+    total += part;
+  }
+  return total;
+}
+
 // out = Σ w s / Σ w                                  np.average(S, axis=0, weights=w)
 //
 //   scores  (n, p)    weights  (n,)    out  (p,)
