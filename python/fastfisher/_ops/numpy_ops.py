@@ -7,11 +7,15 @@ from numpy import empty, ndarray, zeros
 
 from fastfisher import _check
 from fastfisher._native import core
+from fastfisher._ops.numpy_layer import LayerScores
+from fastfisher._ops.numpy_patches import Patches
 from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle, bits
 
 __all__ = [
     "BlockFactor",
     "Factor",
+    "LayerScores",
+    "Patches",
     "Triangle",
     "all_finite",
     "cg_callable",

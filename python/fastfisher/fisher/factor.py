@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check, _memory
@@ -12,7 +13,12 @@ if TYPE_CHECKING:
 
     from fastfisher.fisher.score import ScoreFisher
 
-__all__ = ["DiagonalFactor", "DualFactor", "Factor", "MatrixFactor"]
+__all__ = ["DiagonalFactor", "DualFactor", "Factor", "MatrixFactor", "as_it_is"]
+
+
+def as_it_is(flat: Any) -> Any:
+    """Return a result as it is: the question was a flat vector."""
+    return flat
 
 
 class Factor(ABC):
@@ -35,6 +41,10 @@ class Factor(ABC):
     def __init__(self, params: int, threads: int) -> None:
         self.shape = (params, params)
         self._threads = threads
+
+    def _unfolded(self, name: str, v: Any) -> tuple[Any, Callable[[Any], Any]]:  # noqa: ARG002
+        """Return a vector in flat form, as the Fisher that was factored takes it."""
+        return v, as_it_is
 
     @abstractmethod
     def solve_columns(self, rhs: Any) -> Any:
@@ -73,8 +83,9 @@ class Factor(ABC):
         -------
         array, of the shape of `rhs`
         """
+        rhs, fold = self._unfolded("rhs", rhs)
         columns = _check.finite_columns(self._ops, "rhs", rhs, self.shape[0], self._dtype)
-        return self.solve_columns(columns.reshape(self.shape[0], -1)).reshape(columns.shape)
+        return fold(self.solve_columns(columns.reshape(self.shape[0], -1)).reshape(columns.shape))
 
     def inverse(self) -> Any:
         """Return A⁻¹, (p, p), symmetric (Hermitian)."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastfisher import _check, _memory, _persist
 from fastfisher.errors import NotPositiveDefiniteError
-from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor
+from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, as_it_is
 from fastfisher.fisher.spectrum import cutoff, eigenvalue_powers, signed
 from fastfisher.solvers.damping import diagonal_shift
 from fastfisher.solvers.failure import smallest_damping
@@ -151,11 +151,13 @@ class Fisher(ABC):
         """Return F v for v of shape (p,) or (p, k)."""
         if isinstance(v, Fisher):
             return NotImplemented
+        v, fold = self._unfolded("v", v)
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
-        return self._product(columns.reshape(self._params, -1), 0).reshape(columns.shape)
+        return fold(self._product(columns.reshape(self._params, -1), 0).reshape(columns.shape))
 
     def quadratic_form(self, v: Any) -> Any:
         """Return v* F v: a float for v (p,), an array (k,) for the columns of v (p, k)."""
+        v, _ = self._unfolded("v", v)
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
         V = columns.reshape(self._params, -1)
         values = (V.conj() * self._product(V, 0)).real.sum(axis=0)
@@ -292,12 +294,13 @@ class Fisher(ABC):
 
         Eigenvalues that are zero to rounding raise `NotPositiveDefiniteError` for a negative power.
         """
+        v, fold = self._unfolded("v", v)
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
         shift = diagonal_shift(self, damping, damping_mode)
         value, _ = self._spectral_power(
             columns.reshape(self._params, -1), float(power), shift, truncate=False
         )
-        return value.reshape(columns.shape)
+        return fold(value.reshape(columns.shape))
 
     def eigsh(self, k: int) -> tuple[Any, Any]:
         """Return the k largest eigenvalues, largest first, (k,), and eigenvectors, (p, k).
@@ -324,6 +327,10 @@ class Fisher(ABC):
         return (type(self)._from_state, (self._state(),))
 
     # ---- what solvers use; representations override what they can do better ----
+    def _unfolded(self, name: str, v: Any) -> tuple[Any, Callable[[Any], Any]]:  # noqa: ARG002
+        """Return the vector (p,) or (p, k) that `v` is, and what gives a result the form of `v`."""
+        return v, as_it_is
+
     @property
     def _scores_held(self) -> int | None:
         """Number of scores held, None if they are gone."""

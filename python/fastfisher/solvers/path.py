@@ -120,6 +120,7 @@ def solve_path_system(
         )
     ops, params = fisher._ops, fisher.shape[0]
     path = _check.dampings(ops, dampings)
+    rhs, fold = fisher._unfolded("rhs", rhs)
     columns = _check.columns(ops, "rhs", rhs, params, fisher.dtype)
     if check_finite:
         _check.finite_columns(ops, "rhs", columns, params, fisher.dtype)
@@ -145,7 +146,8 @@ def solve_path_system(
                 outcome.solution = replace(last, value=last.value.reshape(shape))
             outcome.args = (f"dampings: at place {place}, damping {shifts[place]:.3g}. {outcome}",)
             raise outcome
-    return _joined(ops.xp, found, shifts, columns, shape)
+    path_solution = _joined(ops.xp, found, shifts, columns, shape)
+    return replace(path_solution, value=fold(path_solution.value))
 
 
 def _joined(

@@ -1,5 +1,6 @@
 """One solve, from arguments as the caller wrote them to a Solution."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ def solve_system(
             f"on_failure: expected one of {', '.join(POLICIES)}, got {on_failure!r}. "
             "'raise' names what is wrong."
         )
+    rhs, fold = fisher._unfolded("rhs", rhs)
     columns, flat = rhs, True
     if rhs is not None:
         columns = _check.columns(fisher._ops, "rhs", rhs, fisher.shape[0], fisher.dtype)
@@ -54,10 +56,10 @@ def solve_system(
         )
     except FisherError as error:
         if flat and isinstance(error.solution, Solution):
-            error.solution = _flattened(error.solution)
+            error.solution = _flattened(error.solution, fold)
         solution = recover(on_failure, error, chosen, fisher, columns, shift, threads)
-    return _flattened(solution) if flat else solution
+    return _flattened(solution, fold) if flat else solution
 
 
-def _flattened(solution: Solution) -> Solution:
-    return replace(solution, value=solution.value.reshape(-1))
+def _flattened(solution: Solution, fold: Callable[[Any], Any]) -> Solution:
+    return replace(solution, value=fold(solution.value.reshape(-1)))
