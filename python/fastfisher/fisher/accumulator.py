@@ -4,7 +4,7 @@ import threading
 from abc import abstractmethod
 from contextlib import ExitStack
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -27,6 +27,10 @@ class Accumulator(Fisher):
 
     Several threads may use one accumulator: every change takes its lock.
     """
+
+    # Arguments of the constructor that say what is held, and the attributes that keep them: they
+    # are saved in files, and alike in a merge.
+    _STRUCTURE: ClassVar[dict[str, str]] = {"n_params": "_params"}
 
     def __init__(
         self,
@@ -74,16 +78,21 @@ class Accumulator(Fisher):
 
     @classmethod
     @abstractmethod
-    def _sums_length(cls, ops: ModuleType, params: int, dtype: Any) -> int:
-        """Return how many numbers the sums are, without building them."""
+    def _sums_shapes(
+        cls, ops: ModuleType, structure: dict[str, Any], dtype: Any
+    ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
+        """Return shape and dtype of each array of the sums, without building them.
+
+        None in a shape stands for any length.
+        """
 
     @abstractmethod
-    def _sums_array(self) -> Any:
-        """Return the sums as one array, to be copied."""
+    def _sums_arrays(self) -> dict[str, Any]:
+        """Return the sums as arrays by their names, to be copied."""
 
     @abstractmethod
-    def _set_sums(self, array: Any) -> None:
-        """Take over a copy of what `_sums_array` gave."""
+    def _set_sums(self, arrays: dict[str, Any]) -> None:
+        """Take over copies of what `_sums_arrays` gave."""
 
     # ---- building ----
     @classmethod
@@ -283,14 +292,10 @@ class Accumulator(Fisher):
         self._n_samples += samples
 
     def _check_mergeable(self, other: Any) -> None:
+        names = ("class", *self._STRUCTURE, "dtype", "center", "reduction")
+
         def told(fisher: Any) -> tuple[Any, ...]:
-            return (
-                type(fisher).__name__,
-                fisher._params,
-                str(fisher._dtype),
-                fisher._center,
-                fisher._reduction,
-            )
+            return (type(fisher).__name__, *fisher._conventions().values())
 
         if type(other) is not type(self):
             raise TypeError(
@@ -299,8 +304,8 @@ class Accumulator(Fisher):
             )
         if told(other) != told(self):
             raise ValueError(
-                f"others: expected (class, p, dtype, center, reduction) = {told(self)}, got "
-                f"{told(other)}. Build both the same way."
+                f"others: expected ({', '.join(names)}) = {told(self)}, got {told(other)}. "
+                "Build both the same way."
             )
 
     def _mean_or_none(self) -> Any:
@@ -310,41 +315,53 @@ class Accumulator(Fisher):
     def _state(self) -> dict[str, Any]:
         with self._lock:
             state: dict[str, Any] = {
-                "n_params": self._params,
-                "dtype": str(self._dtype),
-                "center": self._center,
-                "reduction": self._reduction,
+                **self._conventions(),
                 "weight_sum": self._weight_sum,
                 "n_samples": self._n_samples,
-                "sums": self._sums_array().copy(),
             }
+            for name, array in self._sums_arrays().items():
+                state[name] = array.copy()
             if self._mean is not None:
                 state["mean"] = self._mean.copy()
             return state
 
+    def _conventions(self) -> dict[str, Any]:
+        """Return what the numbers mean, as the constructor takes it."""
+        return {
+            **{name: getattr(self, held) for name, held in self._STRUCTURE.items()},
+            "dtype": str(self._dtype),
+            "center": self._center,
+            "reduction": self._reduction,
+        }
+
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
+        structure = {name: state[name] for name in cls._STRUCTURE}
         params = _check.count("n_params", state["n_params"], 1)
         dtype = _check.native_dtype("dtype", state["dtype"])
-        ops = for_dtype(ops_of(state["sums"]), dtype)
-        expected = {"sums": (cls._sums_length(ops, params, dtype), _check.real_of(dtype))}
+        like = next((value for value in state.values() if hasattr(value, "dtype")), None)
+        expected = cls._sums_shapes(for_dtype(ops_of(like), dtype), structure, dtype)
+        arrays = {name: state[name] for name in expected}
         if state["center"]:
-            expected["mean"] = (params, dtype)
-        for name, (length, held) in expected.items():
+            expected["mean"] = ((params,), dtype)
+        for name, (shape, held) in expected.items():
             found = state[name]
-            if found.shape != (length,) or found.dtype != held:
+            agrees = len(found.shape) == len(shape) and all(
+                wanted in (None, extent) for wanted, extent in zip(shape, found.shape, strict=True)
+            )
+            if not agrees or found.dtype != held:
                 raise ValueError(
-                    f"{name}: expected shape ({length},) of {held}, got {found.shape} of "
+                    f"{name}: expected shape {shape} of {held}, got {found.shape} of "
                     f"{found.dtype}. The state is damaged."
                 )
         fisher = cls(
-            params,
+            **structure,
             dtype=dtype,
             center=state["center"],
             reduction=state["reduction"],
-            like=state["sums"],
+            like=like,
         )
-        fisher._set_sums(state["sums"])
+        fisher._set_sums(arrays)
         if fisher._center:
             fisher._mean = state["mean"].copy()
         fisher._weight_sum = _check.cut("weight_sum", state["weight_sum"])

@@ -203,11 +203,14 @@ class DenseFisher(Accumulator):
         self._sums.scale(factor)
 
     @classmethod
-    def _sums_length(cls, ops: ModuleType, params: int, dtype: Any) -> int:
-        return ops.Triangle.length(params, dtype)  # type: ignore[no-any-return]
+    def _sums_shapes(
+        cls, ops: ModuleType, structure: dict[str, Any], dtype: Any
+    ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
+        length = ops.Triangle.length(structure["n_params"], dtype)
+        return {"sums": ((length,), _check.real_of(dtype))}
 
-    def _sums_array(self) -> Any:
-        return self._sums.panels
+    def _sums_arrays(self) -> dict[str, Any]:
+        return {"sums": self._sums.panels}
 
-    def _set_sums(self, array: Any) -> None:
-        self._sums = self._ops.Triangle.from_panels(self._params, array)
+    def _set_sums(self, arrays: dict[str, Any]) -> None:
+        self._sums = self._ops.Triangle.from_panels(self._params, arrays["sums"])

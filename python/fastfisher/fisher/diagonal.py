@@ -139,11 +139,16 @@ class DiagonalFisher(Accumulator):
         self._sums *= factor
 
     @classmethod
-    def _sums_length(cls, ops: ModuleType, params: int, dtype: Any) -> int:  # noqa: ARG003
-        return params
+    def _sums_shapes(
+        cls,
+        ops: ModuleType,  # noqa: ARG003
+        structure: dict[str, Any],
+        dtype: Any,
+    ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
+        return {"sums": ((structure["n_params"],), _check.real_of(dtype))}
 
-    def _sums_array(self) -> Any:
-        return self._sums
+    def _sums_arrays(self) -> dict[str, Any]:
+        return {"sums": self._sums}
 
-    def _set_sums(self, array: Any) -> None:
-        self._sums = array.copy()
+    def _set_sums(self, arrays: dict[str, Any]) -> None:
+        self._sums = arrays["sums"].copy()
