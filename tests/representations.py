@@ -20,3 +20,22 @@ def cases(dtype=np.float64):
                 diagonal = ff.DiagonalFisher.from_scores(S, **keywords)
                 yield f"diagonal-{tail}", diagonal, np.diag(np.diag(F)), S
                 yield f"score-{tail}", ff.ScoreFisher(S, **keywords), F, S
+                exact = ff.LowRankFisher.from_scores(S, min(n, p), **keywords)
+                yield f"low-rank-{tail}", exact, F, S
+                truncated = ff.LowRankFisher.from_scores(S, 2, **keywords)
+                total = oracle.total(S, weights, reduction)
+                U = oracle.rooted(S, weights, center)
+                yield f"truncated-{tail}", truncated, frequent_directions(U, 2) / total, S
+
+
+def frequent_directions(U, rank):
+    """Return BᴴB + ρI of the sketch of these rows, by a singular value decomposition per shrink."""
+    B, lost = U[:0], 0.0
+    for row in U:
+        if len(B) == 3 * rank:
+            _, s, V = np.linalg.svd(B, full_matrices=False)
+            kept = s[:rank] ** 2 - s[rank] ** 2
+            lost += (s**2).sum() - kept.sum()
+            B = np.sqrt(kept)[:, None] * V[:rank]
+        B = np.vstack([B, row])
+    return B.conj().T @ B + lost / U.shape[1] * np.eye(U.shape[1])

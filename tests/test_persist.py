@@ -19,11 +19,14 @@ def example():
 
 
 @pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
-@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.ScoreFisher])
+@pytest.mark.parametrize(
+    "kind", [ff.DenseFisher, ff.DiagonalFisher, ff.LowRankFisher, ff.ScoreFisher]
+)
 def test_round_trip(kind, dtype, tmp_path):
     S = oracle.draw(20, 50, dtype)
     weights = oracle.draw_weights(20)
-    F = kind.from_scores(S, weights=weights, center=True, reduction="sum")
+    size = {"rank": 4} if kind is ff.LowRankFisher else {}
+    F = kind.from_scores(S, **size, weights=weights, center=True, reduction="sum")
     F.save(tmp_path / "f.npz")
     G = ff.load(str(tmp_path / "f.npz"))
     assert repr(G) == repr(F)

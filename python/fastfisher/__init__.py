@@ -14,7 +14,14 @@ from fastfisher.errors import (
     NonFiniteError,
     NotPositiveDefiniteError,
 )
-from fastfisher.fisher import DenseFisher, DiagonalFisher, Fisher, ScoreFisher, chunks
+from fastfisher.fisher import (
+    DenseFisher,
+    DiagonalFisher,
+    Fisher,
+    LowRankFisher,
+    ScoreFisher,
+    chunks,
+)
 from fastfisher.functions import (
     empirical_fisher,
     fisher_diagonal,
@@ -51,6 +58,7 @@ __all__ = [
     "FileFormatError",
     "Fisher",
     "FisherError",
+    "LowRankFisher",
     "MemoryLimitError",
     "NonFiniteError",
     "NotPositiveDefiniteError",

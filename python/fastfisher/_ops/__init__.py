@@ -4,7 +4,8 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 
 * in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
-* on scores: ``column_mean``, ``diagonal``, ``fvp``, ``scores_dot``, ``scores_transpose_dot``
+* on scores: ``column_mean``, ``diagonal``, ``fvp``, ``recombine``, ``scores_dot``,
+  ``scores_transpose_dot``
 * symmetric matrices: ``Triangle``, the ``Factor`` that its ``cholesky`` gives, and ``BlockFactor``
 * layers of a network: ``Patches``, one side of a layer, and ``LayerScores``, both together
 * iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
@@ -43,6 +44,7 @@ VERBS = (
     "first_bad_weight",
     "fvp",
     "least_and_sum",
+    "recombine",
     "scores_dot",
     "scores_transpose_dot",
     "shifted_cg_callable",

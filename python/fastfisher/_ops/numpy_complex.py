@@ -45,6 +45,7 @@ __all__ = [
     "first_bad_weight",
     "fvp",
     "least_and_sum",
+    "recombine",
     "scores_dot",
     "scores_transpose_dot",
     "shifted_cg_callable",
@@ -152,6 +153,18 @@ def scores_transpose_dot(
     if len(products) == 1:
         return _combined(*_unturned(products[0], Y.dtype))
     return _combined(*(product.view(Y.dtype) for product in products))
+
+
+def recombine(turn: Array, rows: Array, out: Array, threads: int) -> None:
+    """Write turnᴴ rows, (k, p), to `out`, which may be the first of the rows, both in one run."""
+    Y, wide = _pairs(rows), 2 * numpy_ops.COLUMNS
+    for at in range(0, Y.shape[1], wide):
+        block = Y[:, at : at + wide]
+        parts = [np.empty((turn.shape[1], block.shape[1]), Y.dtype) for _ in range(2)]
+        for part, X in zip(parts, (turn.real, turn.imag), strict=True):
+            core.product(X, block, part, threads)
+        a, b = (part.view(rows.dtype) for part in parts)
+        out[:, at // 2 : (at + wide) // 2] = _combined(a, b)
 
 
 # ---- iterations ----

@@ -54,4 +54,6 @@ def choose_for_path(fisher: "Fisher", solver: Any, count: int) -> Any:
         return chosen
     if isinstance(chosen, CG):
         return CG(preconditioner=None)
+    if fisher._scores_held is None and 1 < fisher._matrix_rows < fisher.shape[0]:
+        return Eigh()  # a sketch: most of the time goes into its Gram matrix, which all share
     return Eigh() if count >= EIGH_PAYS and fisher._matrix_rows > 1 else chosen

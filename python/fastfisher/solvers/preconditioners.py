@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
+from fastfisher.errors import NotPositiveDefiniteError
+from fastfisher.solvers.nystrom import nystrom
 
 if TYPE_CHECKING:
     from fastfisher.fisher.protocol import Fisher
@@ -191,7 +192,8 @@ class Nystrom:
                 return fisher._product(V, threads)
             return fisher._product(V / root, threads) / root
 
-        U, values = self._approximation(fisher, product)
+        rank = min(_DEFAULT_RANK, params) if self.rank is None else self.rank
+        U, values = nystrom(fisher._ops, product, params, fisher.dtype, rank, self.rng)
         if mu == 0.0:  # no more than what is known not to be zero
             kept = values > params * float(np.finfo(dtype).eps) * values[:1].sum()
             U, values = U[:, kept], values[kept]
@@ -209,38 +211,3 @@ class Nystrom:
             return (scaled + U @ (change * (adjoint @ scaled))) / root
 
         return apply
-
-    def _approximation(self, fisher: "Fisher", product: Callable[[Any], Any]) -> tuple[Any, Any]:
-        """Return U (p, r) and Λ, largest first, in double: algorithm 2.1 of the reference."""
-        ops, params = fisher._ops, fisher.shape[0]
-        xp = ops.xp
-        rank = min(_DEFAULT_RANK, params) if self.rank is None else self.rank
-        if rank > params:
-            raise ValueError(
-                f"rank: expected at most p = {params}, got {rank}. F has no more eigenvalues."
-            )
-        wide = xp.result_type(fisher.dtype, xp.float64)
-        _memory.guard(6 * wide.itemsize * params * rank, "Nystrom", "Use a smaller rank.")
-        generator = _check.generator(self.rng)
-        normal = generator.standard_normal((params, rank))
-        if wide.kind == "c":
-            normal = normal + 1j * generator.standard_normal((params, rank))
-        start, _ = xp.linalg.qr(normal)
-        start = start.astype(fisher.dtype)
-        Y = product(start).astype(wide)
-        size = float(xp.linalg.norm(Y))
-        if not math.isfinite(size):
-            raise NonFiniteError(
-                f"fisher: expected finite products, got a norm of {size}. Look for overflow."
-            )
-        if size == 0.0:
-            return Y[:, :0], xp.zeros(0)
-        # F + νI, with ν above the rounding of Y, has eigenvalues of at least ν in any basis.
-        nu = math.sqrt(params) * float(np.finfo(fisher.dtype).eps) * size
-        Y += nu * start
-        middle = start.conj().T @ Y
-        values, Q = ops.eigh((middle + middle.conj().T) / 2)
-        U, singular, _ = xp.linalg.svd(
-            Y @ (Q / xp.sqrt(xp.maximum(values, nu))), full_matrices=False
-        )
-        return U, xp.maximum(singular**2 - nu, 0.0)
