@@ -42,6 +42,7 @@ from fastfisher.solvers import (
     Solution,
     Status,
 )
+from fastfisher.solvers.spring import Spring
 
 if TYPE_CHECKING:
     from fastfisher import batch
@@ -66,6 +67,7 @@ __all__ = [
     "PathSolution",
     "ScoreFisher",
     "Solution",
+    "Spring",
     "Status",
     "__version__",
     "batch",

@@ -29,8 +29,9 @@ def solve_path(
     fisher : Fisher or array (p, p)
         Any representation, or a symmetric or Hermitian matrix, of which only the lower triangle is
         read.
-    rhs : array (p,) or (p, k)
-        One right-hand side or several as columns.
+    rhs : array (p,) or (p, k), or None
+        One right-hand side or several as columns. None means the mean score of a `ScoreFisher`, for
+        which ``Dual()`` and ``Eigh()`` have a formula that loses no digits, as `natural_gradient`.
     dampings : array (m,), m ≥ 1
         Finite and not negative, in any order.
     damping_mode : {"absolute", "trace"}

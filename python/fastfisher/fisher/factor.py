@@ -248,6 +248,16 @@ class DualFactor(Factor):
         x = (g - fisher._scale * fisher._rooted_transpose_dot(z, self._threads)) / self._damping
         return self._stretched(x)
 
+    def own_leverages(self) -> Any:
+        """Return the diagonal of (c UUᴴ + λI)⁻¹ c UUᴴ, (n,): c u A⁻¹ uᴴ of each row u of U.
+
+        Each entry comes from products of its own size, where `quadratic_columns` subtracts numbers
+        larger by ‖F‖ / λ. Their sum is the effective dimension.
+        """
+        fisher = self._fisher
+        gram = fisher._gram_triangle(self._threads).to_dense(fisher._scale)
+        return self._ops.xp.diagonal(self.solve_gram(gram)).real
+
     def solve_gram(self, Y: Any) -> Any:
         """Return (c UUᴴ + λI)⁻¹ Y for Y of shape (n, k)."""
         return self._factor.solve(Y, self._threads)

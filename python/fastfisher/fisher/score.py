@@ -8,7 +8,8 @@ from fastfisher._ops import for_dtype, ops_of
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor
 from fastfisher.fisher.protocol import Fisher
-from fastfisher.fisher.spectrum import cutoff, squares
+from fastfisher.fisher.spectrum import cutoff, smooth_inverse, squares
+from fastfisher.solvers.damping import diagonal_shift
 
 __all__ = ["ScoreFisher"]
 
@@ -91,6 +92,26 @@ class ScoreFisher(Fisher):
         self._guard_matrix(2)
         triangle, scale = self._matrix_triangle(0)
         return triangle.to_dense(scale)
+
+    def leverage(self, scores: Any, damping: Any = 0.0, *, damping_mode: str = "absolute") -> Any:
+        """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ* per row, (n,), divided by Σw when F is a mean.
+
+        Over the samples that F was made of, Σ wᵢ hᵢ is the effective dimension. A centred F
+        subtracts its mean score first. Given the very array that it holds, F with n < p takes the
+        diagonal of K (K + λI)⁻¹ / w, K its Gram matrix, which loses no digits however small the
+        damping; rows of weight zero and other scores lose them by ‖F‖ / λ.
+        """
+        if not (self._dual and scores is self._scores):
+            return super().leverage(scores, damping, damping_mode=damping_mode)
+        shift = diagonal_shift(self, damping, damping_mode)
+        out = self._dual_factor(shift, with_norm=False).own_leverages()
+        if self._weights is None:
+            return out
+        weighed = self._weights > 0
+        out = out / self._ops.xp.where(weighed, self._weights, 1)
+        if not bool(weighed.all()):
+            out[~weighed] = super().leverage(scores[~weighed], shift)
+        return out
 
     def quadratic_form(self, v: Any) -> Any:
         """Return v* F v as a sum of squares, so never below 0."""
@@ -213,8 +234,25 @@ class ScoreFisher(Fisher):
         self._refuse_singular(shift)
         return DualFactor(self, shift, threads, with_norm)
 
+    def _dual_rhs(self, rhs: Any, threads: int) -> Any:
+        """Return g, or None for the mean score where it has a formula of its own.
+
+        Of centred scores it has none: their mean does not lie in the row space of U, and what lies
+        outside, m / λ, makes up the most of the answer, so that nothing cancels.
+        """
+        return self._mean_score(threads) if rhs is None and self._center else rhs
+
+    def _dual_inner(self, rhs: Any, threads: int) -> Any:
+        """Return what the n × n matrix is solved with: U g, or √w for the mean score Uᴴ√w / Σw."""
+        return self._root_weights() if rhs is None else self._rooted_dot(rhs, threads)
+
     def _from_dual(self, rhs: Any, Z: Any, shifts: list[float], threads: int) -> Any:
-        """Return (g − c Uᴴ z) / λ for every λ side by side, z = (c UUᴴ + λI)⁻¹ U g."""
+        """Return (g − c Uᴴ z) / λ for every λ side by side, z = (c UUᴴ + λI)⁻¹ U g.
+
+        For the mean score (None) it is Uᴴ z / Σw with z = (c UUᴴ + λI)⁻¹ √w.
+        """
+        if rhs is None:
+            return self._rooted_transpose_dot(Z, threads) / self.weight_sum
         xp, columns = self._ops.xp, rhs.shape[1]
         X = xp.tile(rhs, len(shifts)) - self._scale * self._rooted_transpose_dot(Z, threads)
         return X / xp.repeat(xp.asarray(shifts, self._real_dtype), columns)
@@ -268,15 +306,47 @@ class ScoreFisher(Fisher):
         self, rhs: Any, threads: int
     ) -> tuple[Any, float, Callable[[list[float]], Any]]:
         if not self._dual:
+            rhs = self._mean_score(threads) if rhs is None else rhs
             return super()._spectral_solver(rhs, threads)
+        rhs = self._dual_rhs(rhs, threads)
         values, Q = self._gram_spectrum()
         cutoff(values, self._n_samples)  # refuses what is not finite
-        inner = Q.conj().T @ self._rooted_dot(rhs, threads)
+        inner = Q.conj().T @ self._dual_inner(rhs, threads)
 
         def solve(shifts: list[float]) -> Any:
             return self._from_dual(rhs, Q @ self._divided(inner, values, shifts), shifts, threads)
 
         return values, 0.0, solve  # the scores have a null space
+
+    def _truncated(
+        self, rhs: Any, shifts: list[float], rtol: float, rtol_smooth: float, threads: int
+    ) -> tuple[Any, list[int]]:
+        """Return f(F + λ) g for every λ side by side, (p, m·k), f by `smooth_inverse`, and ranks.
+
+        f(F + λ) g = f(λ) g + c Uᴴ Q diag((f(w + λ) − f(λ)) / w) Qᴴ U g with c UUᴴ = Q w Qᴴ, and
+        Uᴴ Q diag(f(w + λ)) Qᴴ √w / Σw for the mean score.
+        """
+        xp, rhs = self._ops.xp, self._dual_rhs(rhs, threads)
+        values, Q = self._gram_spectrum()
+        present = values > cutoff(values, self._n_samples)
+        safe = xp.where(present, values, 1.0)
+        null = self._params - int(present.sum())  # directions in which F is zero
+        inner = Q.conj().T @ self._dual_inner(rhs, threads)
+        weighed, bases, ranks = [inner[:, :0]], [], []
+        for shift in shifts:
+            f, kept = smooth_inverse(
+                xp, xp.r_[values, 0.0] + values.dtype.type(shift), rtol, rtol_smooth
+            )
+            base = float(f[-1]) if null else 0.0
+            f = f[:-1] if rhs is None else self._scale * (f[:-1] - base) / safe
+            weighed.append(xp.where(present, f, 0.0)[:, None] * inner)
+            bases.append(base)
+            ranks.append(int((kept[:-1] & present).sum()) + (null if bool(kept[-1]) else 0))
+        Z = Q @ xp.hstack(weighed).astype(self._dtype, copy=False)
+        X = self._rooted_transpose_dot(Z, threads)
+        if rhs is None:
+            return X / self.weight_sum, ranks
+        return X + xp.hstack([rhs[:, :0], *(rhs * self._real_dtype.type(b) for b in bases)]), ranks
 
     def _leading(self, k: int) -> tuple[Any, Any]:
         if not self._dual or k > self._n_samples:
@@ -300,16 +370,9 @@ class ScoreFisher(Fisher):
         return values, vectors
 
     def _effective_dimension(self, shift: Any) -> float:
-        if not self._dual:
+        if not self._dual or not bool(self._ops.xp.all(shift > 0)):
             return super()._effective_dimension(shift)
-        if not isinstance(shift, float):
-            if not bool((shift > 0).all()):
-                return super()._effective_dimension(shift)
-            stretch = (1.0 / self._ops.xp.sqrt(shift)).astype(self._real_dtype)
-            return self._stretched(stretch)._effective_dimension(1.0)
-        factor = self._dual_factor(shift, with_norm=False)
-        gram = self._gram_triangle(0).to_dense(self._scale)
-        return float(self._ops.xp.trace(factor.solve_gram(gram)).real)
+        return float(self._dual_factor(shift, with_norm=False).own_leverages().sum())
 
     # ---- iterations ----
     def _conjugate_gradients(

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
 
-__all__ = ["cutoff", "eigenvalue_powers", "signed", "squares"]
+__all__ = ["cutoff", "eigenvalue_powers", "signed", "smooth_inverse", "squares"]
 
 
 def squares(X: Any) -> Any:
@@ -45,6 +45,22 @@ def eigenvalue_powers(xp: Any, values: Any, power: float, truncate: bool) -> tup
     if power % 1 != 0:
         values = xp.maximum(values, 0.0)
     return values**power, rank
+
+
+def smooth_inverse(xp: Any, values: Any, rtol: float, rtol_smooth: float) -> tuple[Any, Any]:
+    """Return f(w) = 1 / (w (1 + (s/w)⁶)) with s = rtol_smooth · w_max, and which w count.
+
+    It is 0 up to rtol · w_max, or to the rounding of eigenvalues if that is more. Those count that
+    are not cut off, and of whose inverse at least half is left: w ≥ s. After M. Schmitt and
+    M. Heyl, Phys. Rev. Lett. 125 (2020) 100503.
+    """
+    limit = cutoff(values, values.shape[0])
+    largest = float(values.max())
+    kept = values > max(rtol * largest, limit)
+    safe = xp.where(kept, values, 1.0)
+    smooth = rtol_smooth * largest
+    f = xp.where(kept, 1.0 / (safe * (1.0 + (smooth / safe) ** 6)), 0.0).astype(values.dtype)
+    return f, kept & (values >= smooth)
 
 
 def signed(xp: Any, vectors: Any) -> Any:

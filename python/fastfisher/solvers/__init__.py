@@ -4,7 +4,8 @@ A solver is anything with the method ``solve(fisher, rhs, shift, *, threads, dia
 (p, k), or None for the mean score of a `ScoreFisher`; `shift` is what is added to the diagonal, a
 float or a vector (p,); `diagnose=False` leaves out residual and condition number for callers who
 want the value alone. It returns a `Solution`, or raises what `fastfisher.errors` names. A solver
-that can do better for a path of dampings than one after the other also has ``solve_path``.
+that can do better for a path of dampings than one after the other also has ``solve_path``, with the
+same meaning of `rhs`.
 """
 
 from fastfisher.solvers.auto import choose

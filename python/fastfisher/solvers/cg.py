@@ -130,6 +130,8 @@ class CG:
         """
         if self.preconditioner is not None:
             return one_by_one(self, fisher, rhs, shifts, threads)
+        if rhs is None:
+            rhs = fisher._mean_score(threads)
         rtol, steps = self._limits(fisher)
         X, statuses, iterations, residuals = fisher._shifted_conjugate_gradients(
             rhs, shifts, rtol, self.atol, steps, threads

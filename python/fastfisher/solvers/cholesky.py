@@ -78,6 +78,8 @@ class Cholesky:
         """Solve (F + shift) x = rhs for every shift: F is summed once, and factored for each."""
         if self._no_matrix(fisher):
             return one_by_one(self, fisher, rhs, shifts, threads)
+        if rhs is None:
+            rhs = fisher._mean_score(threads)
         with fisher._borrowed_triangle(threads) as (triangle, scale):
             return outcomes(
                 lambda shift: self._solve_triangle(fisher, triangle, scale, rhs, shift, threads),

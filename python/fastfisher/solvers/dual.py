@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastfisher import _check
 from fastfisher.solvers.outcome import Outcome, outcomes, shifts_of, with_values
 from fastfisher.solvers.solution import Solution, Status
 
@@ -22,7 +23,31 @@ class Dual:
     Uᴴ (c UUᴴ + λI)⁻¹ √w / Σw; ``natural_gradient`` uses it when `grad` is None. A vector damping D
     scales the columns of the scores by D^-½ first, which takes a copy of them.
 
-    Needs a `ScoreFisher` and a positive damping: with n < p the Fisher alone is singular.
+    Needs a `ScoreFisher` and, with n < p, where the Fisher alone is singular, a positive damping or
+    an eigenvalue cut-off.
+
+    Parameters
+    ----------
+    rtol : float, optional
+        Leave out eigenvalues of F + λI that are not above `rtol` times the largest: 0 … 1, and no
+        less than their rounding, n · eps. With this or `rtol_smooth` the Gram matrix is decomposed,
+        x is f(F + λI) g with f(w) = 1/w where w was kept, and λ may be 0.
+    rtol_smooth : float, optional
+        Let the inverse fade where w falls below s = `rtol_smooth` times the largest eigenvalue:
+        f(w) = 1 / (w (1 + (s/w)⁶)).
+
+    Notes
+    -----
+    With a cut-off ``Solution.rank`` is the number of eigenvalues of F + λI that were neither left
+    out nor faded by more than half, and the status is ``TRUNCATED`` where those are not all p.
+    Directions outside the row space have the eigenvalue λ: they are cut off with λ, and with λ = 0.
+
+    References
+    ----------
+    A. Chen and M. Heyl, "Empowering deep neural quantum states through efficient optimization",
+    Nat. Phys. 20 (2024) 1476 (the dual as minSR).
+    M. Schmitt and M. Heyl, "Quantum many-body dynamics in two dimensions with artificial neural
+    networks", Phys. Rev. Lett. 125 (2020) 100503 (the smooth cut-off).
 
     Examples
     --------
@@ -30,12 +55,37 @@ class Dual:
     >>> scores = np.array([[1.0, 0.0, 1.0]])
     >>> ff.solve(ff.ScoreFisher(scores), np.ones(3), damping=1.0, solver=ff.Dual()).value.round(3)
     array([0.333, 1.   , 0.333])
+
+    The pseudo-inverse, for which no damping is needed:
+
+    >>> solution = ff.solve(ff.ScoreFisher(scores), np.ones(3), solver=ff.Dual(rtol=1e-12))
+    >>> solution.value.round(3), solution.rank, solution.status.name
+    (array([0.5, 0. , 0.5]), 1, 'TRUNCATED')
     """
+
+    rtol: float | None = None
+    rtol_smooth: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rtol", "rtol_smooth"):
+            given = getattr(self, name)
+            if given is not None and not _check.cut(name, given) < 1.0:
+                raise ValueError(
+                    f"{name}: expected less than 1, got {given}. It is relative to the largest "
+                    "eigenvalue."
+                )
+
+    @property
+    def _cuts(self) -> bool:
+        return self.rtol is not None or self.rtol_smooth is not None
 
     def solve(
         self, fisher: "Fisher", rhs: Any, shift: Any, *, threads: int = 0, diagnose: bool = True
     ) -> Solution:
         """Solve (F + shift) x = rhs; see `fastfisher.solvers` for the arguments."""
+        if self._cuts:
+            found: Solution = self._cut_off(fisher, rhs, [shift], threads, diagnose)[0]
+            return found
         factor = fisher._dual_factor(shift, threads=threads, with_norm=diagnose)
         if rhs is None:
             value = factor.solve_mean_score()
@@ -58,10 +108,13 @@ class Dual:
 
         The scores are read once for the products with all solutions together.
         """
+        if self._cuts:
+            return self._cut_off(fisher, rhs, shifts, threads, diagnose=True)
         if fisher._scores_held is None:
             fisher._dual_factor(0.0)  # says what to use instead
         scores: Any = fisher
-        gram, inner = scores._gram_triangle(threads), scores._rooted_dot(rhs, threads)
+        given = scores._dual_rhs(rhs, threads)
+        gram, inner = scores._gram_triangle(threads), scores._dual_inner(given, threads)
         inners = [inner[:, :0]]
 
         def attempt(shift: float) -> Solution:
@@ -78,5 +131,39 @@ class Dual:
             )
 
         found = outcomes(attempt, shifts)
-        X = scores._from_dual(rhs, fisher._ops.xp.hstack(inners), shifts_of(found), threads)
+        X = scores._from_dual(given, fisher._ops.xp.hstack(inners), shifts_of(found), threads)
+        rhs = fisher._mean_score(threads) if rhs is None else rhs
+        return with_values(fisher, rhs, found, X, threads)
+
+    def _cut_off(
+        self, fisher: "Fisher", rhs: Any, shifts: list[Any], threads: int, diagnose: bool
+    ) -> list[Any]:
+        """Return a Solution for every shift, f(F + shift) rhs, by one decomposition in all."""
+        if fisher._scores_held is None:
+            fisher._dual_factor(0.0)  # says what to use instead
+        if not all(isinstance(shift, float) for shift in shifts):
+            raise ValueError(
+                "damping: expected a number with an eigenvalue cut-off, got a vector. Give Dual() "
+                "no rtol and no rtol_smooth: a positive vector needs none."
+            )
+        scores: Any = fisher
+        params = fisher.shape[0]
+        X, ranks = scores._truncated(
+            rhs, shifts, self.rtol or 0.0, self.rtol_smooth or 0.0, threads
+        )
+        found: list[Outcome] = [
+            Solution(
+                value=X,
+                status=Status.SUCCESS if rank == params else Status.TRUNCATED,
+                residual=None,
+                damping_used=shift,
+                method="dual+cutoff",
+                rank=rank,
+                message="" if rank == params else f"{rank} of {params} eigenvalues were kept",
+            )
+            for shift, rank in zip(shifts, ranks, strict=True)
+        ]
+        if not diagnose:
+            return found  # of one shift
+        rhs = fisher._mean_score(threads) if rhs is None else rhs
         return with_values(fisher, rhs, found, X, threads)

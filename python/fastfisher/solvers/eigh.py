@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastfisher.errors import NotPositiveDefiniteError
+from fastfisher.errors import FisherError, NotPositiveDefiniteError
 from fastfisher.solvers.outcome import Outcome, outcomes, shifts_of, with_values
 from fastfisher.solvers.solution import Solution, Status
 
@@ -38,6 +38,11 @@ class Eigh:
         self, fisher: "Fisher", rhs: Any, shift: Any, *, threads: int = 0, diagnose: bool = True
     ) -> Solution:
         """Solve (F + shift) x = rhs; see `fastfisher.solvers` for the arguments."""
+        if rhs is None and isinstance(shift, float):  # the dual has a formula for the mean score
+            found = self.solve_path(fisher, None, [shift], threads=threads)[0]
+            if isinstance(found, FisherError):
+                raise found
+            return found
         if rhs is None:
             rhs = fisher._mean_score(threads)
         value, _ = fisher._spectral_power(rhs, -1.0, shift, truncate=False)
@@ -54,6 +59,8 @@ class Eigh:
     ) -> list[Outcome]:
         """Solve (F + shift) x = rhs for every shift by one decomposition."""
         values, least, solve = fisher._spectral_solver(rhs, threads)
+        if rhs is None:
+            rhs = fisher._mean_score(threads)
         largest = float(values[-1])
         rounding = values.shape[0] * float(np.finfo(values.dtype).eps)
 

@@ -44,6 +44,8 @@ class PathSolution:
         Of the slowest column; 0 for a direct method.
     rcond : array (m,)
         Reciprocal condition of each F + λI, NaN where it is not known.
+    rank : array (m,)
+        Eigenvalues kept by a cut-off, NaN where none was asked for.
     messages : tuple of str
         What went wrong or why a fallback was taken, per damping; empty after plain success.
 
@@ -65,6 +67,7 @@ class PathSolution:
     methods: tuple[str, ...]
     iterations: Any
     rcond: Any
+    rank: Any
     messages: tuple[str, ...]
 
     @property
@@ -79,7 +82,7 @@ class PathSolution:
     def __getitem__(self, place: int) -> Solution:
         """Return the Solution of one damping."""
         message = self.messages[place]  # raises IndexError, which ends a loop
-        rcond = float(self.rcond[place])
+        rcond, rank = float(self.rcond[place]), float(self.rank[place])
         return Solution(
             value=self.value[place],
             status=Status(int(self.status[place])),
@@ -88,6 +91,7 @@ class PathSolution:
             method=self.methods[place],
             iterations=int(self.iterations[place]),
             rcond=None if math.isnan(rcond) else rcond,
+            rank=None if math.isnan(rank) else int(rank),
             message=message,
         )
 
@@ -107,7 +111,10 @@ def solve_path_system(
     check_finite: bool = True,
     threads: int = 0,
 ) -> PathSolution:
-    """Check the arguments, choose the solver, solve for every damping, and apply `on_failure`."""
+    """Check the arguments, choose the solver, solve for every damping, and apply `on_failure`.
+
+    `rhs` None stands for the mean score of a `ScoreFisher`.
+    """
     if on_failure not in POLICIES:
         raise ValueError(
             f"on_failure: expected one of {', '.join(POLICIES)} in a path, got {on_failure!r}. "
@@ -120,12 +127,16 @@ def solve_path_system(
         )
     ops, params = fisher._ops, fisher.shape[0]
     path = _check.dampings(ops, dampings)
-    rhs, fold = fisher._unfolded("rhs", rhs)
-    columns = _check.columns(ops, "rhs", rhs, params, fisher.dtype)
-    if check_finite:
-        _check.finite_columns(ops, "rhs", columns, params, fisher.dtype)
-    shape = columns.shape
-    columns = columns.reshape(params, -1)
+    if rhs is None:
+        given, columns, shape = None, fisher._mean_score(threads), (params,)
+        _, fold = fisher._unfolded("rhs", columns.reshape(-1))
+    else:
+        rhs, fold = fisher._unfolded("rhs", rhs)
+        columns = _check.columns(ops, "rhs", rhs, params, fisher.dtype)
+        if check_finite:
+            _check.finite_columns(ops, "rhs", columns, params, fisher.dtype)
+        shape = columns.shape
+        given = columns = columns.reshape(params, -1)
     _memory.guard(
         2 * len(path) * columns.size * fisher.dtype.itemsize,
         "solve_path",
@@ -136,9 +147,9 @@ def solve_path_system(
     chosen = choose_for_path(fisher, solver, len(shifts))
     solve = getattr(chosen, "solve_path", None)
     if solve is None:
-        found = one_by_one(chosen, fisher, columns, shifts, threads)
+        found = one_by_one(chosen, fisher, given, shifts, threads)
     else:
-        found = solve(fisher, columns, shifts, threads=threads)
+        found = solve(fisher, given, shifts, threads=threads)
     for place, outcome in enumerate(found):
         if isinstance(outcome, FisherError) and on_failure == "raise":
             if isinstance(outcome.solution, Solution):
@@ -172,5 +183,6 @@ def _joined(
         methods=tuple(solution.method for solution in solutions),
         iterations=xp.asarray([solution.iterations for solution in solutions]),
         rcond=numbers("rcond"),
+        rank=numbers("rank"),
         messages=tuple(solution.message for solution in solutions),
     )
