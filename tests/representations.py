@@ -19,4 +19,6 @@ def cases(dtype=np.float64):
                 yield f"dense-{tail}", ff.DenseFisher.from_scores(S, **keywords), F, S
                 diagonal = ff.DiagonalFisher.from_scores(S, **keywords)
                 yield f"diagonal-{tail}", diagonal, np.diag(np.diag(F)), S
+                root = ff.SquareRootFisher.from_scores(S, **keywords)
+                yield f"root-{tail}", root, F, S
                 yield f"score-{tail}", ff.ScoreFisher(S, **keywords), F, S

@@ -14,7 +14,14 @@ from fastfisher.errors import (
     NonFiniteError,
     NotPositiveDefiniteError,
 )
-from fastfisher.fisher import DenseFisher, DiagonalFisher, Fisher, ScoreFisher, chunks
+from fastfisher.fisher import (
+    DenseFisher,
+    DiagonalFisher,
+    Fisher,
+    ScoreFisher,
+    SquareRootFisher,
+    chunks,
+)
 from fastfisher.functions import (
     empirical_fisher,
     fisher_diagonal,
@@ -26,6 +33,7 @@ from fastfisher.functions import (
 from fastfisher.path import solve_path
 from fastfisher.solvers import (
     CG,
+    QR,
     BlockJacobi,
     Cholesky,
     Dual,
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CG",
+    "QR",
     "BlockJacobi",
     "Cholesky",
     "ConvergenceError",
@@ -58,6 +67,7 @@ __all__ = [
     "PathSolution",
     "ScoreFisher",
     "Solution",
+    "SquareRootFisher",
     "Status",
     "__version__",
     "batch",

@@ -6,6 +6,7 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``scores_dot``, ``scores_transpose_dot``
 * symmetric matrices: ``Triangle``, the ``Factor`` that its ``cholesky`` gives, and ``BlockFactor``
+* their square roots: ``Root``, the R of a QR factorisation
 * iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
@@ -28,6 +29,7 @@ KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
 VERBS = (
     "BlockFactor",
     "Factor",
+    "Root",
     "Triangle",
     "all_finite",
     "cg_callable",

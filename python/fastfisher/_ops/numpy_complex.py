@@ -14,6 +14,7 @@ from fastfisher._native import core
 from fastfisher._ops import numpy_ops
 from fastfisher._ops.numpy_hermitian import BlockFactor, Factor, Triangle, interleaved, joined
 from fastfisher._ops.numpy_ops import (
+    Root,
     all_finite,
     eigh,
     empty,
@@ -29,6 +30,7 @@ from fastfisher._ops.numpy_ops import (
 __all__ = [
     "BlockFactor",
     "Factor",
+    "Root",
     "Triangle",
     "all_finite",
     "cg_callable",

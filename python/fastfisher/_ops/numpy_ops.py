@@ -7,11 +7,13 @@ from numpy import empty, ndarray, zeros
 
 from fastfisher import _check
 from fastfisher._native import core
+from fastfisher._ops.numpy_root import Root
 from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle, bits
 
 __all__ = [
     "BlockFactor",
     "Factor",
+    "Root",
     "Triangle",
     "all_finite",
     "cg_callable",
