@@ -19,7 +19,9 @@ def example():
 
 
 @pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
-@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.ScoreFisher])
+@pytest.mark.parametrize(
+    "kind", [ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher, ff.ScoreFisher]
+)
 def test_round_trip(kind, dtype, tmp_path):
     S = oracle.draw(20, 50, dtype)
     weights = oracle.draw_weights(20)

@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "schedule.hpp"
@@ -78,7 +80,8 @@ void reflect_columns(Index rows, T* R, T* X) {
     pass(j - 1, j);
     T* r = R + j * W;
     const T norm = std::sqrt(r[j] * r[j] + s[j]);
-    const T inverse = norm > T(0) ? T(1) / (r[j] + norm) : T(0);  // v = x · inverse
+    // v = x · inverse; a column whose squares have left the range counts as zero, and v as well.
+    const T inverse = norm * norm >= std::numeric_limits<T>::min() ? T(1) / (r[j] + norm) : T(0);
     const T tau = T(2) / (T(1) + inverse * inverse * s[j]);
     r[j] = norm;
     scale[j] = inverse;
@@ -93,7 +96,8 @@ void reflect_columns(Index rows, T* R, T* X) {
     }
   }
   for (Index k = 0; k < rows; ++k)
-    for (Index c = 0; c < count; ++c) X[k * W + c] *= scale[c];
+    for (Index c = 0; c < count; c += L)
+      (Vec<T>::load(X + k * W + c) * Vec<T>::load(scale + c)).store(X + k * W + c);
 }
 
 // Half the diagonal of I + VᵀV, given VᵀV, and its inverse.
