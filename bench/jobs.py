@@ -14,6 +14,7 @@ from . import (
     bench_natural_gradient,
     bench_overhead,
     bench_path,
+    bench_qr,
     bench_stream,
 )
 from .job import Job
@@ -30,6 +31,7 @@ TOPICS = (
     bench_cg,
     bench_complex,
     bench_path,
+    bench_qr,
     bench_overhead,
 )
 JOBS: list[Job] = [job for topic in TOPICS for job in topic.JOBS]

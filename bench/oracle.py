@@ -100,3 +100,16 @@ def solve_residual(x: Array, A: Array, b: Array, damping: float) -> float:
         r[i : i + 512] -= wide(A[i : i + 512]) @ X
     norm = np.abs(A).sum(axis=1).max() + damping
     return float(np.abs(r).max() / (norm * np.abs(X).max()))
+
+
+def least_squares_residual(x: Array, G: Array) -> float:
+    """‖Gᵀ(1 − Gx)‖ / (‖G‖ ‖1 − Gx‖), LAPACK's measure of a least-squares solution."""
+    inner: Array = np.zeros(G.shape[1], wide(G[:1, :1]).dtype)
+    square, size = 0.0, 0.0
+    for i in blocks(G):
+        A = wide(G[i : i + ROWS])
+        r = 1 - A @ wide(x)
+        inner += A.T @ r
+        square += float(r @ r)
+        size += float((A * A).sum())
+    return float(np.sqrt(float(inner @ inner) / square / size))

@@ -36,6 +36,7 @@ def functions(scores, weights, n_threads=None):
         for k in (1, 5):
             yield "fvp", ff.fvp(scores, scores[:k].T, damping=0.1, **both)
         yield "natural_gradient", ff.natural_gradient(scores, damping=0.1, **both)
+    yield "qr", ff.natural_gradient(scores, damping=0.1, solver=ff.QR(), **some)
     cg = ff.CG(rtol=1e-6)
     yield "cg", ff.natural_gradient(scores, scores[:3].T, damping=1.0, solver=cg, **some)
     F = ff.DenseFisher.from_scores(scores, **some)
@@ -79,7 +80,8 @@ def batches(scores, n_threads=None):
 
 def methods(scores, weights):
     """Yield (name, result) of what follows the default number of threads."""
-    for kind in (ff.DenseFisher.from_scores, ff.DiagonalFisher.from_scores, ff.ScoreFisher):
+    kinds = (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher, ff.ScoreFisher)
+    for kind in (kind.from_scores for kind in kinds):
         F = kind(scores, weights=weights, center=True)
         name = type(F).__name__
         yield f"{name} @", F @ scores[:3].T

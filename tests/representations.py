@@ -19,6 +19,8 @@ def cases(dtype=np.float64):
                 yield f"dense-{tail}", ff.DenseFisher.from_scores(S, **keywords), F, S
                 diagonal = ff.DiagonalFisher.from_scores(S, **keywords)
                 yield f"diagonal-{tail}", diagonal, np.diag(np.diag(F)), S
+                root = ff.SquareRootFisher.from_scores(S, **keywords)
+                yield f"root-{tail}", root, F, S
                 yield f"score-{tail}", ff.ScoreFisher(S, **keywords), F, S
                 exact = ff.LowRankFisher.from_scores(S, min(n, p), **keywords)
                 yield f"low-rank-{tail}", exact, F, S

@@ -17,6 +17,7 @@ FUNCTIONS = {
     "natural_gradient": lambda scores, **k: ff.natural_gradient(scores, damping=1.0, **k),
     "DenseFisher": ff.DenseFisher.from_scores,
     "DiagonalFisher": ff.DiagonalFisher.from_scores,
+    "SquareRootFisher": ff.SquareRootFisher.from_scores,
     "ScoreFisher": ff.ScoreFisher,
 }
 each = pytest.mark.parametrize("call", FUNCTIONS.values(), ids=FUNCTIONS)
@@ -57,7 +58,7 @@ def test_scores(call, scores, error, message):
 
 @each
 def test_no_samples(call):
-    if call in (FUNCTIONS["DenseFisher"], FUNCTIONS["DiagonalFisher"]):
+    if call in [FUNCTIONS[f"{kind}Fisher"] for kind in ("Dense", "Diagonal", "SquareRoot")]:
         assert call(np.empty((0, 3))).n_samples == 0
         return
     with pytest.raises(

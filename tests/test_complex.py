@@ -126,7 +126,7 @@ def test_nothing_at_all():
 
 # ---- sums ----
 @each_dtype
-@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher])
+@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher])
 def test_a_huge_offset_is_harmless_when_centred_and_streamed(kind, dtype):
     offset = 1e8 if dtype == np.complex128 else 1e3
     spread = oracle.draw(200, 6, np.complex128)
@@ -144,7 +144,7 @@ def test_a_huge_offset_is_harmless_when_centred_and_streamed(kind, dtype):
 
 
 @pytest.mark.parametrize("center", [False, True])
-@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher])
+@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher])
 def test_any_split_merged_in_any_way_is_the_same_sum(kind, center):
     S = oracle.draw(90, 14, complex) + (2 - 1j)
     weights = oracle.draw_weights(90) + 0.1

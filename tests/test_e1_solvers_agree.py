@@ -1,4 +1,4 @@
-"""E1 of the theory: Cholesky, CG and the dual give one answer, to c·n·eps·(1 + ‖F‖/λ)."""
+"""E1 of the theory: Cholesky, CG, QR and the dual give one answer, to c·n·eps·(1 + ‖F‖/λ)."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_solvers_agree(shape, damping, weighted, center, dtype):
         # No residual falls below eps · ‖A‖‖x‖ / ‖g‖, so CG is asked for what can be reached.
         scale = np.linalg.norm(g) / damping * condition
         reachable = ff.CG(rtol=(n + p) * oracle.EPS[np.dtype(dtype)] * condition)
-        for solver in (ff.Cholesky(), ff.Dual(), reachable):
+        for solver in (ff.Cholesky(), ff.Dual(), ff.QR(), ff.QR(rank_revealing=True), reachable):
             x = ff.natural_gradient(
                 S, grad, damping=damping, weights=weights, center=center, solver=solver
             )

@@ -64,7 +64,7 @@ def test_natural_gradient(n, p, solver, dtype):
 def test_accumulators_take_them(dtype):
     S = draw(900, 12, dtype)
     wide = S.astype(np.float64)
-    for kind in (ff.DenseFisher, ff.DiagonalFisher):
+    for kind in (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher):
         assert kind.from_scores(S).dtype == np.float32
         for held in (np.float32, np.float64):
             F = kind(12, dtype=held, center=True)

@@ -191,7 +191,9 @@ def spoiled(p=6, bad=np.nan):
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, of inf · 0
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("p", [1, 6, 60, 400])
-@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.ScoreFisher])
+@pytest.mark.parametrize(
+    "kind", [ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher, ff.ScoreFisher]
+)
 def test_nan_is_not_called_indefinite(kind, p, bad):
     F = kind.from_scores(spoiled(p, bad), check_finite=False)
     with pytest.raises(ff.NonFiniteError):

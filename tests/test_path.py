@@ -61,7 +61,8 @@ def test_scores_by_every_solver(shape, weighted, center, dtype):
     fisher = ff.ScoreFisher(S, weights=weights, center=center)
     rtol = 50 * (n + p) * oracle.EPS[np.dtype(dtype)]
     tight = ff.CG(rtol=rtol, preconditioner=None)
-    for solver in (ff.Dual(), ff.Eigh(), ff.Cholesky(), tight, "auto"):
+    revealing = ff.QR(rank_revealing=True)
+    for solver in (ff.Dual(), ff.Eigh(), ff.Cholesky(), ff.QR(), revealing, tight, "auto"):
         dampings = [1.0, 0.05]
         path = fisher.solve_path(rhs, dampings, solver=solver)
         agrees(path, F, rhs, dampings, dtype, rtol)

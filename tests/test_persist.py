@@ -20,7 +20,8 @@ def example():
 
 @pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
 @pytest.mark.parametrize(
-    "kind", [ff.DenseFisher, ff.DiagonalFisher, ff.LowRankFisher, ff.ScoreFisher]
+    "kind",
+    [ff.DenseFisher, ff.DiagonalFisher, ff.LowRankFisher, ff.ScoreFisher, ff.SquareRootFisher],
 )
 def test_round_trip(kind, dtype, tmp_path):
     S = oracle.draw(20, 50, dtype)

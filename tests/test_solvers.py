@@ -34,7 +34,7 @@ def test_a_plain_matrix(p, dtype, solver):
 
 
 def test_solvers_are_frozen_values():
-    for solver in (ff.Cholesky(), ff.CG(), ff.Dual()):
+    for solver in (ff.Cholesky(), ff.CG(), ff.Dual(), ff.QR()):
         assert solver == type(solver)()
         assert hash(solver) == hash(type(solver)())
         with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):

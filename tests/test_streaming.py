@@ -14,7 +14,7 @@ import pytest
 import fastfisher as ff
 import oracle
 
-KINDS = (ff.DenseFisher, ff.DiagonalFisher)
+KINDS = (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher)
 
 
 def by_update(kind, parts, **keywords):

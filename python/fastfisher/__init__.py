@@ -20,6 +20,7 @@ from fastfisher.fisher import (
     Fisher,
     LowRankFisher,
     ScoreFisher,
+    SquareRootFisher,
     chunks,
 )
 from fastfisher.functions import (
@@ -33,6 +34,7 @@ from fastfisher.functions import (
 from fastfisher.path import solve_path
 from fastfisher.solvers import (
     CG,
+    QR,
     BlockJacobi,
     Cholesky,
     Dual,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CG",
+    "QR",
     "BlockJacobi",
     "Cholesky",
     "ConvergenceError",
@@ -68,6 +71,7 @@ __all__ = [
     "ScoreFisher",
     "Solution",
     "Spring",
+    "SquareRootFisher",
     "Status",
     "__version__",
     "batch",

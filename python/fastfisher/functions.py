@@ -348,7 +348,7 @@ def natural_gradient(
         λ, finite and not negative; a vector adds diag(λ).
     damping_mode : {"absolute", "trace", "diagonal"}
         F + λI, F + λ (tr F / p) I, or F + λ diag(F).
-    solver : "auto", Cholesky(…), CG(…), Dual(…) or Eigh()
+    solver : "auto", Cholesky(…), CG(…), Dual(…), QR(…) or Eigh()
         "auto" is the dual when n < p, else Cholesky up to p = 16384, else CG.
     weights : array (n,), optional
         Finite, not negative, not all zero.
@@ -424,7 +424,7 @@ def solve(
         λ, finite and not negative; a vector adds diag(λ).
     damping_mode : {"absolute", "trace", "diagonal"}
         F + λI, F + λ (tr F / p) I, or F + λ diag(F).
-    solver : "auto", Cholesky(…), CG(…), Dual(…) or Eigh()
+    solver : "auto", Cholesky(…), CG(…), Dual(…), QR(…) or Eigh()
         The choice of "auto" is in ``Solution.method``.
     on_failure : {"raise", "nan", "shift", "pinv"}
         Raise; return NaN with the status; add the smallest damping of the ladder 2ʲ eps ‖F‖,

@@ -7,6 +7,7 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``recombine``, ``scores_dot``,
   ``scores_transpose_dot``
 * symmetric matrices: ``Triangle``, the ``Factor`` that its ``cholesky`` gives, and ``BlockFactor``
+* their square roots: ``Root``, the R of a QR factorisation
 * layers of a network: ``Patches``, one side of a layer, and ``LayerScores``, both together
 * iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
 * ``product`` of two real matrices
@@ -33,6 +34,7 @@ VERBS = (
     "Factor",
     "LayerScores",
     "Patches",
+    "Root",
     "Triangle",
     "all_finite",
     "cg_callable",

@@ -16,6 +16,7 @@ from fastfisher._ops.numpy_hermitian import BlockFactor, Factor, Triangle, inter
 from fastfisher._ops.numpy_ops import (
     LayerScores,
     Patches,
+    Root,
     all_finite,
     eigh,
     empty,
@@ -34,6 +35,7 @@ __all__ = [
     "Factor",
     "LayerScores",
     "Patches",
+    "Root",
     "Triangle",
     "all_finite",
     "cg_callable",

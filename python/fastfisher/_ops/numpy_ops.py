@@ -9,6 +9,7 @@ from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops.numpy_layer import LayerScores
 from fastfisher._ops.numpy_patches import Patches
+from fastfisher._ops.numpy_root import Root
 from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle, bits
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Factor",
     "LayerScores",
     "Patches",
+    "Root",
     "Triangle",
     "all_finite",
     "cg_callable",

@@ -5,6 +5,7 @@ from fastfisher.fisher.diagonal import DiagonalFisher
 from fastfisher.fisher.low_rank import LowRankFisher
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
+from fastfisher.fisher.square_root import SquareRootFisher
 from fastfisher.fisher.streaming import chunks
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "Fisher",
     "LowRankFisher",
     "ScoreFisher",
+    "SquareRootFisher",
     "chunks",
 ]
 
 # What `load` may build, by the name in the file.
 REPRESENTATIONS: dict[str, type[Fisher]] = {
-    kind.__name__: kind for kind in (DenseFisher, DiagonalFisher, LowRankFisher, ScoreFisher)
+    kind.__name__: kind
+    for kind in (DenseFisher, DiagonalFisher, LowRankFisher, ScoreFisher, SquareRootFisher)
 }

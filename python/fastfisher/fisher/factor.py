@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fastfisher.fisher.score import ScoreFisher
 
-__all__ = ["DiagonalFactor", "DualFactor", "Factor", "MatrixFactor", "as_it_is"]
+__all__ = ["DiagonalFactor", "DualFactor", "Factor", "MatrixFactor", "RootFactor", "as_it_is"]
 
 
 def as_it_is(flat: Any) -> Any:
@@ -173,6 +173,12 @@ class MatrixFactor(Factor):
     def _sample_columns(self, generator: Any, count: int) -> Any:
         normal = self._normal(generator, self.shape[0], count)
         return self._factor.half_solve(normal, transposed=True, threads=self._threads)
+
+
+class RootFactor(MatrixFactor):
+    """The same factor L = Rᴴ from a QR factorisation, which never saw the matrix."""
+
+    method = "qr"
 
 
 class DiagonalFactor(Factor):

@@ -9,8 +9,9 @@ from typing import Any
 
 from fastfisher import _check, _memory, _persist
 from fastfisher.errors import NotPositiveDefiniteError
-from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, as_it_is
+from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, RootFactor, as_it_is
 from fastfisher.fisher.spectrum import cutoff, eigenvalue_powers, signed
+from fastfisher.solvers.auto import choose_for_factor
 from fastfisher.solvers.damping import diagonal_shift
 from fastfisher.solvers.failure import smallest_damping
 from fastfisher.solvers.path import PathSolution, solve_path_system
@@ -236,23 +237,45 @@ class Fisher(ABC):
         )
 
     def factor(
-        self, *, damping: Any = 0.0, damping_mode: str = "absolute", n_threads: int | None = None
+        self,
+        *,
+        damping: Any = 0.0,
+        damping_mode: str = "absolute",
+        solver: Any = "auto",
+        n_threads: int | None = None,
     ) -> Factor:
         """Return a reusable factorisation of F + damping.
 
         It has ``.solve(rhs)``, ``.logdet``, ``.inverse()``, ``.inverse_diagonal()``,
         ``.sample(rng)`` and ``.rcond``, and does not change when F does.
 
+        Parameters
+        ----------
+        damping : float or array (p,)
+        damping_mode : {"absolute", "trace", "diagonal"}
+        solver : "auto", Cholesky(), Dual() or QR()
+            What factors; "auto" is the dual where n < p scores are held. ``QR()`` of the scores
+            gives covariances with the error of their condition number instead of its square.
+        n_threads : int, optional
+
+        Returns
+        -------
+        Factor
+            ``.method`` says which: "cholesky", "dual", "qr" or "diagonal".
+
         Raises
         ------
         NotPositiveDefiniteError
+        TypeError
+            For a solver that leaves no factor, such as ``CG()``.
         """
         shift = diagonal_shift(self, damping, damping_mode)
         threads = _check.threads(n_threads)
+        factor = choose_for_factor(self, solver).factor
         try:
-            return self._factor(shift, threads)
+            return factor(self, shift, threads=threads)  # type: ignore[no-any-return]
         except NotPositiveDefiniteError as error:
-            extra, _ = smallest_damping(self, lambda mu: self._factor(shift + mu, threads))
+            extra, _ = smallest_damping(self, lambda mu: factor(self, shift + mu, threads=threads))
             raise error.with_damping(extra) from None
 
     def logdet(self, damping: Any = 0.0, *, damping_mode: str = "absolute") -> float:
@@ -337,6 +360,11 @@ class Fisher(ABC):
         return None
 
     @property
+    def _own_solver(self) -> Any:
+        """The solver that "auto" is for this class, None where it looks at the shape."""
+        return None
+
+    @property
     def _matrix_rows(self) -> int:
         """Rows of the matrix that `_matrix_factor` factors."""
         return self._params
@@ -370,6 +398,19 @@ class Fisher(ABC):
             "The dual needs the scores: use ScoreFisher."
         )
 
+    def _square_root(self, threads: int, *, with_root: bool = False) -> Any:  # noqa: ARG002
+        """Return a root R that may be used up, with F = c RᴴR; `with_root` adds the column √w."""
+        raise TypeError(
+            f"solver: expected Cholesky() or CG() for {type(self).__name__}, got QR(). "
+            "QR needs the scores: use ScoreFisher, or SquareRootFisher to stream them."
+        )
+
+    def _root_factor(self, shift: Any, tolerance: float, threads: int) -> Factor:
+        """Return the factor of F + shift by QR."""
+        root = self._square_root(threads)
+        root.damp(self._scale, shift, threads)
+        return RootFactor(self._ops, root.factor(tolerance, threads=threads), threads)
+
     @contextmanager
     def _borrowed_triangle(self, threads: int) -> Iterator[tuple[Any, float]]:
         """Give a triangle T that is only read, and c, with F = c T."""
@@ -381,10 +422,6 @@ class Fisher(ABC):
         unit[self._ops.xp.arange(start, stop), self._ops.xp.arange(stop - start)] = 1
         block = self._product(unit, threads)[start:stop]
         return self._ops.Triangle.from_dense(block, threads=threads), 1.0
-
-    def _factor(self, shift: Any, threads: int) -> Factor:
-        """Return the factorisation that suits the shape."""
-        return self._matrix_factor(shift, threads=threads)
 
     def _residual(self, rhs: Any, x: Any, shift: Any, threads: int) -> float:
         """Return the worst ‖rhs − (F + shift) x‖ / ‖rhs‖ of the columns."""

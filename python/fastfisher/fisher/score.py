@@ -6,7 +6,7 @@ from typing import Any, Self
 from fastfisher import _check, _memory
 from fastfisher._ops import for_dtype, ops_of
 from fastfisher.errors import NotPositiveDefiniteError
-from fastfisher.fisher.factor import DualFactor, Factor
+from fastfisher.fisher.factor import DualFactor
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.spectrum import cutoff, smooth_inverse, squares
 from fastfisher.solvers.damping import diagonal_shift
@@ -144,6 +144,23 @@ class ScoreFisher(Fisher):
         )
         return triangle, self._scale
 
+    def _square_root(self, threads: int, *, with_root: bool = False) -> Any:
+        Root = self._ops.Root
+        _memory.guard(
+            Root.bytes_to_sum(self._n_samples, self._params, self._dtype, threads),
+            "ScoreFisher as a root",
+            "Use solver=Dual() (n < p) or CG(), which need no p².",
+        )
+        root = Root(self._params, self._dtype, with_root=with_root)
+        root.add_scores(
+            self._scores,
+            self._weights,
+            self._mean,
+            check_finite=self._check_finite,
+            threads=threads,
+        )
+        return root
+
     def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
         triangle = self._ops.Triangle(stop - start, self._dtype)
         triangle.add_scores(
@@ -266,11 +283,6 @@ class ScoreFisher(Fisher):
                 pivot=min(self._n_samples, self._params),
                 value=0.0,
             )
-
-    def _factor(self, shift: Any, threads: int) -> Factor:
-        if self._dual:
-            return self._dual_factor(shift, threads=threads)
-        return self._matrix_factor(shift, threads=threads)
 
     def _spectral_power(
         self, V: Any, power: float, shift: Any, *, truncate: bool

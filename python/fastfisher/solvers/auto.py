@@ -10,7 +10,7 @@ from fastfisher.solvers.eigh import Eigh
 if TYPE_CHECKING:
     from fastfisher.fisher.protocol import Fisher
 
-__all__ = ["DIRECT_LIMIT", "choose", "choose_for_path"]
+__all__ = ["DIRECT_LIMIT", "choose", "choose_for_factor", "choose_for_path"]
 
 # The largest matrix that "auto" factors: half of 16384² float64 numbers are 1 GiB.
 DIRECT_LIMIT = 16384
@@ -26,6 +26,8 @@ def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
     have more than `DIRECT_LIMIT` rows.
     """
     if solver == "auto":
+        if fisher._own_solver is not None:
+            return fisher._own_solver
         rows = fisher._scores_held
         if rows is not None and rows < fisher.shape[0]:
             return Dual() if rows <= DIRECT_LIMIT else CG()
@@ -50,10 +52,26 @@ def choose_for_path(fisher: "Fisher", solver: Any, count: int) -> Any:
     conjugate gradients in one Krylov space, which takes no preconditioner.
     """
     chosen = choose(fisher, solver)
-    if solver != "auto":
+    if solver != "auto" or chosen is fisher._own_solver:
         return chosen
     if isinstance(chosen, CG):
         return CG(preconditioner=None)
     if fisher._scores_held is None and 1 < fisher._matrix_rows < fisher.shape[0]:
         return Eigh()  # a sketch: most of the time goes into its Gram matrix, which all share
     return Eigh() if count >= EIGH_PAYS and fisher._matrix_rows > 1 else chosen
+
+
+def choose_for_factor(fisher: "Fisher", solver: Any) -> Any:
+    """Return `solver`, which must leave a factor behind, or for ``"auto"`` a direct one."""
+    if solver == "auto":
+        if fisher._own_solver is not None:
+            return fisher._own_solver
+        rows = fisher._scores_held
+        return Dual() if rows is not None and rows < fisher.shape[0] else Cholesky()
+    chosen = choose(fisher, solver)
+    if not hasattr(chosen, "factor"):
+        raise TypeError(
+            f"solver: expected 'auto', Cholesky(), Dual() or QR() for a factor, got {chosen!r}. "
+            "It leaves nothing to solve with again: use F.solve or F.solve_path."
+        )
+    return chosen

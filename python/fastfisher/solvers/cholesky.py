@@ -9,6 +9,7 @@ from fastfisher.solvers.outcome import Outcome, one_by_one, outcomes
 from fastfisher.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
+    from fastfisher.fisher.factor import Factor
     from fastfisher.fisher.protocol import Fisher
 
 __all__ = ["Cholesky"]
@@ -85,6 +86,10 @@ class Cholesky:
                 lambda shift: self._solve_triangle(fisher, triangle, scale, rhs, shift, threads),
                 shifts,
             )
+
+    def factor(self, fisher: "Fisher", shift: Any, *, threads: int = 0) -> "Factor":
+        """Return the Cholesky factor of F + shift."""
+        return fisher._matrix_factor(shift, threads=threads)
 
     def _narrows(self, fisher: "Fisher") -> bool:
         """Tell whether there is a matrix to factor in a narrower dtype."""

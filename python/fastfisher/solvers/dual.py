@@ -8,6 +8,7 @@ from fastfisher.solvers.outcome import Outcome, outcomes, shifts_of, with_values
 from fastfisher.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
+    from fastfisher.fisher.factor import Factor
     from fastfisher.fisher.protocol import Fisher
 
 __all__ = ["Dual"]
@@ -100,6 +101,10 @@ class Dual:
             method="dual",
             rcond=factor.rcond if diagnose else None,
         )
+
+    def factor(self, fisher: "Fisher", shift: Any, *, threads: int = 0) -> "Factor":
+        """Return the factor of the dual system of F + shift."""
+        return fisher._dual_factor(shift, threads=threads)
 
     def solve_path(
         self, fisher: "Fisher", rhs: Any, shifts: list[float], *, threads: int = 0

@@ -9,6 +9,7 @@ void register_triangle(py::module_& m);
 void register_hermitian(py::module_& m);
 void register_fisher(py::module_& m);
 void register_cholesky(py::module_& m);
+void register_qr(py::module_& m);
 void register_blocks(py::module_& m);
 void register_stream(py::module_& m);
 void register_cg(py::module_& m);
@@ -34,6 +35,7 @@ PYBIND11_MODULE(FASTFISHER_CORE_NAME, m) {
   bindings::register_hermitian(m);
   bindings::register_fisher(m);
   bindings::register_cholesky(m);
+  bindings::register_qr(m);
   bindings::register_blocks(m);
   bindings::register_stream(m);
   bindings::register_cg(m);

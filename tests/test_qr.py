@@ -1,0 +1,390 @@
+"""QR of the scores: LAPACK's ratios, the digits that F would lose, and what it refuses."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fastfisher as ff
+import oracle
+from fastfisher import _memory
+from fastfisher._ops.numpy_root import Root
+
+# Both sides of a block of 256 rows and of panels of 24 and 48 columns, slabs and shared blocks.
+SHAPES = [
+    (1, 1), (2, 3), (5, 1), (8, 24), (255, 23), (256, 25), (257, 47), (600, 49), (40, 97),
+    (3000, 7), (13000, 24), (513, 130),
+]  # fmt: skip
+
+
+def root_of(S, weights=None, mean=None, with_root=False, threads=0):
+    root = Root(S.shape[1], ff._check.sum_dtype(S.dtype), with_root=with_root)
+    root.add_scores(S, weights, mean, check_finite=True, threads=threads)
+    return root
+
+
+def least_squares(S, b):
+    """Return argmin ‖S x − b‖ by Householder reflections in long double."""
+    A, b = np.asarray(S, np.longdouble).copy(), np.asarray(b, np.longdouble).copy()
+    p = A.shape[1]
+    for j in range(p):
+        v = A[j:, j].copy()
+        v[0] += np.copysign(np.sqrt(v @ v), v[0])
+        v /= np.sqrt(v @ v)
+        A[j:, j:] -= 2 * np.outer(v, v @ A[j:, j:])
+        b[j:] -= 2 * v * (v @ b[j:])
+    x = np.zeros(p, np.longdouble)
+    for j in reversed(range(p)):
+        x[j] = (b[j] - A[j, j + 1 : p] @ x[j + 1 :]) / A[j, j]
+    return x
+
+
+def ill_conditioned(n, p, kappa):
+    """Scores of that condition number in no particular basis."""
+    U, V = np.linalg.qr(oracle.draw(n, p))[0], np.linalg.qr(oracle.draw(p, p))[0]
+    return np.sqrt(n) * (U * np.geomspace(1, 1 / kappa, p)) @ V.T
+
+
+# ---- R ----
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+@pytest.mark.parametrize(("n", "p"), SHAPES)
+def test_r_is_upper_triangular_and_its_square_is_that_of_the_scores(n, p, dtype):
+    S, weights = oracle.draw(n, p, dtype), oracle.draw_weights(n)
+    mean = oracle.mean(S, weights).astype(dtype)
+    for w, m in ((None, None), (weights.astype(S.real.dtype), None), (None, mean)):
+        root = root_of(S, w, m)
+        R = root.dense()
+        U = oracle.wide(S) - (0 if m is None else oracle.wide(m))
+        U = U if w is None else np.sqrt(w.astype(float))[:, None] * U
+        # LAPACK's ratio ‖RᴴR − UᴴU‖ / (‖U‖² n ε), here to be below 4 for max(n, p).
+        F = U.conj().T @ U
+        error = np.linalg.norm(oracle.wide(R).conj().T @ R - F)
+        assert error <= 4 * max(n, p) * oracle.EPS[np.dtype(dtype)] * np.linalg.norm(F)
+        assert np.array_equal(R, np.triu(R))
+        assert (np.diag(R).real >= 0).all()
+        assert (np.diag(R).imag == 0).all()
+        assert R.dtype == dtype
+        oracle.close(root.diagonal(), np.diag(F).real, dtype, max(n, p) + 8, np.diag(F).real.max())
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize(("n", "p"), [(255, 23), (600, 49), (13000, 24)])
+def test_r_is_that_of_lapack(n, p, dtype):
+    S = oracle.draw(n, p, dtype)
+    expected = np.linalg.qr(S.astype(float), mode="r")
+    expected *= np.sign(np.diag(expected))[:, None]
+    kappa = np.linalg.cond(S)
+    oracle.close(root_of(S).dense(), expected, dtype, 32 * np.sqrt(p) * kappa)
+
+
+@pytest.mark.parametrize("dtype", [*oracle.EVERY, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize(("n", "p"), [(700, 61), (7000, 31)])
+def test_every_layout_and_number_of_threads_has_the_same_bits(n, p, dtype):
+    S = oracle.draw(n, p, np.complex128 if np.dtype(dtype).kind == "c" else float).astype(dtype)
+    weights = np.linspace(0.5, 2.0, n)
+    find = ff.SquareRootFisher.from_scores
+    expected = find(S, weights=weights).to_dense()
+    for threads in (1, 2, 3, 8):
+        assert np.array_equal(find(S, weights=weights, n_threads=threads).to_dense(), expected)
+    for name, scores in oracle.layouts(S):
+        if name != "byte-swapped" or S.dtype.kind in "fc":
+            assert np.array_equal(find(scores, weights=weights).to_dense(), expected), name
+
+
+def test_no_rows_change_nothing():
+    root = root_of(oracle.draw(9, 5))
+    before = root.panels.copy()
+    root.add_scores(np.empty((0, 5)), None, None, check_finite=True, threads=0)
+    assert np.array_equal(root.panels, before)
+
+
+def test_columns_of_zeros_and_of_one_value():
+    S = np.zeros((300, 30))
+    S[:, 3], S[:, 7], S[:, 8] = 2.0, 1e-170, -5.0
+    R = root_of(S).dense()
+    oracle.close(R[3, [3, 8]], np.sqrt(300) * np.array([2.0, -5.0]), float, 300)
+    R[3] = 0
+    assert abs(R).max() < 1e-13
+
+
+def test_rows_that_repeat_underflow_to_nothing():
+    S = np.broadcast_to(oracle.draw(1, 130), (600, 130))
+    R = root_of(S).dense()
+    oracle.close(R.T @ R, 600 * np.outer(S[0], S[0]), float, 600)
+
+
+# ---- solving ----
+@pytest.mark.parametrize("kappa", [1e6, 1e7])
+def test_qr_keeps_twice_the_digits_of_cholesky(kappa):
+    S = ill_conditioned(400, 20, kappa)
+    exact = least_squares(S, np.ones(400))
+
+    def digits(solver):
+        x = ff.natural_gradient(S, damping=0.0, solver=solver)
+        return -np.log10(float(np.linalg.norm(x - exact) / np.linalg.norm(exact)))
+
+    for solver in (ff.QR(), ff.QR(rank_revealing=True)):
+        assert digits(solver) >= 2 * digits(ff.Cholesky())
+        # And the bound itself: c·ε·κ(S)·(1 + κ(S)·residual), whose residual here is of order 1/κ.
+        assert digits(solver) >= -np.log10(400 * 2.2e-16 * kappa)
+
+
+def test_qr_goes_on_where_cholesky_has_ended():
+    S = ill_conditioned(300, 12, 1e11)
+    weights = np.linspace(0.5, 2.0, 300)
+    exact = least_squares(np.sqrt(weights)[:, None] * S, np.sqrt(weights))
+    with pytest.raises(ff.NotPositiveDefiniteError):
+        ff.natural_gradient(S, damping=0.0, weights=weights, solver=ff.Cholesky())
+    x = ff.natural_gradient(S, damping=0.0, weights=weights, solver=ff.QR())
+    assert np.linalg.norm(x - exact) < 1e-3 * np.linalg.norm(exact)
+
+
+def test_damping_is_not_squared():
+    """λ = 1e-20 beside ‖F‖ = 1: lost in the sums, but √λ is not lost beside S."""
+    S = ill_conditioned(300, 12, 1e7)
+    S[:, 5] = S[:, 2]  # singular but for the damping
+    extended = np.vstack([S / np.sqrt(300), 1e-10 * np.eye(12)])
+    exact = least_squares(extended, np.r_[np.ones(300) / np.sqrt(300), np.zeros(12)])
+    for damping in (1e-20, np.full(12, 1e-20)):
+        x = ff.natural_gradient(S, damping=damping, solver=ff.QR())
+        assert np.linalg.norm(x - exact) < 1e-4 * np.linalg.norm(exact)
+
+
+def test_covariances_keep_digits():
+    kappa = 1e7
+    S = ill_conditioned(300, 10, kappa)
+    A = np.asarray(S, np.longdouble)
+    inverse = np.stack([least_squares(A, row) for row in np.eye(300)], axis=1)
+    exact = (inverse @ inverse.T * 300).astype(float)
+    F = ff.ScoreFisher(S)
+    for fisher in (F, ff.SquareRootFisher.from_scores(S)):
+        factor = fisher.factor(solver=ff.QR())
+        size = np.linalg.norm(exact)
+        assert np.linalg.norm(factor.inverse() - exact) < 100 * 2.2e-16 * kappa * size
+        assert factor.method == "qr"
+        # Each singular value is known to eps·κ(S), their squares to twice that.
+        spectrum = 2 * np.log(np.geomspace(1, 1 / kappa, 10)).sum()
+        assert factor.logdet == pytest.approx(spectrum, abs=100 * 2.2e-16 * kappa)
+    cholesky = np.linalg.norm(F.factor(solver=ff.Cholesky()).inverse() - exact)
+    assert cholesky > 1000 * np.linalg.norm(factor.inverse() - exact)
+
+
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", [(60, 25), (7, 30), (1, 1)])
+def test_solutions_and_factors_beside_numpy(shape, reduction, dtype):
+    n, p = shape
+    S, weights = oracle.draw(n, p, dtype), oracle.draw_weights(n)
+    rhs = oracle.draw(p, 3, dtype)
+    for damping in (0.3, np.linspace(0.1, 1.0, p)):
+        for center in (False, True):
+            F = ff.ScoreFisher(S, weights=weights, reduction=reduction, center=center)
+            A = oracle.fisher(S, weights, center, reduction) + np.diag(np.broadcast_to(damping, p))
+            exact, terms = np.linalg.solve(A, rhs), 8 * (n + p) * np.linalg.cond(A)
+            for solver in (ff.QR(), ff.QR(rank_revealing=True)):
+                solution = ff.solve(F, rhs, damping=damping, solver=solver)
+                oracle.close(solution.value, exact, dtype, terms)
+                assert solution.value.dtype == dtype
+                assert (solution.status, solution.method) == (ff.Status.SUCCESS, "qr")
+                assert solution.rank == (p if solver.rank_revealing else None)
+                kappa = 1 / np.linalg.cond(A, None if solver.rank_revealing else 1)
+                assert 0.2 * kappa <= solution.rcond <= 10 * kappa
+                assert solution.residual <= terms * oracle.EPS[np.dtype(dtype)]
+            factor = F.factor(damping=damping, solver=ff.QR())
+            oracle.close(factor.solve(rhs), exact, dtype, terms)
+            oracle.close(factor.inverse(), np.linalg.inv(A), dtype, terms)
+            oracle.close(factor.logdet, np.linalg.slogdet(A)[1], dtype, terms, 1 + p)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision(dtype):
+    S = oracle.draw(200, 20).astype(dtype)
+    exact = oracle.natural_gradient(S.astype(float), 0.1)
+    x = ff.natural_gradient(S, damping=0.1, solver=ff.QR())
+    oracle.close(x, exact, np.float32, 1000)
+
+
+def test_centring_about_a_huge_mean_costs_no_digits():
+    S = oracle.draw(500, 9) * np.geomspace(1, 1e-3, 9)
+    shifted = S + 1e5  # where S is rounded to 1e-11
+    S = shifted - 1e5
+    exact = oracle.natural_gradient(S, 0.0, np.ones(9), center=True)
+    # The means of batches are rounded to 1e-11, a part in 1e8 of the last column.
+    for F, tolerance in (
+        (ff.ScoreFisher(shifted, center=True), 1e-9),
+        (ff.SquareRootFisher.from_scores(shifted, center=True), 1e-9),
+        (streamed(shifted, 7, center=True), 1e-7),
+    ):
+        x = F.solve(np.ones(9), solver=ff.QR())
+        assert np.linalg.norm(x - exact) < tolerance * np.linalg.norm(exact)
+    assert ff.natural_gradient(shifted, damping=1.0, center=True, solver=ff.QR()) == pytest.approx(
+        np.linalg.solve(oracle.fisher(S, center=True) + np.eye(9), shifted.mean(axis=0)), rel=1e-9
+    )
+
+
+def streamed(S, parts, **keywords):
+    F = ff.SquareRootFisher(S.shape[1], **keywords)
+    for part in np.array_split(S, parts):
+        F.update(part)
+    return F
+
+
+# ---- singular ----
+def test_a_singular_r_is_named_with_the_damping_that_would_do():
+    S = oracle.draw(50, 6)
+    S[:, 4] = S[:, 1] + S[:, 2]  # to rounding
+    for call in (
+        lambda damping: ff.natural_gradient(S, damping=damping, solver=ff.QR()),
+        lambda damping: ff.ScoreFisher(S).solve(np.ones(6), damping=damping, solver=ff.QR()),
+        lambda damping: ff.ScoreFisher(S).factor(damping=damping, solver=ff.QR()),
+        lambda damping: ff.SquareRootFisher.from_scores(S).logdet(damping),
+    ):
+        with pytest.raises(ff.NotPositiveDefiniteError, match=r"parameter 4.* would do") as caught:
+            call(0.0)
+        assert caught.value.pivot == 4
+        call(caught.value.damping)
+    C = oracle.draw(50, 6, complex)
+    C[:, 4] = 1j * C[:, 1]
+    with pytest.raises(ff.NotPositiveDefiniteError, match="parameter 4"):
+        ff.natural_gradient(C, damping=0.0, solver=ff.QR())
+    assert np.isfinite(ff.natural_gradient(S, damping=0.0, solver=ff.QR(rank_tol=0.0))).all()
+
+
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+@pytest.mark.parametrize(("n", "p", "rank"), [(60, 9, 5), (5, 12, 5), (3, 4, 0), (30, 4, 4)])
+def test_the_rank_is_revealed_and_the_solution_is_the_shortest(n, p, rank, dtype):
+    S = (oracle.draw(n, rank, dtype) @ oracle.draw(rank, p, dtype)).astype(dtype)
+    F = oracle.fisher(S)
+    g = F @ oracle.draw(p, 1, dtype)[:, 0] if rank else np.zeros(p)
+    cut = 1e3 * oracle.EPS[np.dtype(dtype)]
+    solution = ff.solve(ff.ScoreFisher(S), g, solver=ff.QR(rank_revealing=True))
+    assert solution.rank == rank
+    assert solution.status == (ff.Status.SUCCESS if rank == p else ff.Status.TRUNCATED)
+    assert solution.message == (
+        "" if rank == p else f"rank {rank} of {p}: the solution of minimum norm"
+    )
+    if rank:
+        exact = np.linalg.pinv(F, rcond=cut**2 if dtype in (float, complex) else cut) @ g
+        kappa = np.linalg.svd(F)[1][0] / np.linalg.svd(F)[1][rank - 1]
+        oracle.close(solution.value, exact, dtype, 100 * kappa)
+        x = ff.natural_gradient(S, damping=0.0, solver=ff.QR(rank_revealing=True))
+        exact = np.linalg.pinv(oracle.wide(S), rcond=cut) @ np.ones(n)
+        oracle.close(x, exact, dtype, 100 * np.sqrt(kappa) * (n + p))
+
+
+def test_the_tolerance_of_the_rank():
+    S = np.diag([1.0, 1e-3, 1e-6])
+    for tolerance, rank in ((None, 3), (1e-4, 2), (1e-2, 1)):
+        solver = ff.QR(rank_revealing=True, rank_tol=tolerance)
+        assert ff.solve(ff.ScoreFisher(S), np.ones(3), solver=solver).rank == rank
+    S[0, 1] = 1.0
+    with pytest.raises(ff.NotPositiveDefiniteError, match="parameter 1"):
+        ff.solve(ff.ScoreFisher(S), np.ones(3), solver=ff.QR(rank_tol=1e-2))
+
+
+@pytest.mark.parametrize("policy", ["nan", "shift", "pinv"])
+def test_policies(policy):
+    S = np.ones((5, 3))
+    solution = ff.solve(ff.ScoreFisher(S), np.ones(3), solver=ff.QR(), on_failure=policy)
+    method = {"nan": "none", "shift": "qr+shift", "pinv": "eigh+pinv"}[policy]
+    assert solution.method == method
+    assert solution.status != ff.Status.SUCCESS
+
+
+# ---- a path ----
+@pytest.mark.parametrize("dtype", [float, complex])
+@pytest.mark.parametrize("solver", [ff.QR(), ff.QR(rank_revealing=True)])
+def test_a_path_factors_the_scores_once(solver, dtype, monkeypatch):
+    S = oracle.draw(60, 12, dtype)
+    F, rhs, dampings = ff.ScoreFisher(S), oracle.draw(12, 2, dtype), [1.0, 0.0, 1e-3, 10.0]
+    calls, absorb = [], Root.add_scores
+    monkeypatch.setattr(Root, "add_scores", lambda *a, **k: calls.append(1) or absorb(*a, **k))
+    path = F.solve_path(rhs, dampings, solver=solver)
+    assert len(calls) == 1
+    for found, damping in zip(path, dampings, strict=True):
+        alone = ff.solve(F, rhs, damping=damping, solver=solver)
+        kappa = np.linalg.cond(oracle.fisher(S))
+        oracle.close(found.value, alone.value, float, 100 * kappa)
+        assert found.status == ff.Status.SUCCESS
+        assert found.residual < 1e-10
+        assert found.rcond == pytest.approx(alone.rcond)
+
+
+def test_a_path_through_a_singular_matrix():
+    F = ff.ScoreFisher(np.ones((5, 3)))
+    path = F.solve_path(np.ones(3), [1.0, 0.0, 2.0], solver=ff.QR(), on_failure="nan")
+    assert [s.name for s in map(ff.Status, path.status)] == [
+        "SUCCESS", "NOT_POSITIVE_DEFINITE", "SUCCESS",
+    ]  # fmt: skip
+    path = F.solve_path(np.ones(3), [1.0, 0.0], solver=ff.QR(rank_revealing=True))
+    assert [solution.status for solution in path] == [ff.Status.SUCCESS, ff.Status.TRUNCATED]
+    assert np.allclose(path.value[1], 1 / 3)
+
+
+# ---- refused ----
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+@pytest.mark.parametrize(("n", "p"), [(9, 4), (600, 70), (7000, 24)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_scores_are_named(bad, n, p, dtype):
+    S = oracle.draw(n, p, dtype)
+    S[n // 2, p - 2] = bad
+    with pytest.raises(ff.NonFiniteError, match="scores: expected finite values") as caught:
+        ff.natural_gradient(S, damping=1.0, solver=ff.QR())
+    assert (caught.value.row, caught.value.column) == (n // 2, p - 2)
+
+
+def test_overflow_is_named():
+    S = oracle.draw(9, 4)
+    S[:, 2] *= 1e200
+    with pytest.raises(ff.NonFiniteError, match="overflow in column 2"):
+        ff.natural_gradient(S, damping=1.0, solver=ff.QR())
+    for solver in (ff.QR(), ff.QR(rank_revealing=True)):
+        with pytest.raises(ff.NonFiniteError):
+            ff.natural_gradient(S, damping=1.0, solver=solver, check_finite=False)
+
+
+def test_qr_needs_the_scores():
+    for F in (np.eye(3), ff.DiagonalFisher.from_scores(np.eye(3))):
+        with pytest.raises(TypeError, match=r"got QR\(\)\. QR needs the scores: use ScoreFisher"):
+            ff.solve(F, np.ones(3), solver=ff.QR())
+        with pytest.raises(TypeError, match=r"got QR\(\)"):
+            ff.solve_path(F, np.ones(3), [1.0], solver=ff.QR())
+
+
+def test_arguments():
+    with pytest.raises(TypeError, match="rank_revealing: expected True or False, got int"):
+        ff.QR(rank_revealing=1)
+    with pytest.raises(ValueError, match="rank_tol: expected a finite number"):
+        ff.QR(rank_tol=-1.0)
+    F = ff.ScoreFisher(np.eye(3))
+    with pytest.raises(ValueError, match=r"expected QR\(\) for a factor, got QR\(rank_revealing"):
+        F.factor(solver=ff.QR(rank_revealing=True))
+
+
+def test_a_factor_by_any_solver_that_leaves_one():
+    S = oracle.draw(9, 5)
+    F, A = ff.ScoreFisher(S), oracle.fisher(S) + 0.5 * np.eye(5)
+    for solver, method in (
+        ("auto", "cholesky"), (ff.Cholesky(), "cholesky"), (ff.Dual(), "dual"), (ff.QR(), "qr"),
+    ):  # fmt: skip
+        factor = F.factor(damping=0.5, solver=solver)
+        assert factor.method == method
+        oracle.close(factor.inverse(), np.linalg.inv(A), float, 1000)
+    for solver in (ff.CG(), ff.Eigh()):
+        with pytest.raises(TypeError, match=r"solver: expected .* for a factor, got (CG|Eigh)\("):
+            F.factor(solver=solver)
+    with pytest.raises(TypeError, match="solver: expected 'auto' or a solver"):
+        F.factor(solver="qr")
+    with pytest.raises(TypeError, match=r"got Dual\(\)"):
+        ff.DenseFisher.from_scores(S).factor(damping=0.5, solver=ff.Dual())
+
+
+def test_the_size_guard_is_asked(monkeypatch):
+    monkeypatch.setattr(_memory, "UNGUARDED", 0)
+    monkeypatch.setattr(_memory, "available_memory", lambda: 9)
+    S = oracle.draw(9, 50)
+    for call in (
+        lambda: ff.natural_gradient(S, damping=1.0, solver=ff.QR()),
+        lambda: ff.SquareRootFisher(50),
+    ):
+        with pytest.raises(ff.MemoryLimitError, match="Use"):
+            call()
