@@ -19,4 +19,16 @@ def cases(dtype=np.float64):
                 yield f"dense-{tail}", ff.DenseFisher.from_scores(S, **keywords), F, S
                 diagonal = ff.DiagonalFisher.from_scores(S, **keywords)
                 yield f"diagonal-{tail}", diagonal, np.diag(np.diag(F)), S
+                # Two neighbouring blocks are all of F. Of three, the masked matrix is positive
+                # definite where samples are many.
+                for sizes, tridiagonal in (
+                    ((p - 9, 2, 7), False),
+                    ((5, p - 5), True),
+                    ((6, 4, p - 10), n > p),
+                ):
+                    blocks = ff.BlockDiagonalFisher.from_scores(
+                        S, sizes, tridiagonal=tridiagonal, **keywords
+                    )
+                    name = f"{'tridiagonal' if tridiagonal else 'blocks'}{len(sizes)}-{tail}"
+                    yield name, blocks, oracle.masked(F, sizes, tridiagonal), S
                 yield f"score-{tail}", ff.ScoreFisher(S, **keywords), F, S

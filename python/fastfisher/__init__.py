@@ -14,7 +14,14 @@ from fastfisher.errors import (
     NonFiniteError,
     NotPositiveDefiniteError,
 )
-from fastfisher.fisher import DenseFisher, DiagonalFisher, Fisher, ScoreFisher, chunks
+from fastfisher.fisher import (
+    BlockDiagonalFisher,
+    DenseFisher,
+    DiagonalFisher,
+    Fisher,
+    ScoreFisher,
+    chunks,
+)
 from fastfisher.functions import (
     empirical_fisher,
     fisher_diagonal,
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CG",
+    "BlockDiagonalFisher",
     "BlockJacobi",
     "Cholesky",
     "ConvergenceError",

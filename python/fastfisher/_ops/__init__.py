@@ -5,7 +5,8 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``scores_dot``, ``scores_transpose_dot``
-* symmetric matrices: ``Triangle``, the ``Factor`` that its ``cholesky`` gives, and ``BlockFactor``
+* symmetric matrices: ``Triangle`` and the ``Factor`` that its ``cholesky`` gives, ``Blocks`` and
+  the ``BlockFactor`` of a block-diagonal or block-tridiagonal one
 * iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
@@ -27,6 +28,7 @@ KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
 
 VERBS = (
     "BlockFactor",
+    "Blocks",
     "Factor",
     "Triangle",
     "all_finite",

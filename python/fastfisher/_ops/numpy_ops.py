@@ -7,10 +7,12 @@ from numpy import empty, ndarray, zeros
 
 from fastfisher import _check
 from fastfisher._native import core
-from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle, bits
+from fastfisher._ops.numpy_blocks import BlockFactor, Blocks
+from fastfisher._ops.numpy_triangle import Factor, Triangle, bits
 
 __all__ = [
     "BlockFactor",
+    "Blocks",
     "Factor",
     "Triangle",
     "all_finite",

@@ -1,14 +1,23 @@
 """Representations: F held in no more memory than its structure needs, one class per file."""
 
+from fastfisher.fisher.block_diagonal import BlockDiagonalFisher
 from fastfisher.fisher.dense import DenseFisher
 from fastfisher.fisher.diagonal import DiagonalFisher
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
 from fastfisher.fisher.streaming import chunks
 
-__all__ = ["REPRESENTATIONS", "DenseFisher", "DiagonalFisher", "Fisher", "ScoreFisher", "chunks"]
+__all__ = [
+    "REPRESENTATIONS",
+    "BlockDiagonalFisher",
+    "DenseFisher",
+    "DiagonalFisher",
+    "Fisher",
+    "ScoreFisher",
+    "chunks",
+]
 
 # What `load` may build, by the name in the file.
 REPRESENTATIONS: dict[str, type[Fisher]] = {
-    kind.__name__: kind for kind in (DenseFisher, DiagonalFisher, ScoreFisher)
+    kind.__name__: kind for kind in (BlockDiagonalFisher, DenseFisher, DiagonalFisher, ScoreFisher)
 }

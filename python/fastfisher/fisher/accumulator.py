@@ -74,7 +74,7 @@ class Accumulator(Fisher):
 
     @classmethod
     @abstractmethod
-    def _sums_length(cls, ops: ModuleType, params: int, dtype: Any) -> int:
+    def _sums_length(cls, ops: ModuleType, dtype: Any, **structure: Any) -> int:
         """Return how many numbers the sums are, without building them."""
 
     @abstractmethod
@@ -84,6 +84,16 @@ class Accumulator(Fisher):
     @abstractmethod
     def _set_sums(self, array: Any) -> None:
         """Take over a copy of what `_sums_array` gave."""
+
+    # ---- what it is made of, beside dtype, center and reduction ----
+    def _structure(self) -> dict[str, Any]:
+        """Return the arguments that tell representations of one class apart, for the state too."""
+        return {"n_params": self._params}
+
+    @classmethod
+    def _structure_of(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """Return these arguments from a state, checked."""
+        return {"n_params": _check.count("n_params", state["n_params"], 1)}
 
     # ---- building ----
     @classmethod
@@ -310,7 +320,7 @@ class Accumulator(Fisher):
     def _state(self) -> dict[str, Any]:
         with self._lock:
             state: dict[str, Any] = {
-                "n_params": self._params,
+                **self._structure(),
                 "dtype": str(self._dtype),
                 "center": self._center,
                 "reduction": self._reduction,
@@ -324,29 +334,30 @@ class Accumulator(Fisher):
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
-        params = _check.count("n_params", state["n_params"], 1)
+        structure = cls._structure_of(state)
         dtype = _check.native_dtype("dtype", state["dtype"])
         ops = for_dtype(ops_of(state["sums"]), dtype)
-        expected = {"sums": (cls._sums_length(ops, params, dtype), _check.real_of(dtype))}
-        if state["center"]:
-            expected["mean"] = (params, dtype)
-        for name, (length, held) in expected.items():
+
+        def intact(name: str, length: int, held: Any) -> Any:
             found = state[name]
             if found.shape != (length,) or found.dtype != held:
                 raise ValueError(
                     f"{name}: expected shape ({length},) of {held}, got {found.shape} of "
                     f"{found.dtype}. The state is damaged."
                 )
+            return found
+
+        sums = intact("sums", cls._sums_length(ops, dtype, **structure), _check.real_of(dtype))
         fisher = cls(
-            params,
+            **structure,
             dtype=dtype,
             center=state["center"],
             reduction=state["reduction"],
-            like=state["sums"],
+            like=sums,
         )
-        fisher._set_sums(state["sums"])
+        fisher._set_sums(sums)
         if fisher._center:
-            fisher._mean = state["mean"].copy()
+            fisher._mean = intact("mean", fisher._params, dtype).copy()
         fisher._weight_sum = _check.cut("weight_sum", state["weight_sum"])
         fisher._n_samples = _check.count("n_samples", state["n_samples"])
         return fisher

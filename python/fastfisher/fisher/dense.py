@@ -203,8 +203,8 @@ class DenseFisher(Accumulator):
         self._sums.scale(factor)
 
     @classmethod
-    def _sums_length(cls, ops: ModuleType, params: int, dtype: Any) -> int:
-        return ops.Triangle.length(params, dtype)  # type: ignore[no-any-return]
+    def _sums_length(cls, ops: ModuleType, dtype: Any, **structure: Any) -> int:
+        return ops.Triangle.length(structure["n_params"], dtype)  # type: ignore[no-any-return]
 
     def _sums_array(self) -> Any:
         return self._sums.panels

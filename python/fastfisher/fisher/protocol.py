@@ -329,10 +329,13 @@ class Fisher(ABC):
         """Number of scores held, None if they are gone."""
         return None
 
+    # What F consists of where `_matrix_factor` factors no p × p matrix, in words; else "".
+    _composition: str = ""
+
     @property
     def _matrix_rows(self) -> int:
-        """Rows of the matrix that `_matrix_factor` factors."""
-        return self._params
+        """Rows of the largest matrix that `_matrix_factor` factors."""
+        return 1 if self._composition else self._params
 
     def _mean_or_none(self) -> Any:
         """Return the mean score (p,) that is subtracted, None when not centred."""

@@ -23,7 +23,7 @@ def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
     """Return `solver`, or for ``"auto"`` the one that suits the shape of `fisher`.
 
     Dual where F holds n < p scores, Cholesky otherwise, and CG where the matrix to factor would
-    have more than `DIRECT_LIMIT` rows.
+    have more than `DIRECT_LIMIT` rows: of a block-diagonal F the largest block.
     """
     if solver == "auto":
         rows = fisher._scores_held
@@ -54,4 +54,4 @@ def choose_for_path(fisher: "Fisher", solver: Any, count: int) -> Any:
         return chosen
     if isinstance(chosen, CG):
         return CG(preconditioner=None)
-    return Eigh() if count >= EIGH_PAYS and fisher._matrix_rows > 1 else chosen
+    return Eigh() if count >= EIGH_PAYS and not fisher._composition else chosen

@@ -76,7 +76,7 @@ class Cholesky:
         self, fisher: "Fisher", rhs: Any, shifts: list[float], *, threads: int = 0
     ) -> list[Outcome]:
         """Solve (F + shift) x = rhs for every shift: F is summed once, and factored for each."""
-        if fisher._matrix_rows == 1:
+        if fisher._composition:
             return one_by_one(self, fisher, rhs, shifts, threads)
         with fisher._borrowed_triangle(threads) as (triangle, scale):
             return outcomes(
@@ -90,6 +90,8 @@ class Cholesky:
 
     def _nothing_narrower(self, fisher: "Fisher") -> str:
         """Return in words why no dtype is narrower, "" where one is."""
+        if fisher._composition:
+            return fisher._composition
         if fisher._matrix_rows == 1:
             return "a diagonal"
         return "" if fisher.dtype.char in "dD" else f"a {fisher.dtype} matrix"
