@@ -76,6 +76,12 @@ def fisher(scores, weights=None, center=False, reduction="mean"):
     return U.conj().T @ U / total(scores, weights, reduction)
 
 
+def masked(F, sizes, tridiagonal=False):
+    """Return F with zeros off its diagonal blocks, or off those and their neighbours."""
+    block = np.repeat(np.arange(len(sizes)), sizes)
+    return np.where(np.abs(block[:, None] - block) <= tridiagonal, F, 0)
+
+
 def gram(scores, weights=None, center=False, reduction="mean"):
     U = rooted(scores, weights, center)
     return U @ U.conj().T / total(scores, weights, reduction)

@@ -21,6 +21,18 @@ def cases(dtype=np.float64):
                 yield f"diagonal-{tail}", diagonal, np.diag(np.diag(F)), S
                 root = ff.SquareRootFisher.from_scores(S, **keywords)
                 yield f"root-{tail}", root, F, S
+                # Two neighbouring blocks are all of F. Of three, the masked matrix is positive
+                # definite where samples are many.
+                for sizes, tridiagonal in (
+                    ((p - 9, 2, 7), False),
+                    ((5, p - 5), True),
+                    ((6, 4, p - 10), n > p),
+                ):
+                    blocks = ff.BlockDiagonalFisher.from_scores(
+                        S, sizes, tridiagonal=tridiagonal, **keywords
+                    )
+                    name = f"{'tridiagonal' if tridiagonal else 'blocks'}{len(sizes)}-{tail}"
+                    yield name, blocks, oracle.masked(F, sizes, tridiagonal), S
                 yield f"score-{tail}", ff.ScoreFisher(S, **keywords), F, S
                 exact = ff.LowRankFisher.from_scores(S, min(n, p), **keywords)
                 yield f"low-rank-{tail}", exact, F, S

@@ -442,7 +442,7 @@ def test_blocks_and_narrowed_triangles(dtype):
     sizes = [1, 12, 35, 13]
     ends = np.cumsum(sizes)
     blocks = [triangle.block(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-    factor = numpy_complex.BlockFactor([block.cholesky(1.0, 0.0) for block in blocks])
+    factor = numpy_complex.BlockFactor.of([block.cholesky(1.0, 0.0) for block in blocks])
     B = oracle.draw(p, 3, dtype)
     found = factor.solve(B)
     for size, end in zip(sizes, ends, strict=True):

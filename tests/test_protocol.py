@@ -139,7 +139,9 @@ def test_leverages_sum_to_the_effective_dimension(fisher, F, S):
     scale = 1 / fisher.weight_sum if fisher.reduction == "mean" else 1.0
     expected = scale * np.diag((S - mean) @ np.linalg.solve(damped(F), (S - mean).conj().T))
     near(leverages, expected.real, F)
-    if np.allclose(F, oracle.fisher(S, weights, fisher.center, fisher.reduction)):
+    # Beside a band the inverse is not zero, and meets what the mask has taken from the scores.
+    whole = np.allclose(F, oracle.fisher(S, weights, fisher.center, fisher.reduction))
+    if whole or getattr(fisher, "tridiagonal", None) is False:
         near(weights @ leverages, fisher.effective_dimension(LAMBDA), F)
 
 

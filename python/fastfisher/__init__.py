@@ -15,6 +15,7 @@ from fastfisher.errors import (
     NotPositiveDefiniteError,
 )
 from fastfisher.fisher import (
+    BlockDiagonalFisher,
     DenseFisher,
     DiagonalFisher,
     Fisher,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CG",
     "QR",
+    "BlockDiagonalFisher",
     "BlockJacobi",
     "Cholesky",
     "ConvergenceError",

@@ -12,6 +12,7 @@ from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
 
 __all__ = [
     "accumulation_dtype",
+    "block_sizes",
     "columns",
     "complex_of",
     "count",
@@ -310,6 +311,29 @@ def count(name: str, value: Any, least: int = 0, most: int | None = None) -> int
     return number
 
 
+def block_sizes(value: Any) -> "np.ndarray[Any, np.dtype[np.intp]]":
+    """Return the sizes of blocks, at least one, each at least 1."""
+    array = np.asarray(value)
+    if array.ndim != 1 or array.shape[0] == 0:
+        raise ValueError(
+            f"block_sizes: expected a list of at least one size, got shape {array.shape}. "
+            "Every parameter belongs to one block, in order."
+        )
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"block_sizes: expected whole numbers, got {array.dtype.name}. Give a list of int."
+        )
+    if int(array.min()) < 1:
+        place = int((array < 1).argmax())
+        raise ValueError(
+            f"block_sizes: expected sizes of at least 1, got {array[place]} at place {place}. "
+            "Leave empty blocks out."
+        )
+    sizes = array.astype(np.intp)
+    sizes.flags.writeable = False
+    return sizes
+
+
 def cut(name: str, value: Any) -> float:
     """Return a finite number that is not negative."""
     try:
@@ -357,21 +381,23 @@ def finite_report(report: tuple[int, int, int, float], name: str) -> None:
         )
 
 
-def positive_definite_report(report: tuple[int, int, int, float], tolerance: float) -> None:
-    """Raise what the factorisation reports."""
+def positive_definite_report(
+    report: tuple[int, int, int, float], tolerance: float, place: str = "", reason: str = ""
+) -> None:
+    """Raise what the factorisation reports; `place` says more of where, `reason` why it may be."""
     status, pivot, _, value = report
     if status == 0:
         return
     if status == 1:
         raise NotPositiveDefiniteError(
             "fisher: expected a positive definite F + damping, got pivot "
-            f"{value:.3g} at parameter {pivot}, not above {tolerance:.2g} times its diagonal "
-            "entry.",
+            f"{value:.3g} at parameter {pivot}{place}, not above {tolerance:.2g} times its "
+            f"diagonal entry.{reason}",
             pivot=pivot,
             value=value,
         )
     raise NonFiniteError(
-        f"fisher: expected finite values, got {value} at parameter {pivot} while factoring. "
+        f"fisher: expected finite values, got {value} at parameter {pivot}{place} while factoring. "
         "Look for NaN in the scores, or for overflow: scale them down.",
         row=pivot,
         column=pivot,

@@ -6,7 +6,8 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``recombine``, ``scores_dot``,
   ``scores_transpose_dot``
-* symmetric matrices: ``Triangle``, the ``Factor`` that its ``cholesky`` gives, and ``BlockFactor``
+* symmetric matrices: ``Triangle`` and the ``Factor`` that its ``cholesky`` gives, ``Blocks`` and
+  the ``BlockFactor`` of a block-diagonal or block-tridiagonal one
 * their square roots: ``Root``, the R of a QR factorisation
 * layers of a network: ``Patches``, one side of a layer, and ``LayerScores``, both together
 * iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
@@ -31,6 +32,7 @@ KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
 
 VERBS = (
     "BlockFactor",
+    "Blocks",
     "Factor",
     "LayerScores",
     "Patches",

@@ -12,7 +12,8 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops import numpy_ops
-from fastfisher._ops.numpy_hermitian import BlockFactor, Factor, Triangle, interleaved, joined
+from fastfisher._ops.numpy_hermitian import Factor, Triangle, interleaved, joined
+from fastfisher._ops.numpy_hermitian_blocks import BlockFactor, Blocks
 from fastfisher._ops.numpy_ops import (
     LayerScores,
     Patches,
@@ -32,6 +33,7 @@ from fastfisher._ops.numpy_ops import (
 
 __all__ = [
     "BlockFactor",
+    "Blocks",
     "Factor",
     "LayerScores",
     "Patches",

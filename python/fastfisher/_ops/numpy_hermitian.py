@@ -8,7 +8,7 @@ from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops import numpy_triangle as real
 
-__all__ = ["BlockFactor", "Factor", "Triangle", "interleaved", "joined"]
+__all__ = ["Factor", "Triangle", "interleaved", "joined"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -255,19 +255,6 @@ class Factor:
     def rcond(self, threads: int = 0) -> float:
         """Return an estimate of 1 / κ₁ of the real form, which is within a factor of 2 of A's."""
         return self.held.rcond(threads)
-
-
-class BlockFactor:
-    """The Cholesky factors of the blocks of a block-diagonal matrix, in the order of the blocks."""
-
-    __slots__ = ("held",)
-
-    def __init__(self, factors: list[Factor]) -> None:
-        self.held = real.BlockFactor([factor.held for factor in factors])
-
-    def solve(self, B: Array, threads: int = 0) -> Array:
-        """Return A⁻¹ B for B of shape (p, k)."""
-        return joined(self.held.solve(interleaved(B, conjugate=True), threads), conjugate=True)
 
 
 def _parts(mean: Array | None) -> Any:

@@ -7,13 +7,15 @@ from numpy import empty, ndarray, zeros
 
 from fastfisher import _check
 from fastfisher._native import core
+from fastfisher._ops.numpy_blocks import BlockFactor, Blocks
 from fastfisher._ops.numpy_layer import LayerScores
 from fastfisher._ops.numpy_patches import Patches
 from fastfisher._ops.numpy_root import Root
-from fastfisher._ops.numpy_triangle import BlockFactor, Factor, Triangle, bits
+from fastfisher._ops.numpy_triangle import Factor, Triangle, bits
 
 __all__ = [
     "BlockFactor",
+    "Blocks",
     "Factor",
     "LayerScores",
     "Patches",

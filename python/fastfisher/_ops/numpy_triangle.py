@@ -7,7 +7,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import core
 
-__all__ = ["BlockFactor", "Factor", "Triangle"]
+__all__ = ["Factor", "Triangle"]
 
 # No machine holds a matrix of so many rows, and below it the core's integers do not overflow.
 LARGEST = 2**30
@@ -285,19 +285,3 @@ class Factor:
     def rcond(self, threads: int = 0) -> float:
         """Return an estimate of 1 / κ₁(A)."""
         return core.cholesky_rcond(self.panels, self.size, self.norm, threads)
-
-
-class BlockFactor:
-    """The Cholesky factors of the blocks of a block-diagonal matrix, in the order of the blocks."""
-
-    __slots__ = ("panels", "sizes")
-
-    def __init__(self, factors: list[Factor]) -> None:
-        self.panels: Array = np.concatenate([factor.panels for factor in factors])
-        self.sizes = [factor.size for factor in factors]
-
-    def solve(self, B: Array, threads: int = 0) -> Array:
-        """Return A⁻¹ B for B of shape (p, k)."""
-        out = np.empty(B.shape, B.dtype)
-        core.blocks_solve(self.panels, self.sizes, B, out, threads)
-        return out

@@ -1,5 +1,6 @@
 """Representations: F held in no more memory than its structure needs, one class per file."""
 
+from fastfisher.fisher.block_diagonal import BlockDiagonalFisher
 from fastfisher.fisher.dense import DenseFisher
 from fastfisher.fisher.diagonal import DiagonalFisher
 from fastfisher.fisher.low_rank import LowRankFisher
@@ -10,6 +11,7 @@ from fastfisher.fisher.streaming import chunks
 
 __all__ = [
     "REPRESENTATIONS",
+    "BlockDiagonalFisher",
     "DenseFisher",
     "DiagonalFisher",
     "Fisher",
@@ -22,5 +24,12 @@ __all__ = [
 # What `load` may build, by the name in the file.
 REPRESENTATIONS: dict[str, type[Fisher]] = {
     kind.__name__: kind
-    for kind in (DenseFisher, DiagonalFisher, LowRankFisher, ScoreFisher, SquareRootFisher)
+    for kind in (
+        BlockDiagonalFisher,
+        DenseFisher,
+        DiagonalFisher,
+        LowRankFisher,
+        ScoreFisher,
+        SquareRootFisher,
+    )
 }

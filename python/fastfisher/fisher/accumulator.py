@@ -253,24 +253,11 @@ class Accumulator(Additive):
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
-        structure = {name: state[name] for name in cls._STRUCTURE}
-        params = _check.count("n_params", state["n_params"], 1)
+        structure = cls._structure_of(state)
         dtype = _check.native_dtype("dtype", state["dtype"])
-        like = next((value for value in state.values() if hasattr(value, "dtype")), None)
+        like = [value for value in state.values() if hasattr(value, "dtype")][-1]
         expected = cls._sums_shapes(for_dtype(ops_of(like), dtype), structure, dtype)
-        arrays = {name: state[name] for name in expected}
-        if state["center"]:
-            expected["mean"] = ((params,), dtype)
-        for name, (shape, held) in expected.items():
-            found = state[name]
-            agrees = len(found.shape) == len(shape) and all(
-                wanted in (None, extent) for wanted, extent in zip(shape, found.shape, strict=True)
-            )
-            if not agrees or found.dtype != held:
-                raise ValueError(
-                    f"{name}: expected shape {shape} of {held}, got {found.shape} of "
-                    f"{found.dtype}. The state is damaged."
-                )
+        arrays = {name: _intact(name, state[name], *held) for name, held in expected.items()}
         fisher = cls(
             **structure,
             dtype=dtype,
@@ -280,7 +267,20 @@ class Accumulator(Additive):
         )
         fisher._set_sums(arrays)
         if fisher._center:
-            fisher._mean = state["mean"].copy()
+            fisher._mean = _intact("mean", state["mean"], (fisher._params,), dtype).copy()
         fisher._weight_sum = _check.cut("weight_sum", state["weight_sum"])
         fisher._n_samples = _check.count("n_samples", state["n_samples"])
         return fisher
+
+
+def _intact(name: str, found: Any, shape: tuple[int | None, ...], held: Any) -> Any:
+    """Return an array of a state if it has the shape, None being any length, and the dtype."""
+    agrees = len(found.shape) == len(shape) and all(
+        wanted in (None, extent) for wanted, extent in zip(shape, found.shape, strict=True)
+    )
+    if not agrees or found.dtype != held:
+        raise ValueError(
+            f"{name}: expected shape {shape} of {held}, got {found.shape} of {found.dtype}. "
+            "The state is damaged."
+        )
+    return found

@@ -3,7 +3,9 @@
 import threading
 from abc import abstractmethod
 from contextlib import ExitStack
-from typing import Any, ClassVar, Self
+from typing import Any, Self
+
+import numpy as np
 
 from fastfisher import _check
 from fastfisher.fisher.protocol import Fisher
@@ -17,10 +19,6 @@ class Additive(Fisher):
     Several threads may use one: every change takes its lock.
     """
 
-    # Arguments of the constructor that say what is held, and the attributes that keep them: they
-    # are saved in files, and alike in a merge.
-    _STRUCTURE: ClassVar[dict[str, str]] = {"n_params": "_params"}
-
     _lock: threading.RLock
 
     # ---- what a representation writes ----
@@ -32,10 +30,19 @@ class Additive(Fisher):
     def _scale_sums(self, factor: float) -> None:
         """Multiply the sums."""
 
+    def _structure(self) -> dict[str, Any]:
+        """Return the arguments that tell representations of one class apart, for the state too."""
+        return {"n_params": self._params}
+
+    @classmethod
+    def _structure_of(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """Return these arguments from a state, checked."""
+        return {"n_params": _check.count("n_params", state["n_params"], 1)}
+
     def _conventions(self) -> dict[str, Any]:
         """Return what the numbers mean, as the constructor takes it."""
         return {
-            **{name: getattr(self, held) for name, held in self._STRUCTURE.items()},
+            **self._structure(),
             "dtype": str(self._dtype),
             "center": self._center,
             "reduction": self._reduction,
@@ -97,7 +104,7 @@ class Additive(Fisher):
                 "Only representations of one class merge."
             )
         ours, theirs = self._conventions(), other._conventions()
-        if ours != theirs:
+        if not all(np.array_equal(ours[name], theirs[name]) for name in ours):
             name = type(self).__name__
             raise ValueError(
                 f"others: expected (class, {', '.join(ours)}) = {(name, *ours.values())}, got "

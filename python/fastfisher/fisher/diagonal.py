@@ -66,9 +66,7 @@ class DiagonalFisher(Accumulator):
         block = self._ops.xp.diag(self.diagonal()[start:stop].astype(self._dtype))
         return self._ops.Triangle.from_dense(block, threads=threads), 1.0
 
-    @property
-    def _matrix_rows(self) -> int:
-        return 1
+    _composition = "a diagonal"
 
     def _matrix_factor(self, shift: Any, *, threads: int = 0, with_norm: bool = True) -> Factor:  # noqa: ARG002
         damped = self._damped(shift)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
 from fastfisher.fisher.sketch import Sketch
 from fastfisher.fisher.spectrum import cutoff
+from fastfisher.solvers.eigh import Eigh
 from fastfisher.solvers.nystrom import nystrom
 
 __all__ = ["LowRankFisher"]
@@ -93,7 +94,8 @@ class LowRankFisher(Accumulator):
     array([0.184, 0.842, 0.842, 0.842])
     """
 
-    _STRUCTURE: ClassVar[dict[str, str]] = {"n_params": "_params", "rank": "_rank"}
+    _composition = "a sketch"
+    _own_path_solver = Eigh()  # most of the time goes into a Gram matrix, which all dampings share
 
     def __init__(
         self,
@@ -386,6 +388,13 @@ class LowRankFisher(Accumulator):
         return held + rho * float(variances.sum(dtype="float64"))
 
     # ---- the sums ----
+    def _structure(self) -> dict[str, Any]:
+        return {"n_params": self._params, "rank": self._rank}
+
+    @classmethod
+    def _structure_of(cls, state: dict[str, Any]) -> dict[str, Any]:
+        return {**super()._structure_of(state), "rank": _check.count("rank", state["rank"], 1)}
+
     def _empty_sums(self) -> Any:
         rows = Sketch.capacity(self._rank)
         _memory.guard(

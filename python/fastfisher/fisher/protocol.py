@@ -359,6 +359,11 @@ class Fisher(ABC):
         """Number of scores held, None if they are gone."""
         return None
 
+    # What F consists of where `_matrix_factor` factors no p × p matrix, in words; else "".
+    _composition: str = ""
+    # The solver of "auto" for paths of dampings where F has one of its own.
+    _own_path_solver: Any = None
+
     @property
     def _own_solver(self) -> Any:
         """The solver that "auto" is for this class, None where it looks at the shape."""
@@ -366,8 +371,8 @@ class Fisher(ABC):
 
     @property
     def _matrix_rows(self) -> int:
-        """Rows of the matrix that `_matrix_factor` factors."""
-        return self._params
+        """Rows of the largest matrix that `_matrix_factor` factors."""
+        return 1 if self._composition else self._params
 
     def _mean_or_none(self) -> Any:
         """Return the mean score (p,) that is subtracted, None when not centred."""

@@ -23,7 +23,7 @@ def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
     """Return `solver`, or for ``"auto"`` the one that suits the shape of `fisher`.
 
     Dual where F holds n < p scores, Cholesky otherwise, and CG where the matrix to factor would
-    have more than `DIRECT_LIMIT` rows.
+    have more than `DIRECT_LIMIT` rows: of a block-diagonal F the largest block.
     """
     if solver == "auto":
         if fisher._own_solver is not None:
@@ -52,13 +52,13 @@ def choose_for_path(fisher: "Fisher", solver: Any, count: int) -> Any:
     conjugate gradients in one Krylov space, which takes no preconditioner.
     """
     chosen = choose(fisher, solver)
+    if solver == "auto" and fisher._own_path_solver is not None:
+        return fisher._own_path_solver
     if solver != "auto" or chosen is fisher._own_solver:
         return chosen
     if isinstance(chosen, CG):
         return CG(preconditioner=None)
-    if fisher._scores_held is None and 1 < fisher._matrix_rows < fisher.shape[0]:
-        return Eigh()  # a sketch: most of the time goes into its Gram matrix, which all share
-    return Eigh() if count >= EIGH_PAYS and fisher._matrix_rows > 1 else chosen
+    return Eigh() if count >= EIGH_PAYS and not fisher._composition else chosen
 
 
 def choose_for_factor(fisher: "Fisher", solver: Any) -> Any:

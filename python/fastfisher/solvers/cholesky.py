@@ -77,7 +77,7 @@ class Cholesky:
         self, fisher: "Fisher", rhs: Any, shifts: list[float], *, threads: int = 0
     ) -> list[Outcome]:
         """Solve (F + shift) x = rhs for every shift: F is summed once, and factored for each."""
-        if self._no_matrix(fisher):
+        if fisher._composition:
             return one_by_one(self, fisher, rhs, shifts, threads)
         if rhs is None:
             rhs = fisher._mean_score(threads)
@@ -95,17 +95,10 @@ class Cholesky:
         """Tell whether there is a matrix to factor in a narrower dtype."""
         return self.precision == "mixed" and not self._nothing_narrower(fisher)
 
-    def _no_matrix(self, fisher: "Fisher") -> str:
-        """Return in words what is factored instead of a p × p matrix, "" where that is."""
-        rows = fisher._matrix_rows
-        if rows == 1:
-            return "a diagonal"
-        return "" if rows == fisher.shape[0] else f"a sketch of {rows} rows"
-
     def _nothing_narrower(self, fisher: "Fisher") -> str:
         """Return in words why no dtype is narrower, "" where one is."""
-        if why := self._no_matrix(fisher):
-            return why
+        if fisher._composition:
+            return fisher._composition
         return "" if fisher.dtype.char in "dD" else f"a {fisher.dtype} matrix"
 
     def _unmixed(self, why: str) -> str:

@@ -103,7 +103,7 @@ class BlockJacobi:
                     value=error.value,
                 ) from None
             start += size
-        factor = ops.BlockFactor(factors)
+        factor = ops.BlockFactor.of(factors)
         return lambda R: factor.solve(R, threads)
 
     def _sizes(self, params: int) -> list[int]:

@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <numeric>
-#include <random>
 #include <vector>
 
+#include "condition.hpp"
 #include "parallel.hpp"
 #include "substitution.hpp"
 
@@ -51,6 +50,7 @@ struct Factorisation {
   T scale;
   const T* shift;
   T tolerance;
+  const T* held_against;
   std::vector<Finished> row;  // tiles finished in each tile row, from left to right
   std::atomic<bool> failed{false};
   Report report;
@@ -75,7 +75,7 @@ void run_tile(Factorisation<T>& job, Index I, Index J) {
       for (Index r = 0; r < A.columns(i); ++r) {
         T& d = A.column(i, i * W + r)[r];
         if (job.shift) d += job.shift[i * W + r];
-        own[(i - j0) * W + r] = d;
+        own[(i - j0) * W + r] = job.held_against ? job.held_against[i * W + r] : d;
       }
   }
 
@@ -144,13 +144,14 @@ int useful_threads(int requested, Index params) {
 
 template <class T>
 Report cholesky(T* triangle, Index params, double scale, const T* shift, double tolerance,
-                int threads) {
+                int threads, const T* held_against) {
   const Factor<T> A{triangle, params};
   const Index tiles = ceil_div(A.panels(), kTile<T>);
   Factorisation<T> job{A,
                        static_cast<T>(scale),
                        shift,
                        static_cast<T>(tolerance),
+                       held_against,
                        std::vector<Finished>(static_cast<std::size_t>(tiles)),
                        {},
                        {}};
@@ -246,61 +247,17 @@ void cholesky_inverse_diagonal(const T* L, Index params, T* out, int threads) {
   });
 }
 
-// Columns that a norm estimate works on: a substitution takes as long for eight as for one.
-constexpr Index kProbes = 8;
-
-// Unit 1-norm: the centre of the ball, Higham's alternating and growing vector (safe against
-// cancellation), then signs from a generator, the same each time.
-template <class T>
-void fill_probes(Eigen::Ref<Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> X) {
-  const double size = static_cast<double>(X.rows()), last = std::max(1.0, size - 1.0);
-  std::minstd_rand signs;
-  for (Index j = 0; j < X.rows(); ++j)
-    for (Index q = 0; q < X.cols(); ++q) {
-      double x = 1.0;
-      if (q == 1) x = (j % 2 ? -1.0 : 1.0) * (1.0 + static_cast<double>(j) / last) / 1.5;
-      if (q > 1) x = signs() < std::minstd_rand::max() / 2 ? -1.0 : 1.0;
-      X(j, q) = static_cast<T>(x / size);
-    }
-}
-
 template <class T>
 double cholesky_rcond(const T* L, Index params, double norm1, int threads) {
-  using Block = Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  if (params == 0 || std::isnan(norm1)) return params == 0 ? 1.0 : norm1;
-  Block X(params, std::min(kProbes, params));
-  const auto solve = [&] {
+  return reciprocal_condition<T>(params, norm1, [&](Matrix<T> X) {
     const Strides strides(X.cols(), 1);
-    cholesky_solve<T>(L, ConstMatrix<T>(X.data(), params, X.cols(), strides), Half::Both,
-                      Matrix<T>(X.data(), params, X.cols(), strides), threads);
-  };
-  const auto norm = [&] {
-    return static_cast<double>(X.abs().template cast<double>().colwise().sum().maxCoeff());
-  };
-  // Maximise ‖A⁻¹x‖₁ over the unit 1-norm ball: from within it, then at its best vertices.
-  fill_probes<T>(X);
-  solve();
-  double best = norm();
-  X = (X < T(0)).select(Block::Constant(params, X.cols(), T(-1)),
-                        Block::Constant(params, X.cols(), T(1)));
-  solve();
-  Eigen::Array<T, Eigen::Dynamic, 1> promise = X.abs().rowwise().maxCoeff();
-  promise = promise.isNaN().select(T(0), promise);
-  std::vector<Index> vertices(static_cast<std::size_t>(params));
-  std::iota(vertices.begin(), vertices.end(), Index{0});
-  std::partial_sort(
-      vertices.begin(), vertices.begin() + X.cols(), vertices.end(),
-      [&](Index a, Index b) { return promise[a] != promise[b] ? promise[a] > promise[b] : a < b; });
-  X.setZero();
-  for (Index q = 0; q < X.cols(); ++q) X(vertices[static_cast<std::size_t>(q)], q) = T(1);
-  solve();
-  best = std::max(best, norm());
-  const double rcond = 1.0 / best / norm1;
-  return std::isfinite(rcond) ? std::min(rcond, 1.0) : 0.0;
+    cholesky_solve<T>(L, ConstMatrix<T>(X.data(), params, X.cols(), strides), Half::Both, X,
+                      threads);
+  });
 }
 
 #define FASTFISHER_INSTANTIATE(T)                                                      \
-  template Report cholesky(T*, Index, double, const T*, double, int);                  \
+  template Report cholesky(T*, Index, double, const T*, double, int, const T*);        \
   template void cholesky_solve(const T*, const ConstMatrix<T>&, Half, Matrix<T>, int); \
   template double cholesky_logdet(const T*, Index);                                    \
   template void cholesky_inverse(const T*, Index, T*, int);                            \

@@ -8,6 +8,7 @@ namespace fastfisher {
 
 // L Lᵀ = A = scale · F + diag(shift);  L overwrites the triangle of F.
 //   shift      (p,) added to the diagonal, or null
+//   held_against  (p,) instead of A[j, j] below, where A is what an elimination has left; or null
 //   tolerance  a pivot ≤ tolerance · A[j, j] means "not positive definite": rounding alone leaves a
 //              singular matrix pivots of either sign about p·ε·A[j, j]
 // NotPositiveDefinite: row = index of the first bad pivot, value = that pivot. NonFinite: likewise,
@@ -16,7 +17,7 @@ namespace fastfisher {
 // no barrier, and the same bits for any thread count. p³/3 flops.
 template <class T>
 Report cholesky(T* triangle, Index params, double scale, const T* shift, double tolerance,
-                int threads);
+                int threads, const T* held_against = nullptr);
 
 // What to solve with the factor.
 enum class Half { Both, Lower, Upper };  // A⁻¹B, L⁻¹B, L⁻ᵀB

@@ -3,31 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "samples.hpp"
 #include "strassen.hpp"
 #include "stream.hpp"
 
 namespace fastfisher {
 
 namespace {
-
-template <class T>
-Buffer<T> square_roots(const T* weights, Index samples) {
-  if (!weights) return {};
-  Buffer<T> roots(samples);
-  Vector<T>(roots.data(), samples) = ConstVector<T>(weights, samples).cwiseSqrt();
-  return roots;
-}
-
-// The place of what spoilt a sum; where every score is finite the sum itself overflowed.
-template <class S>
-Report named(Report seen, const ConstMatrix<S>& scores, int threads) {
-  if (seen.ok()) return seen;
-  const Report place = find_nonfinite(scores, threads);
-  seen.col /= kParts<S>;
-  return place.ok() ? seen : place;
-}
 
 // The entry of a Hermitian diagonal is the sum of two, which may overflow where neither does.
 template <class S, class T>
@@ -40,62 +23,15 @@ Report overflow_of_pairs(const T* triangle, Index params) {
   return {};
 }
 
-// The mean of some rows that count, evenly spread: near enough to the mean of all where a column is
-// not mostly noise about a wandering level. Zero where they are not finite, which is found later.
-constexpr Index kProvisionalRows = 64;
-
-template <class T, class S>
-void provisional_mean(const Operand<T, S>& Y, const T* weights, T* mean) {
-  const Index n = Y.depth(), p = Y.columns(), step = std::max<Index>(1, n / kProvisionalRows);
-  Buffer<double> sums(p);
-  sums.zero();
-  double rows = 0;
-  for (Index k = 0; k < n; k += step) {
-    if (weights && !(weights[k] > T(0))) continue;
-    const S* row = Y.X.data() + k * Y.X.rowStride();
-    for (Index j = 0; j < p; ++j)
-      sums[j] += static_cast<double>(row[j / Y.parts * Y.X.colStride() + j % Y.parts]);
-    ++rows;
-  }
-  for (Index j = 0; j < p; ++j) {
-    mean[j] = static_cast<T>(sums[j] / std::max(rows, 1.0));
-    if (!std::isfinite(mean[j])) mean[j] = T(0);
-  }
-}
-
-// The mean of all, of real and imaginary parts apart where they are pairs.
-template <class T, class S>
-Report mean_of(const Operand<T, S>& Y, const T* weights, T* mean, bool check_finite, int threads) {
-  const Index params = Y.X.cols();
-  if (Y.parts == 1) return column_mean<S, T>(Y.X, weights, mean, check_finite, threads);
-  Buffer<T> part(params);
-  for (Index c = 0; c < 2; ++c) {
-    const Strides strides(Y.X.rowStride(), Y.X.colStride());
-    const ConstMatrix<S> X(Y.X.data() + c, Y.depth(), params, strides);
-    const Report report = column_mean<S, T>(X, weights, part.data(), check_finite, threads);
-    if (!report.ok()) return {report.status, -1, 2 * report.col, report.value};
-    for (Index j = 0; j < params; ++j) mean[2 * j + c] = part[j];
-  }
-  return {};
-}
-
-// Takes what is left of the mean out of sums about `mean`: with d = Σ w (s − mean) / Σ w,
-//   Σ w (s − m)(s − m)ᵀ = Σ w (s − mean)(s − mean)ᵀ − (Σ w) d dᵀ,   m = mean + d.
-// False, with nothing taken out, where that would cancel more than two bits and this is not the
-// last try: then `mean` has become m, and the sums should be taken again about it.
+// Takes what is left of the mean out of sums about `mean`. False, with nothing taken out, where
+// that would cancel and this is not the last try: then `mean` has become the mean, and the sums
+// should be taken again about it.
 template <class T>
 bool take_out_mean(double weight, const double* sums, bool last_try, T* mean, T* triangle,
                    Index params, int threads) {
   Buffer<T> rest(params);
-  bool near = true;
-  for (Index j = 0; j < params; ++j) {
-    const double d = sums[j] / weight, spread = static_cast<double>(triangle[triangle_at<T>(j, j)]);
-    const double rounding =
-        4 * std::numeric_limits<T>::epsilon() * std::abs(static_cast<double>(mean[j]));
-    near = near && (std::abs(d) <= rounding || weight * d * d <= 0.75 * spread);
-    rest[j] = static_cast<T>(d);
-    mean[j] = static_cast<T>(static_cast<double>(mean[j]) + d);
-  }
+  const auto spread = [&](Index j) { return triangle[triangle_at<T>(j, j)]; };
+  const bool near = settle_mean(weight, sums, params, spread, mean, rest.data());
   if (!near && !last_try) return false;
   triangle_add_outer(triangle, params, rest.data(), -weight, threads);
   for (Index j = 0; j < params; ++j) {

@@ -140,6 +140,40 @@ void pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, In
   for (Index i = 0; i < panels; ++i) pack_any(Y, k0, depth, panel0 + i, out + i * stride);
 }
 
+template <class T, class S>
+void pack_rows(const Operand<T, S>& Y, Index k0, Index depth, Index column0, Index columns, T* out,
+               Index ld) {
+  constexpr Index lanes = kLanes<T>, line = static_cast<Index>(kCacheLine / sizeof(S));
+  constexpr Index ahead = 4;  // rows of a few kB: far enough for memory, near enough for the cache
+  const Index sk = Y.X.rowStride(), sj = Y.X.colStride(), parts = Y.parts;
+  const Index whole =
+      sj == 1 && !Y.scale_by_column && !Y.shift_by_depth ? columns / lanes * lanes : 0;
+  const T* shift = Y.shift_by_column ? Y.shift_by_column + column0 : nullptr;
+  for (Index k = 0; k < depth; ++k, out += ld) {
+    const T scale = Y.scale_by_depth ? Y.scale_by_depth[k0 + k] : T(1);
+    const S* x = Y.X.data() + (k0 + k) * sk + column0 / parts * sj;
+    if (whole > 0 && k + ahead < depth)
+      for (Index j = 0; j < columns; j += line) prefetch(x + ahead * sk + j);
+    if (!Y.affine()) {
+      for (Index j = 0; j < whole; j += lanes) Vec<T>::load(x + j).store(out + j);
+    } else {
+      const Vec<T> s = Vec<T>::broadcast(scale);
+      for (Index j = 0; j < whole; j += lanes) {
+        const Vec<T> v = Vec<T>::load(x + j);
+        ((shift ? v - Vec<T>::load(shift + j) : v) * s).store(out + j);
+      }
+    }
+    for (Index j = whole; j < columns; ++j) {
+      T v = static_cast<T>(x[j / parts * sj + j % parts]);
+      if (shift) v -= shift[j];
+      if (Y.shift_by_depth) v -= Y.shift_by_depth[(k0 + k) * parts + j % parts];
+      if (Y.scale_by_column) v *= Y.scale_by_column[(column0 + j) / parts];
+      out[j] = v * scale;
+    }
+    std::fill(out + columns, out + ld, T(0));
+  }
+}
+
 template <class T>
 void add_packed_rows(const T* packed, Index depth, Index panels, Index stride, const T* scale,
                      double* sums) {
@@ -211,8 +245,9 @@ Report find_nonfinite(const ConstMatrix<std::complex<S>>& X, int threads) {
   return std::tie(im.row, im.col) < std::tie(re.row, re.col) ? im : re;
 }
 
-#define FASTFISHER_INSTANTIATE(S, T) \
-  template void pack_panels(const Operand<T, S>&, Index, Index, Index, Index, T*, Index);
+#define FASTFISHER_INSTANTIATE(S, T)                                                      \
+  template void pack_panels(const Operand<T, S>&, Index, Index, Index, Index, T*, Index); \
+  template void pack_rows(const Operand<T, S>&, Index, Index, Index, Index, T*, Index);
 FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
 #undef FASTFISHER_INSTANTIATE
 template void add_packed_rows(const double*, Index, Index, Index, const double*, double*);

@@ -76,6 +76,14 @@ template <class T, class S>
 void pack_panels(const Operand<T, S>& Y, Index k0, Index depth, Index panel0, Index panels, T* out,
                  Index stride);
 
+// Rows stay rows, for multiply_rows:
+//   out[k * ld + j] = Y[k0 + k, column0 + j],  j < columns ≤ ld
+// and zero from there to ld. With pairs, column0 is even. Cost: one read and one write of the
+// block.
+template <class T, class S>
+void pack_rows(const Operand<T, S>& Y, Index k0, Index depth, Index column0, Index columns, T* out,
+               Index ld);
+
 // sums[i * W + r] += Σ_k scale[k] · P[i * stride + k * W + r] over `depth` packed rows of `panels`
 // panels; scale null for ones. In double from block to block.
 template <class T>

@@ -7,10 +7,10 @@
 
 namespace fastfisher {
 
-template <class T>
-void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, int threads) {
+template <class T, class S>
+void add_product(const Operand<T, S>& X, const Operand<T, S>& Y, Matrix<T> out, int threads) {
   constexpr Index W = kPanel<T>;
-  const Index depth = X.rows(), m = X.cols(), q = Y.cols();
+  const Index depth = X.depth(), m = X.columns(), q = Y.columns();
   if (m == 0 || q == 0) return;
   threads = useful_threads(
       threads, 2.0 * static_cast<double>(depth) * static_cast<double>(m) * static_cast<double>(q));
@@ -23,7 +23,6 @@ void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, in
   Buffer<T> buffer(2 * (panels + columns) * stride), result(panels * columns * W * W);
   result.zero();
 
-  const Operand<T> left{X}, right{Y};
   const auto x_data = [&](Index chunk) {
     return buffer.data() + chunk % 2 * (panels + columns) * stride;
   };
@@ -35,7 +34,7 @@ void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, in
         const bool is_x = g < x_groups;
         const Index step = is_x ? across : along, i0 = (is_x ? g : g - x_groups) * step;
         const Index some = std::min(step, (is_x ? panels : columns) - i0);
-        pack_panels(is_x ? left : right, chunk * rows, chunk_rows(chunk), i0, some,
+        pack_panels(is_x ? X : Y, chunk * rows, chunk_rows(chunk), i0, some,
                     (is_x ? x_data(chunk) : y_data(chunk)) + i0 * stride, stride);
       },
       [&](Index chunk, Index t) {
@@ -53,11 +52,21 @@ void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, in
       });
   run_in_order(threads, panels, [&](Index i, int) {
     for (Index r = 0; r < std::min<Index>(W, m - i * W); ++r)
-      for (Index c = 0; c < q; ++c) out(i * W + r, c) = result[(i * columns * W + c) * W + r];
+      for (Index c = 0; c < q; ++c) out(i * W + r, c) += result[(i * columns * W + c) * W + r];
   });
+}
+
+template <class T>
+void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, int threads) {
+  out.setZero();
+  add_product(Operand<T>{X}, Operand<T>{Y}, out, threads);
 }
 
 template void product(const ConstMatrix<double>&, const ConstMatrix<double>&, Matrix<double>, int);
 template void product(const ConstMatrix<float>&, const ConstMatrix<float>&, Matrix<float>, int);
+#define FASTFISHER_INSTANTIATE(S, T) \
+  template void add_product(const Operand<T, S>&, const Operand<T, S>&, Matrix<T>, int);
+FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
+#undef FASTFISHER_INSTANTIATE
 
 }  // namespace fastfisher

@@ -32,6 +32,11 @@ Report symmetric_product(const Operand<T, S>& Y, T* triangle, double* column_sum
 template <class T>
 bool works_by_slabs(Index depth, Index columns);
 
+// out += XᵀY for operands X (depth, m), Y (depth, q), out (m, q) with any strides: out += X.T @ Y.
+// Tiles over shared packed chunks: same bits for any thread count. 2·depth·m·q flops.
+template <class T, class S>
+void add_product(const Operand<T, S>& X, const Operand<T, S>& Y, Matrix<T> out, int threads);
+
 // out = XᵀY for X (depth, m), Y (depth, q), out (m, q) with any strides: X.T @ Y.
 template <class T>
 void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, int threads);
