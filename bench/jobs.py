@@ -11,6 +11,7 @@ from . import (
     bench_fisher,
     bench_fvp,
     bench_gram,
+    bench_low_rank,
     bench_natural_gradient,
     bench_overhead,
     bench_path,
@@ -31,6 +32,7 @@ TOPICS = (
     bench_cg,
     bench_complex,
     bench_path,
+    bench_low_rank,
     bench_qr,
     bench_overhead,
 )

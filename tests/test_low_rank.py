@@ -187,6 +187,39 @@ def test_paths_share_one_factor(solver, damping_mode, rows):
         oracle.close(x, np.linalg.solve(A, rhs), float, 1e5)
 
 
+def test_what_a_failure_becomes():
+    F = ff.LowRankFisher.from_scores(of_rank(50, 9, 2), 2)
+    assert ff.solve(F, np.ones(9), on_failure="nan").status == ff.Status.NOT_POSITIVE_DEFINITE
+    pinv = ff.solve(F, np.ones(9), on_failure="pinv")
+    assert (pinv.rank, pinv.status) == (2, ff.Status.TRUNCATED)
+    exact = np.linalg.pinv(F.to_dense(), rcond=1e-10, hermitian=True) @ np.ones(9)
+    oracle.close(pinv.value, exact, float, 1e4)
+    assert ff.solve(F, np.ones(9), on_failure="shift").method == "cholesky+shift"
+    path = F.solve_path(np.ones(9), [0.0, 1.0], on_failure="nan")
+    assert path.status.tolist() == [ff.Status.NOT_POSITIVE_DEFINITE, ff.Status.SUCCESS]
+    with pytest.raises(TypeError, match=r"expected Cholesky\(\) or CG\(\) for LowRankFisher"):
+        F.solve(np.ones(9), damping=1.0, solver=ff.Dual())
+
+
+@pytest.mark.parametrize("preconditioner", ["jacobi", ff.BlockJacobi(7), ff.Nystrom(6)], ids=str)
+def test_preconditioners_take_its_blocks_and_products(preconditioner):
+    F = ff.LowRankFisher.from_scores(decaying(90, 33), 4)
+    rhs = oracle.draw(33, 2)
+    cg = ff.CG(rtol=1e-12, preconditioner=preconditioner)
+    found = F.solve(rhs, damping=0.01, solver=cg)
+    oracle.close(found, F.solve(rhs, damping=0.01), float, 1e5)
+
+
+def test_without_samples_the_sum_is_zero():
+    F = ff.LowRankFisher(4, 2, reduction="sum")
+    assert not F.to_dense().any()
+    assert F.solve(np.ones(4), damping=2.0).tolist() == [0.5] * 4
+    assert (F.logdet(1.0), F.effective_dimension(1.0), F.error_bound) == (0.0, 0.0, 0.0)
+    assert F.eigsh(4)[0].tolist() == [0.0] * 4
+    again = ff.LowRankFisher._from_state(F._state()).update(np.eye(4))
+    oracle.close(again.to_dense(), np.eye(4), float, 10)
+
+
 def test_halves_are_widened():
     S = oracle.draw(30, 12).astype(np.float16)
     for method in METHODS:
@@ -264,7 +297,6 @@ def test_bad_arguments():
         F.merge(ff.DenseFisher.from_scores(S))
     with pytest.raises(ValueError, match="expected at least one sample"):
         ff.LowRankFisher(4, 2).diagonal()
-    assert not ff.LowRankFisher(4, 2, reduction="sum").to_dense().any()
     with pytest.raises(ff.MemoryLimitError, match="LowRankFisher"):
         ff.LowRankFisher(10**12, 100)
     with pytest.raises(TypeError, match="Real and complex scores do not mix"):

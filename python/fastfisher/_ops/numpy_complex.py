@@ -162,7 +162,7 @@ def scores_transpose_dot(
 
 
 def recombine(turn: Array, rows: Array, out: Array, threads: int) -> None:
-    """Write turnᴴ rows, (k, p), to `out`, which may be the first of the rows, both in one run."""
+    """Write turnᴴ rows, (k, p), to `out`, which may be the first of the rows."""
     Y, wide = _pairs(rows), 2 * numpy_ops.COLUMNS
     for at in range(0, Y.shape[1], wide):
         block = Y[:, at : at + wide]
