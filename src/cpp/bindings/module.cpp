@@ -11,6 +11,7 @@ void register_fisher(py::module_& m);
 void register_cholesky(py::module_& m);
 void register_blocks(py::module_& m);
 void register_stream(py::module_& m);
+void register_patches(py::module_& m);
 void register_cg(py::module_& m);
 void register_batch(py::module_& m);
 void register_probe(py::module_& m);
@@ -36,6 +37,7 @@ PYBIND11_MODULE(FASTFISHER_CORE_NAME, m) {
   bindings::register_cholesky(m);
   bindings::register_blocks(m);
   bindings::register_stream(m);
+  bindings::register_patches(m);
   bindings::register_cg(m);
   bindings::register_batch(m);
   bindings::register_probe(m);
