@@ -5,7 +5,7 @@ where there is none) and the number found there. `threads=0` means the default. 
 exact dtype and rank; nothing is converted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -80,6 +80,60 @@ def gram(
     threads: int,
 ) -> Report: ...
 def product(X: Array, Y: Array, out: Array, threads: int) -> None: ...
+
+# ---- patches: images (n, channels, height, width) and (kernel, stride, padding, dilation, ones) ----
+def patches_moment(
+    x: Array,
+    recipe: Sequence[int],
+    weights: Array | None,
+    triangle: Array,
+    fresh: bool,
+    check_finite: bool,
+    threads: int,
+) -> Report: ...
+def patches_cross(
+    left: Array,
+    left_recipe: Sequence[int],
+    right: Array,
+    right_recipe: Sequence[int],
+    weights: Array | None,
+    out: Array,
+    threads: int,
+) -> None: ...
+def patches_sum(
+    x: Array, recipe: Sequence[int], scale: float, out: Array, threads: int
+) -> None: ...
+def patches_find_nonfinite(x: Array, threads: int) -> Report: ...
+
+# ---- the scores of a layer, of inputs a and output gradients g, both of them patches ----
+def layer_dot(
+    a: Array,
+    a_recipe: Sequence[int],
+    g: Array,
+    g_recipe: Sequence[int],
+    V: Array,
+    out: Array,
+    threads: int,
+) -> None: ...
+def layer_squares(
+    a: Array,
+    a_recipe: Sequence[int],
+    g: Array,
+    g_recipe: Sequence[int],
+    weights: Array | None,
+    U_g: Array | None,
+    U_a: Array | None,
+    out: Array,
+    threads: int,
+) -> None: ...
+def layer_gram(
+    a: Array,
+    a_recipe: Sequence[int],
+    g: Array,
+    g_recipe: Sequence[int],
+    triangle: Array,
+    threads: int,
+) -> None: ...
 
 # ---- one pass over the scores ----
 def column_mean(

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from fastfisher._native import core
 from fastfisher._ops.numpy_patches import Patches
-from fastfisher._ops.numpy_triangle import Triangle
+from fastfisher._ops.numpy_triangle import Triangle, bits
 
 __all__ = ["LayerScores"]
 
@@ -33,54 +34,49 @@ class LayerScores:
         """Number of samples, n."""
         return self.a.samples
 
-    def rows(self, block: slice, dtype: np.dtype[Any]) -> Array:
-        """Return some of the scores as an array (block, d_out · d_in)."""
-        a, g = self.a.some(block).unrolled(dtype), self.g.some(block).unrolled(dtype)
-        rows: Array = np.einsum("ito,itc->ioc", g, a).reshape(a.shape[0], -1)
-        return rows
+    @property
+    def sides(self) -> tuple[Array, tuple[int, ...], Array, tuple[int, ...]]:
+        """Both sides as the core takes them."""
+        return bits(self.a.x), self.a.recipe, bits(self.g.x), self.g.recipe
 
-    def dot(self, V: Array, threads: int) -> Array:  # noqa: ARG002
+    def rows(self, block: slice, dtype: np.dtype[Any]) -> Array:
+        """Return some of the scores as an array (block, d_out · d_in), for small blocks."""
+        a, g = self.a.some(block).unrolled(dtype), self.g.some(block).unrolled(dtype)
+        rows: Array = np.einsum("ito,itc->ioc", g, a)
+        return rows.reshape(len(a), self.shape[0] * self.shape[1])
+
+    def dot(self, V: Array, threads: int) -> Array:
         """Return S V, (n, k), for V (d_out · d_in, k)."""
         out = np.empty((self.samples, V.shape[1]), V.dtype)
-        W = V.reshape(*self.shape, -1)
-        for block in self.a.blocks():
-            a, g = self.a.some(block).unrolled(V.dtype), self.g.some(block).unrolled(V.dtype)
-            out[block] = np.einsum("ito,itc,ock->ik", g, a, W, optimize=True)
+        core.layer_dot(*self.sides, V, out, threads)
         return out
 
-    def transpose_dot(self, Y: Array, threads: int) -> Array:  # noqa: ARG002
+    def transpose_dot(self, Y: Array, threads: int) -> Array:
         """Return Sᵀ Y, (d_out · d_in, k), for Y (n, k)."""
-        out = np.zeros((*self.shape, Y.shape[1]), Y.dtype)
-        for block in self.a.blocks():
-            a, g = self.a.some(block).unrolled(Y.dtype), self.g.some(block).unrolled(Y.dtype)
-            out += np.einsum("ito,itc,ik->ock", g, a, Y[block], optimize=True)
-        return out.reshape(-1, Y.shape[1])
+        columns = [
+            self.g.cross(self.a, np.ascontiguousarray(y), Y.dtype, threads).reshape(-1) for y in Y.T
+        ]
+        if len(columns) == 1:
+            return columns[0][:, None]
+        out = np.empty((self.shape[0] * self.shape[1], len(columns)), Y.dtype)
+        return np.stack(columns, axis=1, out=out)
 
     def squares(
         self,
         weights: Array | None,
         dtype: np.dtype[Any],
-        threads: int,  # noqa: ARG002
+        threads: int,
         bases: tuple[Array, Array] | None = None,
     ) -> Array:
         """Return Σ_i w_i (Σ_t g_it a_itᵀ)² elementwise, (d_out, d_in).
 
         `bases` (U_g, U_a), orthogonal, rotate first: Σ_i w_i (U_gᵀ (Σ_t g_it a_itᵀ) U_a)².
         """
-        out = np.zeros(self.shape, dtype)
-        for block in self.a.blocks():
-            a, g = self.a.some(block).unrolled(dtype), self.g.some(block).unrolled(dtype)
-            if bases is not None:
-                g, a = g @ bases[0], a @ bases[1]
-            squares = np.einsum("ito,itc->ioc", g, a) ** 2
-            out += np.tensordot(np.ones(len(a)) if weights is None else weights[block], squares, 1)
+        out = np.empty(self.shape, dtype)
+        U_g, U_a = bases or (None, None)
+        core.layer_squares(*self.sides, weights, U_g, U_a, out, threads)
         return out
 
     def add_gram(self, triangle: Triangle, threads: int) -> None:
         """Add K_ij = s_i · s_j to `triangle` (n × n)."""
-        gram = np.zeros((self.samples, self.samples), triangle.panels.dtype)
-        for i in self.a.blocks():
-            left = self.rows(i, gram.dtype)
-            for j in self.a.blocks():
-                gram[i, j] = left @ self.rows(j, gram.dtype).T
-        triangle.panels += Triangle.from_dense(gram, threads=threads).panels
+        core.layer_gram(*self.sides, triangle.panels, threads)

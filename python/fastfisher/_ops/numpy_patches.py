@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops.numpy_triangle import Triangle
+from fastfisher._native import core
+from fastfisher._ops.numpy_triangle import Triangle, bits
 
 __all__ = ["Patches"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Pair = tuple[int, int]
-
-# Unrolled rows of a block of samples take about this many bytes.
-_BLOCK_BYTES = 2**22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,18 +59,17 @@ class Patches:
         """Length of a row, d."""
         return int(self.x.shape[1] * self.kernel[0] * self.kernel[1] + self.ones)
 
+    @property
+    def recipe(self) -> tuple[int, ...]:
+        """How `x` becomes rows, as the core takes it."""
+        return (*self.kernel, *self.stride, *self.padding, *self.dilation, self.ones)
+
     def some(self, block: slice) -> "Patches":
         """Return the patches of some samples."""
         return replace(self, x=self.x[block])
 
-    def blocks(self) -> list[slice]:
-        """Return the samples cut into blocks whose unrolled rows take a few megabytes."""
-        row = max(1, self.positions * self.width * 8)
-        step = max(1, _BLOCK_BYTES // row)
-        return [slice(i, min(i + step, self.samples)) for i in range(0, self.samples, step)]
-
     def unrolled(self, dtype: np.dtype[Any]) -> Array:
-        """Return the rows as an array (n, T, d) of `dtype`: for blocks of samples only."""
+        """Return the rows as an array (n, T, d) of `dtype`: what the core never forms."""
         x = self.x.astype(dtype, copy=False)
         if any(self.padding):
             down, across = self.padding
@@ -81,18 +78,35 @@ class Patches:
         windows = np.lib.stride_tricks.sliding_window_view(
             x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3)
         )[:, :, ::sh, ::sw, ::dh, ::dw]
-        rows = np.moveaxis(windows, 1, 3).reshape(self.samples, self.positions, -1)
+        rows = np.moveaxis(windows, 1, 3).reshape(
+            self.samples, self.positions, self.width - self.ones
+        )
         if self.ones:
             rows = np.concatenate([rows, np.ones((*rows.shape[:2], 1), dtype)], axis=2)
         return rows
 
+    def matrix(self) -> Array | None:
+        """Return the rows as a view (n T, d) of `x`, or None where they do not lie in one."""
+        if self.ones or self.kernel != (1, 1) or self.padding != (0, 0):
+            return None
+        x = self.x[:, :, :: self.stride[0], :: self.stride[1]]
+        n, d, down, across = x.shape
+        if down * across == 1:
+            return x[:, :, 0, 0]
+        rows = np.moveaxis(x, 1, 3)
+        row = rows.strides[2] if across > 1 else rows.strides[1]
+        steps = (down * across * row, across * row, row)
+        for length, stride, step in zip((n, down, across), rows.strides, steps, strict=False):
+            if length > 1 and stride != step:
+                return None
+        return np.lib.stride_tricks.as_strided(
+            x, (n * down * across, d), (row, x.strides[1]), writeable=False
+        )
+
     def reduced(self, *, mean: bool, dtype: np.dtype[Any]) -> "Patches":
         """Return the mean or the sum of each sample's rows, as patches of one position."""
         out = np.empty((self.samples, self.width), dtype)
-        for block in self.blocks():
-            out[block] = self.some(block).unrolled(dtype).sum(axis=1)
-        if mean:
-            out /= self.positions
+        core.patches_sum(bits(self.x), self.recipe, 1 / self.positions if mean else 1.0, out, 0)
         return Patches(out[:, :, None, None])
 
     def add_moment(
@@ -104,32 +118,35 @@ class Patches:
         check_finite: bool,
         threads: int,
     ) -> None:
-        """Add Σ_it w_i y_it y_itᵀ to `triangle`; `fresh` says that it is zero."""
-        dtype = triangle.panels.dtype
-        for block in self.blocks():
-            rows = self.some(block).unrolled(dtype)
-            triangle.add_scores(
-                rows.reshape(-1, self.width),
-                None if weights is None else np.repeat(weights[block], self.positions),
-                None,
-                fresh=fresh,
-                check_finite=check_finite,
-                threads=threads,
-            )
+        """Add Σ_it w_i y_it y_itᵀ to `triangle`; `fresh` says that it is zero.
 
-    def cross(self, other: "Patches", weights: Array | None, dtype: Any, threads: int) -> Array:  # noqa: ARG002
+        An error leaves the triangle as it was, or undefined if it was `fresh`.
+        """
+        rows = self.matrix()
+        if rows is not None:
+            if weights is not None and self.positions > 1:
+                weights = np.repeat(weights, self.positions)
+            report = core.accumulate(
+                bits(rows), weights, None, triangle.panels, fresh, check_finite, threads
+            )
+        else:
+            report = core.patches_moment(
+                bits(self.x), self.recipe, weights, triangle.panels, fresh, check_finite, threads
+            )
+        if report[0]:
+            self.check_finite("layer", threads)
+            _check.finite_report(report, "layer")
+
+    def cross(self, other: "Patches", weights: Array | None, dtype: Any, threads: int) -> Array:
         """Return Σ_it w_i y_it z_itᵀ, (d, d'), with the rows z of `other`."""
-        out = np.zeros((self.width, other.width), dtype)
-        for block in self.blocks():
-            left, right = self.some(block).unrolled(dtype), other.some(block).unrolled(dtype)
-            if weights is not None:
-                left = left * weights[block, None, None]
-            out += left.reshape(-1, self.width).T @ right.reshape(-1, other.width)
+        out = np.empty((self.width, other.width), dtype)
+        core.patches_cross(
+            bits(self.x), self.recipe, bits(other.x), other.recipe, weights, out, threads
+        )
         return out
 
-    def check_finite(self, name: str) -> None:
-        """Raise NonFiniteError naming the first entry of `x` that is NaN or infinite."""
-        bad = ~np.isfinite(self.x)
-        if bad.any():
-            place = np.unravel_index(int(bad.argmax()), bad.shape)
-            _check.finite_report((2, int(place[0]), int(place[1]), float(self.x[place])), name)
+    def check_finite(self, name: str, threads: int = 0) -> None:
+        """Raise NonFiniteError naming the sample and channel of a NaN or infinity in `x`."""
+        report = core.patches_find_nonfinite(bits(self.x), threads)
+        if report[0]:
+            _check.finite_report(report, name)

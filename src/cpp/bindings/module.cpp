@@ -13,6 +13,7 @@ void register_qr(py::module_& m);
 void register_blocks(py::module_& m);
 void register_tridiagonal(py::module_& m);
 void register_stream(py::module_& m);
+void register_patches(py::module_& m);
 void register_cg(py::module_& m);
 void register_batch(py::module_& m);
 void register_probe(py::module_& m);
@@ -40,6 +41,7 @@ PYBIND11_MODULE(FASTFISHER_CORE_NAME, m) {
   bindings::register_blocks(m);
   bindings::register_tridiagonal(m);
   bindings::register_stream(m);
+  bindings::register_patches(m);
   bindings::register_cg(m);
   bindings::register_batch(m);
   bindings::register_probe(m);

@@ -205,7 +205,7 @@ void add_blocks(const Operand<T, S>& Y, const Blocks<T>& blocks,
     }
     if (blocks.has_neighbour(b) && (large || blocks.size_of(b + 1) > kLarge)) {
       Matrix<T> below(F + blocks.beside_of(b), blocks.size_of(b + 1), size, Strides(size, 1));
-      add_product(part(b + 1), part(b), below, threads);
+      add_product(OperandSource<T, S>(part(b + 1)), OperandSource<T, S>(part(b)), below, threads);
     }
   }
 }

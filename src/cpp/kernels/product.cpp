@@ -7,8 +7,8 @@
 
 namespace fastfisher {
 
-template <class T, class S>
-void add_product(const Operand<T, S>& X, const Operand<T, S>& Y, Matrix<T> out, int threads) {
+template <class T>
+void product_panels(const Source<T>& X, const Source<T>& Y, T* R, int threads) {
   constexpr Index W = kPanel<T>;
   const Index depth = X.depth(), m = X.columns(), q = Y.columns();
   if (m == 0 || q == 0) return;
@@ -20,8 +20,8 @@ void add_product(const Operand<T, S>& X, const Operand<T, S>& Y, Matrix<T> out, 
   const Index across = std::clamp<Index>(panels / 4, 1, kTilePanels),
               along = std::clamp<Index>(columns / 4, 1, kTilePanels);
   const Index x_groups = ceil_div(panels, across), y_groups = ceil_div(columns, along);
-  Buffer<T> buffer(2 * (panels + columns) * stride), result(panels * columns * W * W);
-  result.zero();
+  Buffer<T> buffer(2 * (panels + columns) * stride);
+  Rooms<T> rooms(threads, std::max(X.room(), Y.room()));
 
   const auto x_data = [&](Index chunk) {
     return buffer.data() + chunk % 2 * (panels + columns) * stride;
@@ -30,12 +30,13 @@ void add_product(const Operand<T, S>& X, const Operand<T, S>& Y, Matrix<T> out, 
   const auto chunk_rows = [&](Index chunk) { return std::min(rows, depth - chunk * rows); };
   run_chunks(
       threads, chunks, x_groups + y_groups, x_groups * y_groups,
-      [&](Index chunk, Index g) {
+      [&](Index chunk, Index g, int thread) {
         const bool is_x = g < x_groups;
         const Index step = is_x ? across : along, i0 = (is_x ? g : g - x_groups) * step;
         const Index some = std::min(step, (is_x ? panels : columns) - i0);
-        pack_panels(is_x ? X : Y, chunk * rows, chunk_rows(chunk), i0, some,
-                    (is_x ? x_data(chunk) : y_data(chunk)) + i0 * stride, stride);
+        (is_x ? X : Y)
+            .pack(chunk * rows, chunk_rows(chunk), i0, some,
+                  (is_x ? x_data(chunk) : y_data(chunk)) + i0 * stride, stride, rooms.of(thread));
       },
       [&](Index chunk, Index t) {
         const Index i0 = t % x_groups * across, i1 = std::min(i0 + across, panels);
@@ -46,27 +47,54 @@ void add_product(const Operand<T, S>& X, const Operand<T, S>& Y, Matrix<T> out, 
             for (Index i = i0; i < i1; ++i)
               multiply_panel<T, W, 1>(some, x_data(chunk) + i * stride + k * W,
                                       y_data(chunk) + c / W * stride + k * W + c % W,
-                                      result.data() + (i * columns * W + c) * W, T(1), 0,
-                                      panel_rows<T>(i, m));
+                                      R + (i * columns * W + c) * W, T(1), 0, panel_rows<T>(i, m));
         }
       });
-  run_in_order(threads, panels, [&](Index i, int) {
+}
+
+template <class T>
+void panels_to_dense(const T* R, Matrix<T> out, bool add, int threads) {
+  constexpr Index W = kPanel<T>;
+  const Index m = out.rows(), q = out.cols(), columns = panel_count<T>(q) * W;
+  threads = useful_threads(threads, 16.0 * static_cast<double>(m * q));
+  run_in_order(threads, panel_count<T>(m), [&](Index i, int) {
     for (Index r = 0; r < std::min<Index>(W, m - i * W); ++r)
-      for (Index c = 0; c < q; ++c) out(i * W + r, c) += result[(i * columns * W + c) * W + r];
+      for (Index c = 0; c < q; ++c) {
+        const T sum = R[(i * columns + c) * W + r];
+        out(i * W + r, c) = add ? out(i * W + r, c) + sum : sum;
+      }
   });
 }
 
 template <class T>
-void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, int threads) {
-  out.setZero();
-  add_product(Operand<T>{X}, Operand<T>{Y}, out, threads);
+void product(const Source<T>& X, const Source<T>& Y, Matrix<T> out, int threads) {
+  Buffer<T> R(product_size<T>(X.columns(), Y.columns()));
+  R.zero();
+  product_panels(X, Y, R.data(), threads);
+  panels_to_dense(R.data(), out, false, threads);
 }
 
-template void product(const ConstMatrix<double>&, const ConstMatrix<double>&, Matrix<double>, int);
-template void product(const ConstMatrix<float>&, const ConstMatrix<float>&, Matrix<float>, int);
-#define FASTFISHER_INSTANTIATE(S, T) \
-  template void add_product(const Operand<T, S>&, const Operand<T, S>&, Matrix<T>, int);
-FASTFISHER_FOR_STORED(FASTFISHER_INSTANTIATE)
+template <class T>
+void add_product(const Source<T>& X, const Source<T>& Y, Matrix<T> out, int threads) {
+  Buffer<T> R(product_size<T>(X.columns(), Y.columns()));
+  R.zero();
+  product_panels(X, Y, R.data(), threads);
+  panels_to_dense(R.data(), out, true, threads);
+}
+
+template <class T>
+void product(const ConstMatrix<T>& X, const ConstMatrix<T>& Y, Matrix<T> out, int threads) {
+  product(OperandSource<T>({X}), OperandSource<T>({Y}), out, threads);
+}
+
+#define FASTFISHER_INSTANTIATE(T)                                                \
+  template void product_panels(const Source<T>&, const Source<T>&, T*, int);     \
+  template void panels_to_dense(const T*, Matrix<T>, bool, int);                 \
+  template void add_product(const Source<T>&, const Source<T>&, Matrix<T>, int); \
+  template void product(const Source<T>&, const Source<T>&, Matrix<T>, int);     \
+  template void product(const ConstMatrix<T>&, const ConstMatrix<T>&, Matrix<T>, int);
+FASTFISHER_INSTANTIATE(double)
+FASTFISHER_INSTANTIATE(float)
 #undef FASTFISHER_INSTANTIATE
 
 }  // namespace fastfisher

@@ -25,17 +25,17 @@ constexpr Index kTilePanels = 8;
 // one order (run_in_order) and wait only for earlier ones. Chunk c+1 is packed in the middle of the
 // tiles of chunk c, into the buffer that the tiles of chunk c-1 have left by then. An output tile
 // takes its chunks one after the other, which fixes the order of the sum.
-//   pack(chunk, item), tile(chunk, item)
+//   pack(chunk, item, thread), tile(chunk, item)
 template <class Pack, class Tile>
 void run_chunks(int threads, Index chunks, Index packs, Index tiles, Pack&& pack, Tile&& tile) {
   // Tasks finished: packs of each chunk, tiles of each chunk, chunks of each tile.
   std::vector<Finished> packed(static_cast<std::size_t>(chunks)),
       tiled(static_cast<std::size_t>(chunks)), taken(static_cast<std::size_t>(tiles));
   const Index half = tiles / 2, period = packs + tiles;
-  const auto run_pack = [&](Index chunk, Index item) {
+  const auto run_pack = [&](Index chunk, Index item, int thread) {
     if (chunk >= chunks) return;
     if (chunk >= 2) tiled[static_cast<std::size_t>(chunk - 2)].wait(tiles);
-    pack(chunk, item);
+    pack(chunk, item, thread);
     packed[static_cast<std::size_t>(chunk)].add();
   };
   const auto run_tile = [&](Index chunk, Index item) {
@@ -45,11 +45,11 @@ void run_chunks(int threads, Index chunks, Index packs, Index tiles, Pack&& pack
     taken[static_cast<std::size_t>(item)].add();
     tiled[static_cast<std::size_t>(chunk)].add();
   };
-  run_in_order(threads, packs + chunks * period, [&](Index task, int) {
-    if (task < packs) return run_pack(0, task);
+  run_in_order(threads, packs + chunks * period, [&](Index task, int thread) {
+    if (task < packs) return run_pack(0, task, thread);
     const Index chunk = (task - packs) / period, at = (task - packs) % period;
     if (at < half) return run_tile(chunk, at);
-    if (at < half + packs) return run_pack(chunk + 1, at - half);
+    if (at < half + packs) return run_pack(chunk + 1, at - half, thread);
     run_tile(chunk, at - packs);
   });
 }

@@ -179,7 +179,7 @@ void multiply_rectangle(const Operand<T, S>& Y, Index row, Index depth, const Re
   };
   run_chunks(
       threads, chunks, m_groups + q_groups, m_groups * q_groups,
-      [&](Index chunk, Index g) {
+      [&](Index chunk, Index g, int) {
         const bool left = g < m_groups;
         const Index step = left ? across : along, i0 = (left ? g : g - m_groups) * step;
         Term terms[kTerms];

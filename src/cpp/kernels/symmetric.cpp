@@ -54,6 +54,21 @@ void multiply_triangle(Index depth, const Source& Y, Index i0, Index i1, Index c
   }
 }
 
+// Rows of panels [i0, i1) × panels of columns [j0, j1). While one panel of columns is in use, the
+// next comes from the third-level cache.
+template <class T>
+void multiply_packed(Index depth, const T* packed, Index stride, Index i0, Index i1, Index j0,
+                     Index j1, Index columns, T* triangle) {
+  constexpr Index W = kPanel<T>;
+  const Packed<T> block{packed, stride};
+  const Index panels = panel_count<T>(columns);
+  for (Index j = j0; j < j1; ++j) {
+    Upcoming next{reinterpret_cast<const char*>(block.panel(j + 1 < panels ? j + 1 : j)),
+                  kColumns * static_cast<Index>(sizeof(T)) / (i1 - std::max(i0, j))};
+    multiply_triangle<T>(depth, block, i0, i1, j * W, (j + 1) * W, columns, triangle, &next);
+  }
+}
+
 // What a schedule asks of a way to multiply: a panel of `rows` rows is words(rows) numbers once
 // packed, and whole blocks of kDepth rows of a packed chunk are multiplied one after the other.
 // Here: widened to T, weighed and centred while packing, by multiply-adds.
@@ -68,21 +83,33 @@ struct Widening {
   static Index chunk_rows(Index columns) {
     return std::clamp(columns / 8 / kDepth * kDepth, kDepth, 4 * kDepth);
   }
-  void pack(Index k0, Index depth, Index panel0, Index panels, Word* out, Index stride) const {
+  void pack(Index k0, Index depth, Index panel0, Index panels, Word* out, Index stride, int) const {
     pack_panels(Y, k0, depth, panel0, panels, out, stride);
   }
-  // Rows of tiles [i0, i1) × panels of columns [j0, j1). While one panel of columns is in use, the
-  // next comes from the third-level cache.
+  const T* scale(Index k0) const { return Y.scale_by_depth ? Y.scale_by_depth + k0 : nullptr; }
   void multiply(Index depth, const Word* packed, Index stride, Index i0, Index i1, Index j0,
                 Index j1, T* triangle) const {
-    constexpr Index W = kPanel<T>;
-    const Packed<T> block{packed, stride};
-    const Index panels = panel_count<T>(Y.columns());
-    for (Index j = j0; j < j1; ++j) {
-      Upcoming next{reinterpret_cast<const char*>(block.panel(j + 1 < panels ? j + 1 : j)),
-                    kColumns * static_cast<Index>(sizeof(T)) / (i1 - std::max(i0, j))};
-      multiply_triangle<T>(depth, block, i0, i1, j * W, (j + 1) * W, Y.columns(), triangle, &next);
-    }
+    multiply_packed(depth, packed, stride, i0, i1, j0, j1, Y.columns(), triangle);
+  }
+};
+
+// The same for rows that pack themselves, each thread with scratch of its own.
+template <class T>
+struct Gathering {
+  using Word = T;
+  const Source<T>& Y;
+  mutable Rooms<T> rooms;
+
+  static constexpr Index words(Index rows) { return rows * kPanel<T>; }
+  static Index chunk_rows(Index columns) { return Widening<T, T>::chunk_rows(columns); }
+  void pack(Index k0, Index depth, Index panel0, Index panels, Word* out, Index stride,
+            int thread) const {
+    Y.pack(k0, depth, panel0, panels, out, stride, rooms.of(thread));
+  }
+  const T* scale(Index) const { return nullptr; }
+  void multiply(Index depth, const Word* packed, Index stride, Index i0, Index i1, Index j0,
+                Index j1, T* triangle) const {
+    multiply_packed(depth, packed, stride, i0, i1, j0, j1, Y.columns(), triangle);
   }
 };
 
@@ -94,7 +121,7 @@ struct Pairing {
   static constexpr Index words(Index rows) { return pair_count(rows); }
   // So fast a product waits for the triangle to come and go: it does once for each chunk.
   static Index chunk_rows(Index) { return 4 * kDepth; }
-  void pack(Index k0, Index depth, Index panel0, Index panels, Word* out, Index stride) const {
+  void pack(Index k0, Index depth, Index panel0, Index panels, Word* out, Index stride, int) const {
     pack_pairs(Y.X, k0, depth, panel0, panels, out, stride);
   }
   void multiply(Index depth, const Word* packed, Index stride, Index i0, Index i1, Index j0,
@@ -138,14 +165,13 @@ void symmetric_by_tiles(const Engine& engine, T* triangle, double* column_sums, 
   const auto chunk_rows = [&](Index chunk) { return std::min(rows, depth - chunk * rows); };
   run_chunks(
       threads, chunks, groups, static_cast<Index>(tiles.size()),
-      [&](Index chunk, Index g) {
+      [&](Index chunk, Index g, int thread) {
         const Index i0 = g * group, some = std::min(i0 + group, panels) - i0, k0 = chunk * rows;
         auto* packed = chunk_data(chunk) + i0 * stride;
-        engine.pack(k0, chunk_rows(chunk), i0, some, packed, stride);
+        engine.pack(k0, chunk_rows(chunk), i0, some, packed, stride, thread);
         if constexpr (std::is_same_v<typename Engine::Word, T>) {
           if (column_sums)
-            add_packed_rows(packed, chunk_rows(chunk), some, stride,
-                            engine.Y.scale_by_depth ? engine.Y.scale_by_depth + k0 : nullptr,
+            add_packed_rows(packed, chunk_rows(chunk), some, stride, engine.scale(k0),
                             sums.data() + (chunk * panels + i0) * W);
         }
       },
@@ -173,6 +199,11 @@ constexpr Index kBareBytes = 768;
 // Bytes of bare rows in a block: the next one is fetched meanwhile, so both should fit in the
 // first-level cache. 91 Gflop/s at p = 32 (54 packed), 76 with 32 kB, 61 with 128 kB.
 constexpr Index kBareBlock = Index{1} << 14;
+
+template <class T>
+Reading reading_of(const Source<T>&, bool) {
+  return {kDepth, 0};
+}
 
 template <class T, class S>
 Reading reading_of(const Operand<T, S>& Y, bool column_sums) {
@@ -210,10 +241,22 @@ void clear_margin(T* triangle, Index columns) {
   std::fill(panel + columns * W, panel + (i + 1) * W * W, T(0));
 }
 
+// own += YᵀY over `depth` packed rows, by tiles.
+template <class T>
+void multiply_slab(Index depth, const T* packed, Index stride, Index columns, T* own,
+                   Upcoming* next) {
+  const Index panels = panel_count<T>(columns);
+  for (Index i = 0; i < panels; i += kTilePanels) {
+    const Index i1 = std::min(i + kTilePanels, panels);
+    multiply_triangle<T>(depth, Packed<T>{packed, stride}, i, i1, 0, i1 * kPanel<T>, columns, own,
+                         next);
+  }
+}
+
 // Adds one slab of Widening: rows [begin, end) to `own`, Σ scale y to `sums`.
 template <class T, class S>
 void add_slab(const Widening<T, S>& engine, const Reading& reading, Index begin, Index end,
-              T* packed, T* own, double* sums) {
+              T* packed, T* own, double* sums, int thread) {
   const Operand<T, S>& Y = engine.Y;
   const Index columns = Y.columns(), panels = panel_count<T>(columns);
   const Index stride = engine.words(kDepth);
@@ -227,25 +270,32 @@ void add_slab(const Widening<T, S>& engine, const Reading& reading, Index begin,
         continue;
       }
     }
-    engine.pack(k, some, 0, panels, packed, stride);
-    if (sums)
-      add_packed_rows(packed, some, panels, stride,
-                      Y.scale_by_depth ? Y.scale_by_depth + k : nullptr, sums);
-    for (Index i = 0; i < panels; i += kTilePanels) {
-      const Index i1 = std::min(i + kTilePanels, panels);
-      multiply_triangle<T>(some, Packed<T>{packed, stride}, i, i1, 0, i1 * kPanel<T>, columns, own,
-                           &next);
-    }
+    engine.pack(k, some, 0, panels, packed, stride, thread);
+    if (sums) add_packed_rows(packed, some, panels, stride, engine.scale(k), sums);
+    multiply_slab(some, packed, stride, columns, own, &next);
   }
   if (reading.bare > 0) clear_margin(own, columns);
 }
 
+template <class T>
+void add_slab(const Gathering<T>& engine, const Reading&, Index begin, Index end, T* packed, T* own,
+              double*, int thread) {
+  const Index columns = engine.Y.columns(), panels = panel_count<T>(columns);
+  const Index stride = engine.words(kDepth);
+  Upcoming nothing{reinterpret_cast<const char*>(packed), 0};
+  for (Index k = begin; k < end; k += kDepth) {
+    const Index some = std::min(kDepth, end - k);
+    engine.pack(k, some, 0, panels, packed, stride, thread);
+    multiply_slab(some, packed, stride, columns, own, &nothing);
+  }
+}
+
 [[maybe_unused]] void add_slab(const Pairing& engine, const Reading&, Index begin, Index end,
-                               Pair* packed, float* own, double*) {
+                               Pair* packed, float* own, double*, int thread) {
   const Index panels = panel_count<float>(engine.Y.columns()), stride = engine.words(kDepth);
   for (Index k = begin; k < end; k += kDepth) {
     const Index some = std::min(kDepth, end - k);
-    engine.pack(k, some, 0, panels, packed, stride);
+    engine.pack(k, some, 0, panels, packed, stride, thread);
     engine.multiply(some, packed, stride, 0, panels, 0, panels, own);
   }
 }
@@ -274,7 +324,7 @@ Report symmetric_by_slabs(const Engine& engine, T* triangle, double* column_sums
     std::fill_n(own, size, T(0));
     add_slab(engine, reading, slab * rows, std::min(depth, (slab + 1) * rows),
              buffer.data() + thread * panels * stride, own,
-             column_sums ? sums.data() + slab * panels * W : nullptr);
+             column_sums ? sums.data() + slab * panels * W : nullptr, thread);
   });
   for (Index j = 0; check_finite && j < columns; ++j) {
     const Index at = triangle_at<T>(j, j);
@@ -356,6 +406,18 @@ Report symmetric_product(const Operand<T, S>& Y, T* triangle, double* column_sum
   return symmetric_by(Widening<T, S>{Y}, triangle, column_sums, check_finite, threads);
 }
 
+template <class T>
+Report symmetric_product(const Source<T>& Y, T* triangle, bool check_finite, int threads) {
+  const Index depth = Y.depth(), columns = Y.columns();
+  if (depth == 0 || columns == 0) return {};
+  threads = useful_threads(
+      threads, static_cast<double>(depth) * static_cast<double>(columns * (columns + 5)));
+  return symmetric_by(Gathering<T>{Y, Rooms<T>(threads, Y.room())}, triangle, nullptr, check_finite,
+                      threads);
+}
+
+template Report symmetric_product(const Source<double>&, double*, bool, int);
+template Report symmetric_product(const Source<float>&, float*, bool, int);
 template bool works_by_slabs<double>(Index, Index);
 template bool works_by_slabs<float>(Index, Index);
 #define FASTFISHER_INSTANTIATE(S, T) \
