@@ -29,6 +29,7 @@ __all__ = [
     "fvp",
     "least_and_sum",
     "ndarray",
+    "product",
     "scores_dot",
     "scores_transpose_dot",
     "shifted_cg_callable",
@@ -351,6 +352,13 @@ def shifted_cg_callable(
         apply, dampings, rhs, rtol, atol, max_iterations, out, threads
     )
     return out, *outcome
+
+
+def product(X: Array, Y: Array, threads: int) -> Array:
+    """Return X Y for real X (m, n) and Y (n, q) of one dtype and any strides."""
+    out = empty((X.shape[0], Y.shape[1]), X.dtype)
+    core.product(X.T, Y, out, threads)
+    return out
 
 
 def eigh(matrix: Array) -> tuple[Array, Array]:
