@@ -178,7 +178,7 @@ class MatrixFactor(Factor):
 class DiagonalFactor(Factor):
     """A diagonal matrix: everything is element-wise."""
 
-    method = "diagonal"
+    method = "cholesky"  # whose factor is the root of the diagonal
 
     def __init__(self, ops: "ModuleType", diagonal: Any, dtype: Any, threads: int) -> None:
         super().__init__(diagonal.shape[0], threads)

@@ -19,8 +19,8 @@ DIRECT_LIMIT = 16384
 EIGH_PAYS = 100
 
 
-def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
-    """Return `solver`, or for ``"auto"`` the one that suits the shape of `fisher`.
+def choose(fisher: "Fisher", solver: Any = "auto", shift: Any = 0.0) -> Any:
+    """Return `solver`, or for ``"auto"`` the one that suits the shape of `fisher` and the damping.
 
     Dual where F holds n < p scores, Cholesky otherwise, and CG where the matrix to factor would
     have more than `DIRECT_LIMIT` rows.
@@ -29,7 +29,7 @@ def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
         rows = fisher._scores_held
         if rows is not None and rows < fisher.shape[0]:
             return Dual() if rows <= DIRECT_LIMIT else CG()
-        return Cholesky() if fisher._matrix_rows <= DIRECT_LIMIT else CG()
+        return Cholesky() if fisher._rows_to_factor(shift) <= DIRECT_LIMIT else CG()
     if not hasattr(solver, "solve"):
         got = repr(solver) if isinstance(solver, str) else type(solver).__name__
         raise TypeError(
@@ -43,15 +43,15 @@ def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
     return solver
 
 
-def choose_for_path(fisher: "Fisher", solver: Any, count: int) -> Any:
-    """Return `solver`, or for ``"auto"`` the one that suits a path of `count` dampings.
+def choose_for_path(fisher: "Fisher", solver: Any, shifts: list[float]) -> Any:
+    """Return `solver`, or for ``"auto"`` the one that suits a path of dampings.
 
     As `choose`, but an eigendecomposition from `EIGH_PAYS` dampings on, and past `DIRECT_LIMIT`
     conjugate gradients in one Krylov space, which takes no preconditioner.
     """
-    chosen = choose(fisher, solver)
+    chosen = choose(fisher, solver, max(shifts))
     if solver != "auto":
         return chosen
     if isinstance(chosen, CG):
         return CG(preconditioner=None)
-    return Eigh() if count >= EIGH_PAYS and fisher._matrix_rows > 1 else chosen
+    return Eigh() if len(shifts) >= EIGH_PAYS and fisher._matrix_rows > 1 else chosen

@@ -67,7 +67,7 @@ class Cholesky:
             status=Status.SUCCESS,
             residual=residual,
             damping_used=shift,
-            method="cholesky",
+            method=factor.method,
             rcond=factor.rcond if diagnose else None,
             message=self._unmixed(self._nothing_narrower(fisher)),
         )
@@ -76,7 +76,7 @@ class Cholesky:
         self, fisher: "Fisher", rhs: Any, shifts: list[float], *, threads: int = 0
     ) -> list[Outcome]:
         """Solve (F + shift) x = rhs for every shift: F is summed once, and factored for each."""
-        if fisher._matrix_rows == 1:
+        if not fisher._is_one_matrix:
             return one_by_one(self, fisher, rhs, shifts, threads)
         with fisher._borrowed_triangle(threads) as (triangle, scale):
             return outcomes(
@@ -92,6 +92,8 @@ class Cholesky:
         """Return in words why no dtype is narrower, "" where one is."""
         if fisher._matrix_rows == 1:
             return "a diagonal"
+        if not fisher._is_one_matrix:
+            return f"the parts of a {type(fisher).__name__}"
         return "" if fisher.dtype.char in "dD" else f"a {fisher.dtype} matrix"
 
     def _unmixed(self, why: str) -> str:

@@ -55,7 +55,7 @@ class Eigh:
         """Solve (F + shift) x = rhs for every shift by one decomposition."""
         values, least, solve = fisher._spectral_solver(rhs, threads)
         largest = float(values[-1])
-        rounding = fisher.shape[0] * float(np.finfo(values.dtype).eps)
+        rounding = fisher._matrix_rows * float(np.finfo(values.dtype).eps)
 
         def attempt(shift: float) -> Solution:
             if not least + shift > rounding * (abs(largest) + shift):
