@@ -221,6 +221,12 @@ def test_bits_do_not_depend_on_threads(options):
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
             assert all(map(np.array_equal, one, two))
+    K, rhs = ff.KroneckerFisher.from_layers(layers, **options), oracle.draw(7200, 2)
+    for mode in ("absolute", "factored")[: 1 if options else 2]:
+        how = {"damping": 0.0 if options.get("tridiagonal") else 0.1, "damping_mode": mode}
+        found = [K.solve(rhs, n_threads=threads, **how) for threads in (1, 2, 3)]
+        assert np.array_equal(found[0], found[1])
+        assert np.array_equal(found[0], found[2])
 
 
 @each_variant
