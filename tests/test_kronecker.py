@@ -222,8 +222,9 @@ def test_bits_do_not_depend_on_threads(options):
         for one, two in zip(found[0], other, strict=True):
             assert all(map(np.array_equal, one, two))
     K, rhs = ff.KroneckerFisher.from_layers(layers, **options), oracle.draw(7200, 2)
-    for mode in ("absolute", "factored")[: 1 if options else 2]:
-        how = {"damping": 0.0 if options.get("tridiagonal") else 0.1, "damping_mode": mode}
+    modes = {"eigen": ["absolute"], "tridiagonal": ["factored"]}
+    for mode in modes.get("".join(options), ["absolute", "factored"]):
+        how = {"damping": 0.1, "damping_mode": mode}
         found = [K.solve(rhs, n_threads=threads, **how) for threads in (1, 2, 3)]
         assert np.array_equal(found[0], found[1])
         assert np.array_equal(found[0], found[2])
@@ -376,8 +377,13 @@ def test_singular_moments_and_vectors_are_named():
 def test_a_layer_that_determines_its_neighbour_is_named():
     a, g = kronecker.draw(30, [(2, 2)])[0]
     K = ff.KroneckerFisher.from_layers([(a, g), (a, g)], tridiagonal=True)
-    with pytest.raises(ff.NotPositiveDefiniteError, match="layer 0 determined by the next"):
+    with pytest.raises(
+        ff.NotPositiveDefiniteError, match="layer 0 determined by the next.*'factored'"
+    ):
         K.solve(np.ones(8))
+    with pytest.raises(ff.NotPositiveDefiniteError, match="layer 0 determined by the next"):
+        K.factor()
+    assert ff.solve(K, np.ones(8), on_failure="shift").status == ff.Status.SHIFTED
     assert np.isfinite(K.to_dense()).all()
 
 

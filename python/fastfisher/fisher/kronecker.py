@@ -190,7 +190,7 @@ class KroneckerFisher(KroneckerSums):
             if isinstance(shift, FactoredDamping):
                 return ChainFactor(self._chain(shift.damping, threads), self._dtype, threads)
             if isinstance(shift, float) and shift == 0.0:
-                return ChainFactor(self._chain(0.0, threads, strict=True), self._dtype, threads)
+                return ChainFactor(self._undamped_chain(threads), self._dtype, threads)
             return super()._matrix_factor(shift, threads=threads, with_norm=with_norm)
         if isinstance(shift, FactoredDamping):
             layers = self._pairs(shift.damping, threads, with_norm)
@@ -438,6 +438,15 @@ class KroneckerFisher(KroneckerSums):
                 self._made[key] = (damping, chain)
             found: Chain = self._made[key][1]
             return found
+
+    def _undamped_chain(self, threads: int) -> Chain:
+        try:
+            return self._chain(0.0, threads, strict=True)
+        except NotPositiveDefiniteError as error:
+            # No pivot: the damping that would do is not worth a dozen dense factorisations.
+            raise NotPositiveDefiniteError(
+                f"{error} Use damping_mode='factored' with a positive damping.", value=error.value
+            ) from None
 
     def _dense_chain(self, damping: float) -> Any:
         half = self._chain(damping, 0).product(self._ops.xp.eye(self._params, dtype=self._dtype))

@@ -252,7 +252,7 @@ class Fisher(ABC):
         try:
             return self._factor(shift, threads)
         except NotPositiveDefiniteError as error:
-            if error.damping is not None:
+            if error.pivot is None:
                 raise
             extra, _ = smallest_damping(self, lambda mu: self._factor(shift + mu, threads))
             raise error.with_damping(extra) from None
