@@ -325,6 +325,15 @@ def test_one_decomposition_serves_all_dampings(monkeypatch):
     assert len(calls) == 8
 
 
+def test_the_eigenbasis_takes_factored_damping_too():
+    K = ff.KroneckerFisher.from_layers(kronecker.draw(30, SHAPES))
+    how = {"damping": 0.1, "damping_mode": "factored"}
+    one, two = (ff.solve(K, np.ones(18), solver=s, **how) for s in (ff.Eigh(), ff.Cholesky()))
+    oracle.close(one.value, two.value, float, 1e4)
+    assert (one.method, one.damping_used) == ("eigh", 0.1)
+    assert one.residual < 1e-12
+
+
 def test_a_factor_does_not_change_with_its_fisher():
     layers, rhs = kronecker.draw(30, SHAPES), np.ones(18)
     for mode in ("absolute", "factored"):
@@ -378,7 +387,7 @@ def test_a_layer_that_determines_its_neighbour_is_named():
     a, g = kronecker.draw(30, [(2, 2)])[0]
     K = ff.KroneckerFisher.from_layers([(a, g), (a, g)], tridiagonal=True)
     with pytest.raises(
-        ff.NotPositiveDefiniteError, match="layer 0 determined by the next.*'factored'"
+        ff.NotPositiveDefiniteError, match=r"layer 0 determined by the next.*'factored'"
     ):
         K.solve(np.ones(8))
     with pytest.raises(ff.NotPositiveDefiniteError, match="layer 0 determined by the next"):

@@ -467,5 +467,5 @@ def _is_layer(value: Any) -> bool:
     return isinstance(value, (LinearLayer, Conv2dLayer)) or (
         isinstance(value, (list, tuple))
         and len(value) == 2
-        and all(hasattr(side, "ndim") for side in value)
+        and all(getattr(side, "ndim", 0) >= 2 for side in value)
     )

@@ -283,22 +283,24 @@ class KroneckerSums(Layered, Additive):
         return product(product(left, moments, 0), right.T, 0)
 
     def _add_sums(self, other: Any) -> None:
+        if self._n_samples == 0:
+            other = other.copy()
         self._take_in(other._sums, other._crosses, other._bases, other._moments)
 
     def _take_in(self, sums: Any, crosses: Any, bases: Any, moments: Any) -> None:
-        """Add sums; moments in another basis than ours are carried over."""
+        """Add sums, or keep them if they are the first; moments are carried over to our basis."""
+        self._made.clear()
+        if self._n_samples == 0:
+            self._sums, self._crosses, self._bases, self._moments = sums, crosses, bases, moments
+            return
         for mine, theirs in zip(self._sums, sums, strict=True):
             mine.add(theirs)
         for mine, theirs in zip(self._crosses, crosses, strict=True):
             mine += theirs
-        if bases and not self._bases:
-            self._bases = list(bases)
-            self._moments = [one.copy() for one in moments]
-        elif bases:
+        if bases:
             for mine, one, old, new in zip(self._moments, moments, bases, self._bases, strict=True):
                 same = all(map(self._ops.xp.array_equal, old, new))
                 mine += one if same else self._carried(one, old, new)
-        self._made.clear()
 
     def _scale_sums(self, factor: float) -> None:
         for triangle in self._sums:

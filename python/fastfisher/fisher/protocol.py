@@ -31,7 +31,7 @@ class Fisher(ABC):
     Every representation has these methods. `damping` is a number or a vector (p,); the matrix
     that is solved, factored or raised to a power is F + damping. `damping_mode` says what the
     number means: ``"absolute"`` F + λI, ``"trace"`` F + λ (tr F / p) I, ``"diagonal"``
-    F + λ diag(F).
+    F + λ diag(F); `KroneckerFisher` adds ``"factored"``.
 
     Attributes
     ----------
@@ -192,7 +192,7 @@ class Fisher(ABC):
         ----------
         rhs : array (p,) or (p, k)
         damping : float or array (p,)
-        damping_mode : {"absolute", "trace", "diagonal"}
+        damping_mode : {"absolute", "trace", "diagonal"} and of `KroneckerFisher` "factored"
         solver : "auto" or a solver
         n_threads : int, optional
 
