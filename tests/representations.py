@@ -3,6 +3,7 @@
 import numpy as np
 
 import fastfisher as ff
+import kronecker
 import oracle
 
 
@@ -40,6 +41,21 @@ def cases(dtype=np.float64):
                 total = oracle.total(S, weights, reduction)
                 U = oracle.rooted(S, weights, center)
                 yield f"truncated-{tail}", truncated, frequent_directions(U, 2) / total, S
+    if np.dtype(dtype).kind != "c":
+        yield from of_layers(dtype)
+
+
+def of_layers(dtype):
+    """Yield the cases of two layers; their scores are the per-sample gradients."""
+    for n, shapes in ((60, ((3, 4), (2, 3))), (9, ((1, 5), (4, 2)))):
+        layers = kronecker.draw(n, shapes, dtype)
+        weights, S = oracle.draw_weights(n), kronecker.scores(layers)
+        for reduction in ("mean", "sum"):
+            keywords = {"weights": weights, "reduction": reduction}
+            for name, define in kronecker.DEFINITIONS.items():
+                options = {} if name == "kfac" else {name: True}
+                fisher = ff.KroneckerFisher.from_layers(layers, **keywords, **options)
+                yield f"{name}-{n}-{reduction}", fisher, define(layers, **keywords), S
 
 
 def frequent_directions(U, rank):

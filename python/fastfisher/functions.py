@@ -422,8 +422,8 @@ def solve(
         One right-hand side or several as columns.
     damping : float or array (p,)
         λ, finite and not negative; a vector adds diag(λ).
-    damping_mode : {"absolute", "trace", "diagonal"}
-        F + λI, F + λ (tr F / p) I, or F + λ diag(F).
+    damping_mode : {"absolute", "trace", "diagonal", "factored"}
+        F + λI, F + λ (tr F / p) I, or F + λ diag(F); `KroneckerFisher` alone has "factored".
     solver : "auto", Cholesky(…), CG(…), Dual(…), QR(…) or Eigh()
         The choice of "auto" is in ``Solution.method``.
     on_failure : {"raise", "nan", "shift", "pinv"}

@@ -3,6 +3,8 @@
 from fastfisher.fisher.block_diagonal import BlockDiagonalFisher
 from fastfisher.fisher.dense import DenseFisher
 from fastfisher.fisher.diagonal import DiagonalFisher
+from fastfisher.fisher.kronecker import KroneckerFisher
+from fastfisher.fisher.layers import Conv2dLayer, LinearLayer
 from fastfisher.fisher.low_rank import LowRankFisher
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
@@ -12,9 +14,12 @@ from fastfisher.fisher.streaming import chunks
 __all__ = [
     "REPRESENTATIONS",
     "BlockDiagonalFisher",
+    "Conv2dLayer",
     "DenseFisher",
     "DiagonalFisher",
     "Fisher",
+    "KroneckerFisher",
+    "LinearLayer",
     "LowRankFisher",
     "ScoreFisher",
     "SquareRootFisher",
@@ -28,6 +33,7 @@ REPRESENTATIONS: dict[str, type[Fisher]] = {
         BlockDiagonalFisher,
         DenseFisher,
         DiagonalFisher,
+        KroneckerFisher,
         LowRankFisher,
         ScoreFisher,
         SquareRootFisher,

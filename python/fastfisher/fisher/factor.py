@@ -184,7 +184,7 @@ class RootFactor(MatrixFactor):
 class DiagonalFactor(Factor):
     """A diagonal matrix: everything is element-wise."""
 
-    method = "diagonal"
+    method = "cholesky"  # whose factor is the root of the diagonal
 
     def __init__(self, ops: "ModuleType", diagonal: Any, dtype: Any, threads: int) -> None:
         super().__init__(diagonal.shape[0], threads)

@@ -12,7 +12,7 @@ from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, RootFactor, as_it_is
 from fastfisher.fisher.spectrum import cutoff, eigenvalue_powers, signed
 from fastfisher.solvers.auto import choose_for_factor
-from fastfisher.solvers.damping import diagonal_shift
+from fastfisher.solvers.damping import MODES, diagonal_shift
 from fastfisher.solvers.failure import smallest_damping
 from fastfisher.solvers.path import PathSolution, solve_path_system
 from fastfisher.solvers.solve import solve_system
@@ -32,7 +32,7 @@ class Fisher(ABC):
     Every representation has these methods. `damping` is a number or a vector (p,); the matrix
     that is solved, factored or raised to a power is F + damping. `damping_mode` says what the
     number means: ``"absolute"`` F + λI, ``"trace"`` F + λ (tr F / p) I, ``"diagonal"``
-    F + λ diag(F).
+    F + λ diag(F); `KroneckerFisher` adds ``"factored"``.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ class Fisher(ABC):
         ----------
         rhs : array (p,) or (p, k)
         damping : float or array (p,)
-        damping_mode : {"absolute", "trace", "diagonal"}
+        damping_mode : {"absolute", "trace", "diagonal"} and of `KroneckerFisher` "factored"
         solver : "auto" or a solver
         n_threads : int, optional
 
@@ -275,6 +275,8 @@ class Fisher(ABC):
         try:
             return factor(self, shift, threads=threads)  # type: ignore[no-any-return]
         except NotPositiveDefiniteError as error:
+            if error.pivot is None:
+                raise
             extra, _ = smallest_damping(self, lambda mu: factor(self, shift + mu, threads=threads))
             raise error.with_damping(extra) from None
 
@@ -374,6 +376,17 @@ class Fisher(ABC):
         """Rows of the largest matrix that `_matrix_factor` factors."""
         return 1 if self._composition else self._params
 
+    def _rows_to_factor(self, shift: Any) -> int:  # noqa: ARG002
+        """Rows of the largest matrix that `_matrix_factor` factors for this damping."""
+        return self._matrix_rows
+
+    def _factored_damping(self, damping: Any) -> Any:  # noqa: ARG002
+        """Return the damping of F's factors."""
+        raise ValueError(
+            f"damping_mode: expected one of {', '.join(MODES)} for {type(self).__name__}, got "
+            "'factored'. Only KroneckerFisher has factors to damp."
+        )
+
     def _mean_or_none(self) -> Any:
         """Return the mean score (p,) that is subtracted, None when not centred."""
         return None
@@ -430,8 +443,18 @@ class Fisher(ABC):
 
     def _residual(self, rhs: Any, x: Any, shift: Any, threads: int) -> float:
         """Return the worst ‖rhs − (F + shift) x‖ / ‖rhs‖ of the columns."""
-        product = self._product(x, threads) + self._times(shift, x)
-        return float(self._ops.worst_residual(rhs, product))
+        return float(self._ops.worst_residual(rhs, self._damped_product(x, shift, threads)))
+
+    def _damped_product(self, V: Any, shift: Any, threads: int) -> Any:
+        """Return (F + shift) V."""
+        return self._product(V, threads) + self._times(shift, V)
+
+    def _damped_dense(self, shift: Any) -> Any:
+        """Return F + shift as a full array."""
+        matrix = self.to_dense()
+        rows = self._ops.xp.arange(self._params)
+        matrix[rows, rows] += shift
+        return matrix
 
     def _times(self, shift: Any, V: Any) -> Any:
         """Return diag(shift) V."""
@@ -483,10 +506,7 @@ class Fisher(ABC):
         self, V: Any, power: float, shift: Any, *, truncate: bool
     ) -> tuple[Any, int]:
         """Return (F + shift)^power V and the rank; `truncate` drops what is not positive."""
-        matrix = self.to_dense()
-        rows = self._ops.xp.arange(self._params)
-        matrix[rows, rows] += shift
-        values, vectors = self._ops.eigh(matrix)
+        values, vectors = self._ops.eigh(self._damped_dense(shift))
         powers, rank = eigenvalue_powers(self._ops.xp, values, power, truncate)
         return vectors @ (powers[:, None] * (vectors.conj().T @ V)), rank
 

@@ -19,8 +19,8 @@ DIRECT_LIMIT = 16384
 EIGH_PAYS = 100
 
 
-def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
-    """Return `solver`, or for ``"auto"`` the one that suits the shape of `fisher`.
+def choose(fisher: "Fisher", solver: Any = "auto", shift: Any = 0.0) -> Any:
+    """Return `solver`, or for ``"auto"`` the one that suits the shape of `fisher` and the damping.
 
     Dual where F holds n < p scores, Cholesky otherwise, and CG where the matrix to factor would
     have more than `DIRECT_LIMIT` rows: of a block-diagonal F the largest block.
@@ -31,7 +31,7 @@ def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
         rows = fisher._scores_held
         if rows is not None and rows < fisher.shape[0]:
             return Dual() if rows <= DIRECT_LIMIT else CG()
-        return Cholesky() if fisher._matrix_rows <= DIRECT_LIMIT else CG()
+        return Cholesky() if fisher._rows_to_factor(shift) <= DIRECT_LIMIT else CG()
     if not hasattr(solver, "solve"):
         got = repr(solver) if isinstance(solver, str) else type(solver).__name__
         raise TypeError(
@@ -45,20 +45,20 @@ def choose(fisher: "Fisher", solver: Any = "auto") -> Any:
     return solver
 
 
-def choose_for_path(fisher: "Fisher", solver: Any, count: int) -> Any:
-    """Return `solver`, or for ``"auto"`` the one that suits a path of `count` dampings.
+def choose_for_path(fisher: "Fisher", solver: Any, shifts: list[float]) -> Any:
+    """Return `solver`, or for ``"auto"`` the one that suits a path of dampings.
 
     As `choose`, but an eigendecomposition from `EIGH_PAYS` dampings on, and past `DIRECT_LIMIT`
     conjugate gradients in one Krylov space, which takes no preconditioner.
     """
-    chosen = choose(fisher, solver)
+    chosen = choose(fisher, solver, max(shifts, default=0.0))
     if solver == "auto" and fisher._own_path_solver is not None:
         return fisher._own_path_solver
     if solver != "auto" or chosen is fisher._own_solver:
         return chosen
     if isinstance(chosen, CG):
         return CG(preconditioner=None)
-    return Eigh() if count >= EIGH_PAYS and not fisher._composition else chosen
+    return Eigh() if len(shifts) >= EIGH_PAYS and not fisher._composition else chosen
 
 
 def choose_for_factor(fisher: "Fisher", solver: Any) -> Any:

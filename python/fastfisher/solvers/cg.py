@@ -14,6 +14,7 @@ from fastfisher.errors import (
     NonFiniteError,
     NotPositiveDefiniteError,
 )
+from fastfisher.solvers.damping import FactoredDamping
 from fastfisher.solvers.outcome import Outcome, one_by_one, outcomes
 from fastfisher.solvers.solution import Solution, Status
 
@@ -105,6 +106,11 @@ class CG:
         diagnose: bool = True,  # noqa: ARG002  (the residual comes for free)
     ) -> Solution:
         """Solve (F + shift) x = rhs; see `fastfisher.solvers` for the arguments."""
+        if isinstance(shift, FactoredDamping):
+            raise ValueError(
+                "damping_mode: expected one of absolute, trace, diagonal for CG(), got 'factored'. "
+                "Iterations need a shift of the diagonal: Cholesky() solves with damped factors."
+            )
         if rhs is None:
             rhs = fisher._mean_score(threads)
         rtol, steps = self._limits(fisher)

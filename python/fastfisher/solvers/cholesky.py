@@ -68,7 +68,7 @@ class Cholesky:
             status=Status.SUCCESS,
             residual=residual,
             damping_used=shift,
-            method="cholesky",
+            method=factor.method,
             rcond=factor.rcond if diagnose else None,
             message=self._unmixed(self._nothing_narrower(fisher)),
         )

@@ -62,7 +62,8 @@ class Eigh:
         if rhs is None:
             rhs = fisher._mean_score(threads)
         largest = float(values[-1])
-        rounding = values.shape[0] * float(np.finfo(values.dtype).eps)
+        rows = min(values.shape[0], fisher._matrix_rows)
+        rounding = rows * float(np.finfo(values.dtype).eps)
 
         def attempt(shift: float) -> Solution:
             if not least + shift > rounding * (abs(largest) + shift):

@@ -144,7 +144,7 @@ def solve_path_system(
     )
     unit = fisher.trace() / params if damping_mode == "trace" else 1.0
     shifts = [float(damping) * unit for damping in path]
-    chosen = choose_for_path(fisher, solver, len(shifts))
+    chosen = choose_for_path(fisher, solver, shifts)
     solve = getattr(chosen, "solve_path", None)
     if solve is None:
         found = one_by_one(chosen, fisher, given, shifts, threads)

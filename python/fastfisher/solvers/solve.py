@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastfisher import _check
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose
-from fastfisher.solvers.damping import diagonal_shift
+from fastfisher.solvers.damping import FactoredDamping, diagonal_shift
 from fastfisher.solvers.failure import POLICIES, recover
 from fastfisher.solvers.solution import Solution
 
@@ -47,7 +47,7 @@ def solve_system(
         if flat:
             columns = columns.reshape(-1, 1)
     shift = diagonal_shift(fisher, damping, damping_mode)
-    chosen = choose(fisher, solver)
+    chosen = choose(fisher, solver, shift)
     try:
         if check_finite and columns is not None:
             _check.finite_columns(fisher._ops, "rhs", columns, fisher.shape[0], fisher.dtype)
@@ -58,6 +58,8 @@ def solve_system(
         if flat and isinstance(error.solution, Solution):
             error.solution = _flattened(error.solution, fold)
         solution = recover(on_failure, error, chosen, fisher, columns, shift, threads)
+    if isinstance(solution.damping_used, FactoredDamping):
+        solution = replace(solution, damping_used=solution.damping_used.damping)
     return _flattened(solution, fold) if flat else solution
 
 

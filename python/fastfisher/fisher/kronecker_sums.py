@@ -1,0 +1,401 @@
+"""Sums over a network's samples: the factors of its layers, and what EKFAC and chains add."""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from typing import Any, Self
+
+import numpy as np
+
+from fastfisher import _check, _memory
+from fastfisher._ops import ops_of
+from fastfisher.errors import NonFiniteError
+from fastfisher.fisher.additive import Additive
+from fastfisher.fisher.kronecker_factor import Eigenbasis
+from fastfisher.fisher.layered import Layered
+from fastfisher.fisher.layers import layers_of, weight_shapes
+
+__all__ = ["KroneckerSums"]
+
+SHARING = ("expand", "reduce")
+
+
+class KroneckerSums(Layered, Additive):
+    """What a `KroneckerFisher` holds and how it grows: sums, streamed, merged, decayed and saved.
+
+    Per layer Σ w a aᵀ and Σ w g gᵀ as triangles, `_sums` = [A, G, A, G, …]; for a chain the cross
+    moments of neighbours, `_crosses` in the same order; for EKFAC the `_bases` (U_G, U_A) and in
+    them the `_moments` Σ w (U_Gᵀ (Σ_t g aᵀ) U_A)². Positions are averaged in Σ w a aᵀ, so that all
+    sums have the weight Σw.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, int]],
+        *,
+        eigen: bool = False,
+        tridiagonal: bool = False,
+        weight_sharing: str = "expand",
+        dtype: Any = np.float64,
+        center: bool = False,
+        reduction: str = "mean",
+        like: Any = None,
+    ) -> None:
+        self._shapes = weight_shapes(shapes)
+        self._params = sum(rows * columns for rows, columns in self._shapes)
+        self._dtype = _check.native_dtype("dtype", dtype)
+        if self._dtype.kind == "c":
+            raise TypeError(
+                f"dtype: expected float64 or float32, got {self._dtype}. "
+                "Complex scores are served as arrays: use ScoreFisher or DenseFisher."
+            )
+        self._eigen = _check.flag("eigen", eigen)
+        self._tridiagonal = _check.flag("tridiagonal", tridiagonal)
+        if self._eigen and self._tridiagonal:
+            raise ValueError(
+                "tridiagonal: expected False with eigen=True, got both. The chain is made of the "
+                "factors, for which corrected eigenvalues have no meaning."
+            )
+        if weight_sharing not in SHARING:
+            raise ValueError(
+                f"weight_sharing: expected one of {', '.join(SHARING)}, got {weight_sharing!r}. "
+                "'expand' takes each position for a sample."
+            )
+        self._weight_sharing = weight_sharing
+        if _check.flag("center", center):
+            raise ValueError(
+                "center: expected False for KroneckerFisher, got True. "
+                "Factors know no mean score: use LayerFisher or ScoreFisher."
+            )
+        self._center = False
+        self._reduction = _check.reduction(reduction)
+        self._ops = ops_of(like)
+        self._weight_sum = 0.0
+        self._n_samples = 0
+        self._lock = threading.RLock()
+        _memory.guard(
+            self._bytes(), type(self).__name__, "Split the widest layers, or use ScoreFisher."
+        )
+        self._sums = [self._empty(size) for shape in self._shapes for size in reversed(shape)]
+        self._crosses = [
+            self._ops.zeros(shape, self._dtype) for pair in self._cross_shapes() for shape in pair
+        ]
+        self._bases: list[tuple[Any, Any]] = []
+        self._moments: list[Any] = []
+        self._made: dict[Any, Any] = {}  # what was computed from the sums since they changed
+
+    @classmethod
+    def from_layers(
+        cls,
+        layers: Any,
+        *,
+        weights: Any = None,
+        eigen: bool = False,
+        tridiagonal: bool = False,
+        weight_sharing: str = "expand",
+        dtype: Any = None,
+        center: bool = False,
+        reduction: str = "mean",
+        check_finite: bool = True,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Return the Fisher of these layers; their shapes are read from them.
+
+        Parameters
+        ----------
+        layers : list of pairs (inputs, gradients), LinearLayer or Conv2dLayer
+        weights : array (n,), optional
+        eigen, tridiagonal, weight_sharing, dtype, center, reduction
+            As in the constructor; `dtype` is by default that of the layers.
+        check_finite : bool
+        n_threads : int, optional
+        """
+        found = layers_of(layers)
+        held = max((_check.sum_dtype(s.a.x.dtype) for s in found), key=lambda d: d.itemsize)
+        fisher = cls(
+            [scores.shape for scores in found],
+            eigen=eigen,
+            tridiagonal=tridiagonal,
+            weight_sharing=weight_sharing,
+            dtype=_check.accumulation_dtype(dtype, held),
+            center=center,
+            reduction=reduction,
+            like=found[0].a.x,
+        )
+        return fisher.update(layers, weights, check_finite=check_finite, n_threads=n_threads)
+
+    # ---- streaming ----
+    def update(
+        self,
+        layers: Any,
+        weights: Any = None,
+        *,
+        check_finite: bool = True,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Add samples, and return self.
+
+        Parameters
+        ----------
+        layers : list of pairs (inputs, gradients), LinearLayer or Conv2dLayer
+            One for each of the shapes, of the same n samples; n = 0 changes nothing.
+        weights : array (n,), optional
+            Not negative; a weight of 2 counts a sample twice.
+        check_finite : bool
+            Raise on NaN and infinity, naming layer, row and column.
+        n_threads : int, optional
+
+        Raises
+        ------
+        NonFiniteError, TypeError, ValueError
+            The accumulator is unchanged.
+        """
+        found = layers_of(layers, self._shapes)
+        for scores in found:
+            _check.narrowing(scores.a.x.dtype, self._dtype)
+        weights, total = _check.weights(self._ops, weights, found[0].samples, self._dtype)
+        check = _check.flag("check_finite", check_finite)
+        threads = _check.threads(n_threads)
+        if found[0].samples == 0:
+            return self
+        # Summed beside what is held, so that an error leaves that as it is.
+        sums, crosses = self._sums_of(found, weights, check, threads)
+        with self._lock:
+            bases, moments = self._bases, []
+            if self._eigen:
+                if not bases:
+                    scale = 1 / total
+                    bases = [
+                        self._decomposed(sums, i, scale, scale).bases for i in range(len(found))
+                    ]
+                moments = [
+                    scores.squares(weights, self._dtype, threads, pair)
+                    for scores, pair in zip(found, bases, strict=True)
+                ]
+            self._take_in(sums, crosses, bases, moments)
+            self._join(None, total, found[0].samples)
+        return self
+
+    def refresh(self) -> Self:
+        """Take the eigenbasis of the factors held now, and return self.
+
+        For EKFAC, whose basis is otherwise that of the first update. The moments become the
+        diagonal, in the new basis, of the Fisher held so far, which keeps the trace. Nothing else
+        has a basis that could be stale.
+        """
+        with self._lock:
+            if self._bases:
+                A, G = self._scales()
+                pairs = [
+                    self._decomposed(self._sums, i, A, G).bases for i in range(len(self._shapes))
+                ]
+                self._moments = [
+                    self._carried(moments, old, new)
+                    for moments, old, new in zip(self._moments, self._bases, pairs, strict=True)
+                ]
+                self._bases = pairs
+                self._made.clear()
+        return self
+
+    @property
+    def factors(self) -> list[tuple[Any, Any]]:
+        """The factors (A, G) of each layer, dense: the block is ``np.kron(G, A)`` in KFAC."""
+        with self._lock:
+            a, g = self._scales()
+            return [
+                (A.to_dense(a), G.to_dense(g))
+                for A, G in zip(self._sums[::2], self._sums[1::2], strict=True)
+            ]
+
+    # ---- the sums ----
+    def _decomposed(self, sums: list[Any], place: int, a: float, g: float) -> Eigenbasis:
+        """Return the eigenbasis of the factors of a layer; `a` and `g` scale their sums."""
+        A, G = sums[2 * place : 2 * place + 2]
+        return Eigenbasis.of_factors(self._ops, A.to_dense(a), G.to_dense(g), f"layer {place}")
+
+    def _scales(self) -> tuple[float, float]:
+        """Return what makes the factors A and G of their sums."""
+        return (1 / self._weight_sum if self._weight_sum > 0.0 else 1.0), self._scale
+
+    def _empty(self, size: int) -> Any:
+        return self._ops.Triangle(size, self._dtype)
+
+    def _cross_shapes(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """Return the shapes of the cross moments of a and g of each two neighbours."""
+        if not self._tridiagonal:
+            return []
+        return [
+            ((one[1], two[1]), (one[0], two[0]))
+            for one, two in zip(self._shapes, self._shapes[1:], strict=False)
+        ]
+
+    def _bytes(self) -> int:
+        sides = [size for shape in self._shapes for size in shape]
+        numbers = sum(rows * columns for pair in self._cross_shapes() for rows, columns in pair)
+        if self._eigen:
+            numbers += self._params + sum(size * size for size in sides)
+        triangles = sum(self._ops.Triangle.bytes_for(size, self._dtype) for size in sides)
+        return int(triangles + numbers * self._dtype.itemsize)
+
+    def _sums_of(
+        self, found: list[Any], weights: Any, check_finite: bool, threads: int
+    ) -> tuple[list[Any], list[Any]]:
+        """Return sums and cross moments of some layers."""
+        sides = [self._sides(scores, weights) for scores in found]
+        if self._tridiagonal:
+            _check_chain([a.positions for a, _, _ in sides])
+        sums, crosses = [], []
+        for place, (a, g, shared) in enumerate(sides):
+            for rows, own, given, name in (
+                (a, shared, found[place].a, "inputs"),
+                (g, weights, found[place].g, "gradients"),
+            ):
+                triangle = self._empty(rows.width)
+                with _named(given, f"layers[{place}].{name}"):
+                    rows.add_moment(
+                        triangle, own, fresh=True, check_finite=check_finite, threads=threads
+                    )
+                sums.append(triangle)
+        if self._tridiagonal:
+            for (a, g, shared), (next_a, next_g, _) in pairwise(sides):
+                crosses.append(a.cross(next_a, shared, self._dtype, threads))
+                crosses.append(g.cross(next_g, weights, self._dtype, threads))
+        return sums, crosses
+
+    def _sides(self, scores: Any, weights: Any) -> tuple[Any, Any, Any]:
+        """Return the rows a and g that the factors are of, and the weights of those of a."""
+        positions = scores.a.positions
+        if positions == 1:
+            return scores.a, scores.g, weights
+        if self._weight_sharing == "reduce":
+            a = scores.a.reduced(mean=True, dtype=self._dtype)
+            return a, scores.g.reduced(mean=False, dtype=self._dtype), weights
+        if weights is None:
+            weights = self._ops.xp.ones(scores.samples, self._dtype)
+        return scores.a, scores.g, weights / positions
+
+    def _carried(self, moments: Any, old: tuple[Any, Any], new: tuple[Any, Any]) -> Any:
+        """Return the diagonal, in the basis `new`, of the matrix with these moments in `old`."""
+        product = self._ops.product
+        left, right = (product(n.T, o, 0) ** 2 for n, o in zip(new, old, strict=True))
+        return product(product(left, moments, 0), right.T, 0)
+
+    def _add_sums(self, other: Any) -> None:
+        if self._n_samples == 0:
+            other = other.copy()
+        self._take_in(other._sums, other._crosses, other._bases, other._moments)
+
+    def _take_in(self, sums: Any, crosses: Any, bases: Any, moments: Any) -> None:
+        """Add sums, or keep them if they are the first; moments are carried over to our basis."""
+        self._made.clear()
+        if self._n_samples == 0:
+            self._sums, self._crosses, self._bases, self._moments = sums, crosses, bases, moments
+            return
+        for mine, theirs in zip(self._sums, sums, strict=True):
+            mine.add(theirs)
+        for mine, theirs in zip(self._crosses, crosses, strict=True):
+            mine += theirs
+        if bases:
+            for mine, one, old, new in zip(self._moments, moments, bases, self._bases, strict=True):
+                same = all(map(self._ops.xp.array_equal, old, new))
+                mine += one if same else self._carried(one, old, new)
+
+    def _scale_sums(self, factor: float) -> None:
+        for triangle in self._sums:
+            triangle.scale(factor)
+        for array in (*self._crosses, *self._moments):
+            array *= factor
+        self._made.clear()
+
+    # ---- pickle and files ----
+    def _structure(self) -> dict[str, Any]:
+        return {
+            "shapes": [list(shape) for shape in self._shapes],
+            "eigen": self._eigen,
+            "tridiagonal": self._tridiagonal,
+            "weight_sharing": self._weight_sharing,
+        }
+
+    def _state(self) -> dict[str, Any]:
+        join = self._ops.xp.concatenate
+        with self._lock:
+            state: dict[str, Any] = self._conventions()
+            state["weight_sum"] = self._weight_sum
+            state["n_samples"] = self._n_samples
+            state["sums"] = join([triangle.panels for triangle in self._sums])
+            if self._crosses:
+                state["crosses"] = join([array.reshape(-1) for array in self._crosses])
+            if self._bases:
+                arrays = [array for pair in self._bases for array in pair]
+                state["bases"] = join([array.reshape(-1) for array in arrays])
+                state["moments"] = join([array.reshape(-1) for array in self._moments])
+            return state
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        conventions = ("dtype", "center", "reduction")
+        structure = ("shapes", "eigen", "tridiagonal", "weight_sharing")
+        told = {name: state[name] for name in (*structure, *conventions)}
+        # Before anything is allocated: is what the file holds as long as what the shapes ask for?
+        shapes, dtype = weight_shapes(told["shapes"]), _check.native_dtype("dtype", told["dtype"])
+        ops = ops_of(state["sums"])
+        triangles = [
+            ops.Triangle.length(size, dtype) for shape in shapes for size in reversed(shape)
+        ]
+        _pieces("sums", state["sums"], [(length,) for length in triangles], dtype)
+        fisher = cls(**told, like=state["sums"])
+        for triangle, panels in zip(
+            fisher._sums,
+            _pieces("sums", state["sums"], [(length,) for length in triangles], dtype),
+            strict=True,
+        ):
+            triangle.panels[...] = panels
+        crosses = [shape for pair in fisher._cross_shapes() for shape in pair]
+        if crosses:
+            fisher._crosses = _pieces("crosses", state["crosses"], crosses, dtype)
+        if fisher._eigen and "bases" in state:
+            squares = [(size, size) for shape in shapes for size in shape]
+            flat = _pieces("bases", state["bases"], squares, dtype)
+            fisher._bases = list(zip(flat[::2], flat[1::2], strict=True))
+            fisher._moments = _pieces("moments", state["moments"], shapes, dtype)
+        fisher._weight_sum = _check.cut("weight_sum", state["weight_sum"])
+        fisher._n_samples = _check.count("n_samples", state["n_samples"])
+        return fisher
+
+
+def _pieces(name: str, array: Any, shapes: Sequence[tuple[int, ...]], dtype: Any) -> list[Any]:
+    """Return copies of the arrays that stand one after another in a flat one."""
+    sizes = [math.prod(shape) for shape in shapes]
+    if array.shape != (sum(sizes),) or array.dtype != dtype:
+        raise ValueError(
+            f"{name}: expected shape ({sum(sizes)},) of {dtype}, got {array.shape} of "
+            f"{array.dtype}. The state is damaged."
+        )
+    ends = list(accumulate(sizes))
+    return [
+        array[end - size : end].reshape(shape).copy()
+        for end, size, shape in zip(ends, sizes, shapes, strict=True)
+    ]
+
+
+def _check_chain(positions: list[int]) -> None:
+    if len(set(positions)) > 1:
+        raise ValueError(
+            "layers: expected as many positions in every layer of a chain, got "
+            f"{positions}. With weight_sharing='reduce' they may differ."
+        )
+
+
+@contextmanager
+def _named(patches: Any, name: str) -> Iterator[None]:
+    """Give what is not finite the name of the array that it came from."""
+    try:
+        yield
+    except NonFiniteError:
+        patches.check_finite(name)
+        raise NonFiniteError(
+            f"{name}: expected finite sums, got overflow, though every value is finite. "
+            "Scale them down."
+        ) from None
