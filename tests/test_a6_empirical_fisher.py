@@ -26,17 +26,32 @@ def theta(model):
     return model.initial(np.random.default_rng(1))
 
 
+def labels(model, theta, x):
+    """The distribution of the labels at the model's outputs."""
+    return ff.Categorical(np.log(model.probabilities(theta, x)))
+
+
 def exact_fisher(model, theta, x):
-    rows, weights = model.class_scores(theta, x)
-    return ff.empirical_fisher(rows, weights=weights)
+    return ff.exact_fisher(model.jacobians(theta, x), labels(model, theta, x))
 
 
 def monte_carlo_fisher(model, theta, x, draws, rng):
-    """The Fisher of scores whose labels are drawn from the model, `draws` times per input."""
-    x = np.repeat(x, draws, axis=0)
-    cumulative = model.probabilities(theta, x).cumsum(axis=1)
-    y = (rng.random((len(x), 1)) > cumulative).sum(axis=1)
-    return ff.empirical_fisher(model.scores(theta, x, np.minimum(y, model.n_classes - 1)))
+    return ff.monte_carlo_fisher(model.jacobians(theta, x), labels(model, theta, x), draws, rng=rng)
+
+
+def test_exact_sums_the_labels_out(iris, model, theta):
+    x, _ = iris
+    rows, weights = model.class_scores(theta, x)
+    expected = ff.empirical_fisher(rows, weights=weights)
+    np.testing.assert_allclose(exact_fisher(model, theta, x), expected, rtol=0, atol=1e-14)
+
+
+def test_monte_carlo_has_the_scores_of_drawn_labels(iris, model, theta):
+    x, _ = iris
+    y = labels(model, theta, x).sample(1, rng=7)[0]
+    expected = ff.empirical_fisher(model.scores(theta, x, y))
+    drawn = monte_carlo_fisher(model, theta, x, 1, 7)
+    np.testing.assert_allclose(drawn, expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("widths", [(4, 3), (4, 5, 3)])

@@ -37,25 +37,44 @@ from fastfisher.solvers import (
 )
 
 if TYPE_CHECKING:
-    from fastfisher import batch
+    from fastfisher import batch, families
+    from fastfisher.families import (
+        Bernoulli,
+        Binomial,
+        Categorical,
+        Exponential,
+        Gaussian,
+        MultivariateGaussian,
+        Poisson,
+        exact_fisher,
+        monte_carlo_fisher,
+        output_fisher,
+    )
 
 __all__ = [
     "CG",
+    "Bernoulli",
+    "Binomial",
     "BlockJacobi",
+    "Categorical",
     "Cholesky",
     "ConvergenceError",
     "DenseFisher",
     "DiagonalFisher",
     "Dual",
     "Eigh",
+    "Exponential",
     "FileFormatError",
     "Fisher",
     "FisherError",
+    "Gaussian",
     "MemoryLimitError",
+    "MultivariateGaussian",
     "NonFiniteError",
     "NotPositiveDefiniteError",
     "Nystrom",
     "PathSolution",
+    "Poisson",
     "ScoreFisher",
     "Solution",
     "Status",
@@ -63,12 +82,16 @@ __all__ = [
     "batch",
     "chunks",
     "empirical_fisher",
+    "exact_fisher",
+    "families",
     "fisher_diagonal",
     "fvp",
     "get_num_threads",
     "gram",
     "load",
+    "monte_carlo_fisher",
     "natural_gradient",
+    "output_fisher",
     "set_num_threads",
     "show_config",
     "solve",
@@ -76,8 +99,29 @@ __all__ = [
 ]
 
 
+# Modules that are imported when a name of theirs is first asked for: that saves the others time.
+_LATER = {
+    "batch": ("batch",),
+    "families": (
+        "families",
+        "Bernoulli",
+        "Binomial",
+        "Categorical",
+        "Exponential",
+        "Gaussian",
+        "MultivariateGaussian",
+        "Poisson",
+        "exact_fisher",
+        "monte_carlo_fisher",
+        "output_fisher",
+    ),
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import `batch` when it is first asked for: that saves the others 5 ms."""
-    if name == "batch":
-        return import_module("fastfisher.batch")
+    """Import the module that has this name when it is first asked for."""
+    for module, names in _LATER.items():
+        if name in names:
+            found = import_module(f"fastfisher.{module}")
+            return found if name == module else getattr(found, name)
     raise AttributeError(f"module 'fastfisher' has no attribute {name!r}")
