@@ -112,6 +112,7 @@ def test_blocks_of_rows_change_nothing(name, monkeypatch):
     weights[4:9] = 0.0  # a block without any weight
     whole = ff.exact_fisher(J, family, weights=weights)
     monkeypatch.setattr(outputs, "_ROWS", 1)
+    monkeypatch.setattr(outputs, "_LEAST_ROWS", 1)
     oracle.close(ff.exact_fisher(J, family, weights=weights), whole, np.float64, 4 * N)
     # The draws go on where the block before ended, so they differ; their mean does not.
     drawn = ff.monte_carlo_fisher(J, family, 2000, rng=1)
@@ -140,6 +141,16 @@ def test_monte_carlo_is_unbiased_within_its_standard_error():
     drawn = np.array([ff.monte_carlo_fisher(J, family, 5, rng=rng) for _ in range(400)])
     standard_error = drawn.std(axis=0) / np.sqrt(len(drawn))
     assert (np.abs(drawn.mean(axis=0) - ff.exact_fisher(J, family)) < 5 * standard_error).all()
+
+
+@pytest.mark.parametrize("dtype", oracle.DTYPES)
+def test_the_bits_do_not_depend_on_threads(dtype):
+    n = 3000
+    J = oracle.draw(2 * n, 50, dtype).reshape(n, 2, 50)
+    family = ff.Gaussian(np.zeros(n), np.linspace(0.5, 2, n))
+    for call in (ff.exact_fisher, lambda *a, **k: ff.monte_carlo_fisher(*a, rng=1, **k)):
+        one, three = (call(J, family, n_threads=threads) for threads in (1, 3))
+        np.testing.assert_array_equal(one, three)
 
 
 def test_draws_repeat():

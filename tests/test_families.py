@@ -1,6 +1,7 @@
 """Families: probabilities to the last digits, batches, draws, and every refusal."""
 
 from decimal import Decimal, localcontext
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fastfisher.families.divergence import divergence, log_peak
 COUNTS = (0, 1, 2, 7, 15, 16, 17, 100, 1000, 123_456)
 
 
+@cache
 def exact_log_factorial(n):
     """log n! with 40 digits: the sum up to 2000, and from there Stirling's series."""
     if n <= 2000:
@@ -129,6 +131,16 @@ def test_parameters_too_near_the_edge_are_named():
     for family in (ff.Gaussian(0, 1e-200), ff.Exponential(1e-200), ff.Poisson(5e-324)):
         with pytest.raises(ff.NonFiniteError, match=r"fisher_information: expected parameters ins"):
             family.fisher_information()
+
+
+def test_what_overflows_is_infinite_or_named():
+    assert ff.Gaussian(0, 1e-200).log_prob(1.0) == -np.inf
+    assert ff.Gaussian(0, 1).kl(ff.Gaussian(0, 1e-200)) == np.inf
+    assert ff.Gaussian(0, 1e-200).kl(ff.Gaussian(0, 1)) == pytest.approx(200 * np.log(10) - 0.5)
+    assert ff.Exponential(1e200).kl(ff.Exponential(1e-200)) == np.inf
+    tiny = ff.MultivariateGaussian([0, 0], 1e-300 * (np.eye(2) + 1))
+    with pytest.raises(ff.NonFiniteError, match=r"log_prob: expected numbers that float64 can"):
+        tiny.log_prob([1e200, 1e200])
 
 
 # ---- batches ----

@@ -26,6 +26,18 @@ class Family(ABC):
         θ, in the order of the columns of the score.
     batch_shape : tuple
         () for one distribution, (n,) for one per sample.
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> family = ff.Poisson(np.array([1.0, 4.0]))  # a distribution for each of two samples
+    >>> family.score([2, 2])
+    array([[ 1. ],
+           [-0.5]])
+    >>> family.fisher_information().shape
+    (2, 1, 1)
+    >>> family.with_parameters([[2.0], [3.0]]).rate
+    array([2., 3.])
     """
 
     # Arrays whose first axes are the batch: what the constructor took, and what follows from it.
@@ -99,7 +111,10 @@ class Family(ABC):
         NonFiniteError, ValueError
             If an observation is not finite, or outside the support; names the first one.
         """
-        return self._log_prob(self._observed(x))[()]
+        x = self._observed(x)
+        with np.errstate(all="ignore"):
+            value = self._log_prob(x)
+        return self._known("log_prob", value)
 
     def score(self, x: Any) -> Any:
         """Return the scores s(x) = ∇θ log p(x | θ), one row per observation.
@@ -190,7 +205,8 @@ class Family(ABC):
                 "Both must be distributions of the same thing."
             )
         domain.joint_shape("other", other._batch, "self", self._batch)
-        value = self._kl(other)
+        with np.errstate(all="ignore"):
+            value = self._known("kl", self._kl(other))
         return float(value) if np.ndim(value) == 0 else value
 
     def __repr__(self) -> str:
@@ -213,7 +229,17 @@ class Family(ABC):
         self._check_support(x)
         return np.broadcast_to(x, (*shape, *self._event))
 
+    def _known(self, what: str, value: Any) -> Any:
+        """Return what may be infinite, but is a number."""
+        if np.isnan(value).any():
+            raise NonFiniteError(
+                f"{type(self).__name__}.{what}: expected numbers that float64 can hold, got terms "
+                "that overflow. Bring data and parameters to a scale near 1."
+            )
+        return np.asarray(value)[()]
+
     def _inside(self, what: str, value: Any) -> Any:
+        """Return what must be finite."""
         if not np.isfinite(value).all():
             raise NonFiniteError(
                 f"{type(self).__name__}.{what}: expected parameters inside their domain, got some "
