@@ -38,6 +38,7 @@ from fastfisher.solvers import (
 
 if TYPE_CHECKING:
     from fastfisher import batch, families
+    from fastfisher.applications.bounds import reparametrize
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -92,6 +93,7 @@ __all__ = [
     "monte_carlo_fisher",
     "natural_gradient",
     "output_fisher",
+    "reparametrize",
     "set_num_threads",
     "show_config",
     "solve",
@@ -101,6 +103,7 @@ __all__ = [
 
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
+    "applications.bounds": ("reparametrize",),
     "batch": ("batch",),
     "families": (
         "families",
