@@ -6,6 +6,7 @@ import pytest
 import fastfisher as ff
 import oracle
 from distributions import MU, SIGMA
+from fastfisher import _memory
 from fastfisher.families import outputs
 
 N, P = 23, 7
@@ -265,6 +266,13 @@ def test_weights_and_draws_that_do_not_fit():
         ff.exact_fisher(J, ff.Poisson(1), weights=np.ones(2))
     with pytest.raises(ValueError, match="n_draws: expected at least 1, got 0"):
         ff.monte_carlo_fisher(J, ff.Poisson(1), 0)
+
+
+def test_rows_that_will_not_fit_are_refused_before_they_are_made(monkeypatch):
+    monkeypatch.setattr(_memory, "available_memory", lambda: 2**20)
+    J = np.broadcast_to(1.0, (1000, 1, 10_000))
+    with pytest.raises(ff.MemoryLimitError, match=r"ScoreFisher of 1 rows per sample: expected at"):
+        ff.exact_fisher(J, ff.Poisson(1), into=ff.ScoreFisher)
 
 
 def test_no_input_is_written_to():

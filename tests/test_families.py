@@ -183,6 +183,17 @@ def test_the_root_is_a_root(name):
         np.testing.assert_allclose(np.swapaxes(R, -1, -2) @ R, F, rtol=0, atol=1e-13 * size)
 
 
+def test_a_natural_gradient_for_each_sample():
+    """F⁻¹ s of N(μ, σ²) is (x − μ, (z² − 1) σ/2): what boosting a distribution takes."""
+    rng = oracle.rng(9)
+    mu, sigma, x = rng.standard_normal(50), rng.uniform(0.5, 2, 50), rng.standard_normal(50)
+    family = ff.Gaussian(mu, sigma)
+    natural = ff.batch.solve(family.fisher_information(), family.score(x)).value
+    z = (x - mu) / sigma
+    expected = np.column_stack([x - mu, (z**2 - 1) * sigma / 2])
+    np.testing.assert_allclose(natural, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_one_parameter_may_be_shared():
     family = ff.Gaussian(np.arange(4.0), 2.0)
     assert family.batch_shape == (4,)
