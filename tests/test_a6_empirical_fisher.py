@@ -1,5 +1,8 @@
 """A6: the empirical, the Monte-Carlo and the exact Fisher are three different things."""
 
+import doctest
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -26,17 +29,32 @@ def theta(model):
     return model.initial(np.random.default_rng(1))
 
 
+def labels(model, theta, x):
+    """The distribution of the labels at the model's outputs."""
+    return ff.Categorical(np.log(model.probabilities(theta, x)))
+
+
 def exact_fisher(model, theta, x):
-    rows, weights = model.class_scores(theta, x)
-    return ff.empirical_fisher(rows, weights=weights)
+    return ff.exact_fisher(model.jacobians(theta, x), labels(model, theta, x))
 
 
 def monte_carlo_fisher(model, theta, x, draws, rng):
-    """The Fisher of scores whose labels are drawn from the model, `draws` times per input."""
-    x = np.repeat(x, draws, axis=0)
-    cumulative = model.probabilities(theta, x).cumsum(axis=1)
-    y = (rng.random((len(x), 1)) > cumulative).sum(axis=1)
-    return ff.empirical_fisher(model.scores(theta, x, np.minimum(y, model.n_classes - 1)))
+    return ff.monte_carlo_fisher(model.jacobians(theta, x), labels(model, theta, x), draws, rng=rng)
+
+
+def test_exact_sums_the_labels_out(iris, model, theta):
+    x, _ = iris
+    rows, weights = model.class_scores(theta, x)
+    expected = ff.empirical_fisher(rows, weights=weights)
+    np.testing.assert_allclose(exact_fisher(model, theta, x), expected, rtol=0, atol=1e-14)
+
+
+def test_monte_carlo_has_the_scores_of_drawn_labels(iris, model, theta):
+    x, _ = iris
+    y = labels(model, theta, x).sample(1, rng=7)[0]
+    expected = ff.empirical_fisher(model.scores(theta, x, y))
+    drawn = monte_carlo_fisher(model, theta, x, 1, 7)
+    np.testing.assert_allclose(drawn, expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("widths", [(4, 3), (4, 5, 3)])
@@ -115,3 +133,14 @@ def test_empirical_is_near_exact_where_the_model_is_true(iris, model, theta):
     exact = exact_fisher(model, theta, x)
     drawn = monte_carlo_fisher(model, theta, x, 400, np.random.default_rng(4))
     np.testing.assert_allclose(drawn, exact, rtol=0, atol=0.02 * np.abs(exact).max())
+
+
+def test_the_page_shows_what_it_prints():
+    page = Path(__file__).parent.parent / "docs" / "families.md"
+    report = []
+    examples = doctest.DocTestParser().get_doctest(
+        page.read_text(encoding="utf-8").replace("```", ""), {}, page.name, str(page), 0
+    )
+    assert len(examples.examples) > 20
+    doctest.DocTestRunner().run(examples, out=report.append)
+    assert not report, "".join(report)
