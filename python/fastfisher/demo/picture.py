@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,6 +20,10 @@ STYLES = {
     "Adam, batches of 64": ("#CC79A7", "-."),
     "Natural gradient, empirical": ("#56B4E9", "-"),
     "Natural gradient, exact": ("#0072B2", "-"),
+    "KFAC": ("#D55E00", "-"),
+    "EKFAC": ("#009E73", "-"),
+    "Exact layers, own labels": ("#56B4E9", "-"),
+    "Exact layers, drawn labels": ("#0072B2", "-"),
 }
 OURS, NUMPY, INK, FAINT = "#0072B2", "#BBBBBB", "#222222", "#DDDDDD"
 LOOK = {
@@ -77,7 +82,34 @@ def draw(
         figure.savefig(output, dpi=160, facecolor="white")
 
 
-def _draw_losses(axes: Axes, contest: Contest, runs: list[Run], *, seconds: bool) -> None:
+def draw_contest(
+    contest: Contest, runs: list[Run], output: Path, *, ticks: Sequence[float], loss: str
+) -> None:
+    """Draw one task alone, against steps and against seconds, and save."""
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(10, 4.6))
+        by_step, by_second = figure.subplots(1, 2, sharey=True)
+        figure.subplots_adjust(left=0.06, right=0.985, top=0.76, bottom=0.12, wspace=0.08)
+        _draw_losses(by_step, contest, runs, seconds=False, ticks=ticks)
+        _draw_losses(by_second, contest, runs, seconds=True, ticks=ticks)
+        figure.text(0.06, 0.925, contest.title, size=15, weight="bold")
+        figure.text(0.06, 0.865, loss, size=10)
+        handles, labels = by_step.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, ncols=len(labels), loc="upper left", bbox_to_anchor=(0.052, 0.85),
+            frameon=False, handlelength=1.8, columnspacing=1.0, fontsize=8.5, borderaxespad=0.2,
+        )  # fmt: skip
+        figure.savefig(output, dpi=110, facecolor="white")
+
+
+def _draw_losses(
+    axes: Axes,
+    contest: Contest,
+    runs: list[Run],
+    *,
+    seconds: bool,
+    ticks: Sequence[float] = (0.1, 0.2, 0.5, 1, 2),
+) -> None:
     """One curve per method, and a dot where it reaches the target."""
     for run in runs:
         colour, dashes = STYLES[run.name]
@@ -96,8 +128,7 @@ def _draw_losses(axes: Axes, contest: Contest, runs: list[Run], *, seconds: bool
     )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(0.08, 3)
-    ticks = [0.1, 0.2, 0.5, 1, 2]
+    axes.set_ylim(0.8 * ticks[0], 1.5 * ticks[-1])
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(axis="y")

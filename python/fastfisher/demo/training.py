@@ -15,6 +15,7 @@ from .models import Array, Labels, Network
 
 Sample = tuple[Array, Labels]
 Tick = Callable[[], object]
+Clock = Callable[[], float]
 
 
 class Method(Protocol):
@@ -52,7 +53,7 @@ class Adam:
         self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
     ) -> Iterator[Array]:
         m, v, step = np.zeros_like(theta), np.zeros_like(theta), 0
-        for x, y in _batches(sample, self.batch, rng):
+        for x, y in batches(sample, self.batch, rng):
             g, step = network.mean_score(theta, x, y), step + 1
             m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
             scale = np.sqrt(v / (1 - 0.999**step)) + 1e-8
@@ -136,7 +137,9 @@ class Run:
         return (np.inf if steps is None else steps, min(self.losses))
 
 
-def tune_and_run(contest: Contest, entrant: Entrant, tick: Tick, seed: int) -> Run:
+def tune_and_run(
+    contest: Contest, entrant: Entrant, tick: Tick, seed: int, clock: Clock = time.perf_counter
+) -> Run:
     """Choose the entrant's setting on the validation sample, then run it on the held-out one.
 
     A trial stops at the target, or once it has taken more steps than the best one before it.
@@ -144,11 +147,13 @@ def tune_and_run(contest: Contest, entrant: Entrant, tick: Tick, seed: int) -> R
     target, limit = contest.target, entrant.max_steps
     trials = []
     for method in entrant.grid:
-        trials.append(_run(contest, entrant.name, method, contest.validation, seed, limit, target))
+        trials.append(
+            _run(contest, entrant.name, method, contest.validation, seed, limit, clock, target)
+        )
         limit = min(limit, trials[-1].steps_to(target) or limit)
         tick()
     best = min(trials, key=lambda trial: trial.rank(target)).method
-    run = _run(contest, entrant.name, best, contest.held_out, seed, entrant.max_steps)
+    run = _run(contest, entrant.name, best, contest.held_out, seed, entrant.max_steps, clock)
     tick()
     return run
 
@@ -160,6 +165,7 @@ def _run(
     watched: Sample,
     seed: int,
     max_steps: int,
+    clock: Clock,
     stop_at: float = -np.inf,
 ) -> Run:
     """Step until the limit, the target, or a loss ten times the first: by then it has diverged."""
@@ -169,9 +175,9 @@ def _run(
     run = Run(name, method, [loss], [accuracy], [0.0])
     iterates = method.iterates(network, theta, contest.train, rng)
     for _ in range(max_steps):
-        start = time.perf_counter()
+        start = clock()
         theta = next(iterates)
-        elapsed = time.perf_counter() - start
+        elapsed = clock() - start
         loss, accuracy = network.evaluate(theta, *watched)
         if not loss <= 10 * run.losses[0]:
             break
@@ -183,7 +189,7 @@ def _run(
     return run
 
 
-def _batches(sample: Sample, size: int | None, rng: np.random.Generator) -> Iterator[Sample]:
+def batches(sample: Sample, size: int | None, rng: np.random.Generator) -> Iterator[Sample]:
     """Shuffled mini-batches without end; None is the whole sample each time."""
     x, y = sample
     while size is None:
