@@ -11,7 +11,7 @@ from fastfisher.fisher.spectrum import squares
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from fastfisher.fisher.score import ScoreFisher
+    from fastfisher.fisher.held_scores import HeldScores
 
 __all__ = ["DiagonalFactor", "DualFactor", "Factor", "MatrixFactor", "RootFactor", "as_it_is"]
 
@@ -228,7 +228,7 @@ class DualFactor(Factor):
 
     method = "dual"
 
-    def __init__(self, fisher: "ScoreFisher", shift: Any, threads: int, with_norm: bool) -> None:
+    def __init__(self, fisher: "HeldScores", shift: Any, threads: int, with_norm: bool) -> None:
         super().__init__(fisher.shape[0], threads)
         self._ops = fisher._ops
         self._dtype = fisher.dtype

@@ -1,0 +1,220 @@
+"""Held scores: what a Fisher can do that still has its n scores, in whatever form they are kept."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from fastfisher import _check, _memory
+from fastfisher.errors import NotPositiveDefiniteError
+from fastfisher.fisher.factor import DualFactor
+from fastfisher.fisher.protocol import Fisher
+from fastfisher.fisher.spectrum import cutoff, smooth_inverse, squares
+
+__all__ = ["HeldScores"]
+
+
+class HeldScores(Fisher):
+    """F = c UᴴU with U = W½ (S − 1mᵀ): the algebra of the dual, which sees U by its products alone.
+
+    `ScoreFisher` keeps S as an array, `LayerFisher` as the two sides of each layer.
+    """
+
+    _weights: Any
+    _root: Any
+    _mean: Any
+
+    # ---- what a subclass writes ----
+    @abstractmethod
+    def _column_mean(self, threads: int) -> Any:
+        """Return the (weighted) mean of the rows of S, (p,)."""
+
+    @abstractmethod
+    def _rooted_dot(self, V: Any, threads: int) -> Any:
+        """Return U V, (n, k)."""
+
+    @abstractmethod
+    def _rooted_transpose_dot(self, Y: Any, threads: int) -> Any:
+        """Return Uᴴ Y, (p, k)."""
+
+    @abstractmethod
+    def _rooted_columns(self, block: slice) -> Any:
+        """Return some columns of U, (n, block), as an array of its own."""
+
+    @abstractmethod
+    def _gram_triangle(self, threads: int) -> Any:
+        """Return U Uᴴ, n × n."""
+
+    @abstractmethod
+    def _stretched(self, factors: Any) -> "HeldScores":
+        """Return the Fisher of the scores with each column multiplied."""
+
+    # ---- what every representation has ----
+    def quadratic_form(self, v: Any) -> Any:
+        """Return v* F v as a sum of squares, so never below 0."""
+        v, _ = self._unfolded("v", v)
+        columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
+        projected = self._rooted_dot(columns.reshape(self._params, -1), 0)
+        values = squares(projected).sum(axis=0) * self._scale
+        return values if columns.ndim == 2 else float(values[0])
+
+    # ---- the mean score ----
+    def _mean_or_none(self) -> Any:
+        return self._mean
+
+    def _mean_score(self, threads: int) -> Any:
+        mean = self._column_mean(threads) if self._mean is None else self._mean
+        return mean.reshape(-1, 1).conj()
+
+    def _root_weights(self) -> Any:
+        """Return √w, (n, 1)."""
+        if self._root is None:
+            return self._ops.xp.ones((self._n_samples, 1), self._dtype)
+        return self._root.reshape(-1, 1)
+
+    # ---- the dual ----
+    @property
+    def _scores_held(self) -> int | None:
+        return self._n_samples
+
+    @property
+    def _dual(self) -> bool:
+        return self._n_samples < self._params
+
+    def _dual_factor(self, shift: Any, *, threads: int = 0, with_norm: bool = True) -> DualFactor:
+        self._refuse_singular(shift)
+        return DualFactor(self, shift, threads, with_norm)
+
+    def _dual_rhs(self, rhs: Any, threads: int) -> Any:
+        """Return g, or None for the mean score where it has a formula of its own.
+
+        Of centred scores it has none: their mean does not lie in the row space of U, and what lies
+        outside, m / λ, makes up the most of the answer, so that nothing cancels.
+        """
+        return self._mean_score(threads) if rhs is None and self._center else rhs
+
+    def _dual_inner(self, rhs: Any, threads: int) -> Any:
+        """Return what the n × n matrix is solved with: U g, or √w for the mean score Uᴴ√w / Σw."""
+        return self._root_weights() if rhs is None else self._rooted_dot(rhs, threads)
+
+    def _from_dual(self, rhs: Any, Z: Any, shifts: list[float], threads: int) -> Any:
+        """Return (g − c Uᴴ z) / λ for every λ side by side, z = (c UUᴴ + λI)⁻¹ U g.
+
+        For the mean score (None) it is Uᴴ z / Σw with z = (c UUᴴ + λI)⁻¹ √w.
+        """
+        if rhs is None:
+            return self._rooted_transpose_dot(Z, threads) / self.weight_sum
+        xp, columns = self._ops.xp, rhs.shape[1]
+        X = xp.tile(rhs, len(shifts)) - self._scale * self._rooted_transpose_dot(Z, threads)
+        return X / xp.repeat(xp.asarray(shifts, self._real_dtype), columns)
+
+    def _refuse_singular(self, shift: Any) -> None:
+        """Raise if the damping leaves the null space of the scores as it is."""
+        if not bool(self._ops.xp.all(shift > 0)):
+            raise NotPositiveDefiniteError(
+                "damping: expected a positive damping in the dual, got zero. The Fisher of "
+                f"{self._n_samples} scores alone is singular in {self._params} parameters.",
+                pivot=min(self._n_samples, self._params),
+                value=0.0,
+            )
+
+    def _spectral_power(
+        self, V: Any, power: float, shift: Any, *, truncate: bool
+    ) -> tuple[Any, int]:
+        """Use f(F + λ) V = f(λ) V + c Uᴴ Q diag((f(w + λ) − f(λ)) / w) Qᴴ U V, c UUᴴ = Q w Qᴴ."""
+        if not self._dual or not isinstance(shift, float):
+            return super()._spectral_power(V, power, shift, truncate=truncate)
+        xp = self._ops.xp
+        values, Q = self._gram_spectrum()
+        limit = cutoff(values, self._n_samples)
+        kept = values > limit
+        rank = int(kept.sum())
+        safe = xp.where(kept, values, 1.0)
+        if shift > (limit if truncate else 0.0):
+            base = shift**power
+            slope = base * xp.expm1(power * xp.log1p(safe / shift)) / safe
+            divided = xp.where(kept, slope, power * base / shift)
+            rank = self._params
+        elif power < 0 and not truncate:
+            raise NotPositiveDefiniteError(
+                f"fisher: expected a positive definite F + damping for the power {power}, got "
+                f"{self._n_samples} scores in {self._params} parameters. Add damping.",
+                value=0.0,
+            )
+        else:
+            base = 1.0 if power == 0 and not truncate else 0.0
+            divided = xp.where(kept, ((safe + shift) ** power - base) / safe, 0.0)
+        inner = Q @ (divided[:, None] * (Q.conj().T @ self._rooted_dot(V, 0)))
+        inner = inner.astype(self._dtype)
+        return base * V + self._scale * self._rooted_transpose_dot(inner, 0), rank
+
+    def _spectral_solver(
+        self, rhs: Any, threads: int
+    ) -> tuple[Any, float, Callable[[list[float]], Any]]:
+        if not self._dual:
+            rhs = self._mean_score(threads) if rhs is None else rhs
+            return super()._spectral_solver(rhs, threads)
+        rhs = self._dual_rhs(rhs, threads)
+        values, Q = self._gram_spectrum()
+        cutoff(values, self._n_samples)  # refuses what is not finite
+        inner = Q.conj().T @ self._dual_inner(rhs, threads)
+
+        def solve(shifts: list[float]) -> Any:
+            return self._from_dual(rhs, Q @ self._divided(inner, values, shifts), shifts, threads)
+
+        return values, 0.0, solve  # the scores have a null space
+
+    def _truncated(
+        self, rhs: Any, shifts: list[float], rtol: float, rtol_smooth: float, threads: int
+    ) -> tuple[Any, list[int]]:
+        """Return f(F + λ) g for every λ side by side, (p, m·k), f by `smooth_inverse`, and ranks.
+
+        f(F + λ) g = f(λ) g + c Uᴴ Q diag((f(w + λ) − f(λ)) / w) Qᴴ U g with c UUᴴ = Q w Qᴴ, and
+        Uᴴ Q diag(f(w + λ)) Qᴴ √w / Σw for the mean score.
+        """
+        xp, rhs = self._ops.xp, self._dual_rhs(rhs, threads)
+        values, Q = self._gram_spectrum()
+        present = values > cutoff(values, self._n_samples)
+        safe = xp.where(present, values, 1.0)
+        null = self._params - int(present.sum())  # directions in which F is zero
+        inner = Q.conj().T @ self._dual_inner(rhs, threads)
+        weighed, bases, ranks = [inner[:, :0]], [], []
+        for shift in shifts:
+            f, kept = smooth_inverse(
+                xp, xp.r_[values, 0.0] + values.dtype.type(shift), rtol, rtol_smooth
+            )
+            base = float(f[-1]) if null else 0.0
+            f = f[:-1] if rhs is None else self._scale * (f[:-1] - base) / safe
+            weighed.append(xp.where(present, f, 0.0)[:, None] * inner)
+            bases.append(base)
+            ranks.append(int((kept[:-1] & present).sum()) + (null if bool(kept[-1]) else 0))
+        Z = Q @ xp.hstack(weighed).astype(self._dtype, copy=False)
+        X = self._rooted_transpose_dot(Z, threads)
+        if rhs is None:
+            return X / self.weight_sum, ranks
+        return X + xp.hstack([rhs[:, :0], *(rhs * self._real_dtype.type(b) for b in bases)]), ranks
+
+    def _leading(self, k: int) -> tuple[Any, Any]:
+        if not self._dual or k > self._n_samples:
+            return super()._leading(k)
+        values, Q = self._gram_spectrum()
+        values, Q = values[: -k - 1 : -1], Q[:, : -k - 1 : -1]
+        if not float(values[-1]) > cutoff(values, self._n_samples):
+            return super()._leading(k)  # the null space is asked for, which the scores do not hold
+        vectors = self._rooted_transpose_dot(Q / self._ops.xp.sqrt(values / self._scale), 0)
+        vectors, _ = self._ops.xp.linalg.qr(vectors)  # small eigenvalues lose orthogonality
+        return values, vectors
+
+    def _gram_spectrum(self) -> tuple[Any, Any]:
+        """Return eigenvalues, ascending, and vectors of c U Uᴴ."""
+        _memory.guard(
+            3 * self._n_samples**2 * self._dtype.itemsize,
+            "gram",
+            "Eigenvalues need the Gram matrix: use fewer samples.",
+        )
+        values, vectors = self._ops.eigh(self._gram_triangle(0).to_dense(self._scale))
+        return values, vectors
+
+    def _effective_dimension(self, shift: Any) -> float:
+        if not self._dual or not bool(self._ops.xp.all(shift > 0)):
+            return super()._effective_dimension(shift)
+        return float(self._dual_factor(shift, with_norm=False).own_leverages().sum())
