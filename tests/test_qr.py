@@ -362,6 +362,8 @@ def test_arguments():
         ff.QR(rank_revealing=1)
     with pytest.raises(ValueError, match="rank_tol: expected a finite number"):
         ff.QR(rank_tol=-1.0)
+    with pytest.raises(ValueError, match=r"rank_tol: expected less than 1, got 1\.5"):
+        ff.QR(rank_tol=1.5)
     F = ff.ScoreFisher(np.eye(3))
     with pytest.raises(ValueError, match=r"expected QR\(\) for a factor, got QR\(rank_revealing"):
         F.factor(solver=ff.QR(rank_revealing=True))

@@ -108,6 +108,11 @@ class SquareRootFisher(Accumulator):
         with self._lock:
             return self._sums.copy()
 
+    def _effective_dimension(self, shift: Any) -> float:
+        # tr F A⁻¹ = Σ v* A⁻¹ v over the columns v of Rᴴ: squares, where p − tr D A⁻¹ would cancel.
+        factor = _SOLVER.factor(self, shift)
+        return float(factor.quadratic_columns(self.root().conj().T).sum(dtype="float64"))
+
     def _dense(self) -> Any:
         self._guard_matrix(3)
         with self._lock:
