@@ -244,6 +244,26 @@ void qr_split(T* triangle, Index params, T* z) {
 }
 
 template <class T>
+void qr_square(const T* triangle, Index params, T* out, int threads) {
+  constexpr Index W = kPanel<T>;
+  const Index panels = panel_count<T>(params);
+  threads = useful_threads(threads, std::pow(static_cast<double>(params), 3) / 3);
+  std::fill_n(out, triangle_size<T>(params), T(0));
+  run_in_order(threads, panels, [&](Index task, int) {
+    const Index i = panels - 1 - task;  // the longest first
+    const T* L = triangle + panel_offset<T>(i);
+    for (Index j = 0; j <= i; ++j) {
+      const T* other = triangle + panel_offset<T>(j);
+      for (Index k = 0; k < (j + 1) * W; k += kDepth)
+        for (Index c = j * W; c < std::min((j + 1) * W, params); c += kColumns)
+          multiply_panel<T, W, 1>(std::min(kDepth, (j + 1) * W - k), L + k * W,
+                                  other + k * W + c % W, out + panel_offset<T>(i) + c * W, T(1), 0,
+                                  panel_rows<T>(i, params));
+    }
+  });
+}
+
+template <class T>
 void qr_squares(const T* triangle, Index params, T* out) {
   constexpr Index W = kPanel<T>;
   for (Index i = 0; i < panel_count<T>(params); ++i) {
@@ -265,6 +285,7 @@ FASTFISHER_FOR_COMPLEX(FASTFISHER_INSTANTIATE)
   template void qr_merge(const T*, Index, T*, int);    \
   template void qr_diagonal(const T*, Index, T*, int); \
   template void qr_split(T*, Index, T*);               \
+  template void qr_square(const T*, Index, T*, int);   \
   template void qr_squares(const T*, Index, T*);
 FASTFISHER_INSTANTIATE(double)
 FASTFISHER_INSTANTIATE(float)
