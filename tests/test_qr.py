@@ -115,17 +115,21 @@ def test_rows_that_repeat_underflow_to_nothing():
 # ---- solving ----
 @pytest.mark.parametrize("kappa", [1e6, 1e7])
 def test_qr_keeps_twice_the_digits_of_cholesky(kappa):
-    S = ill_conditioned(400, 20, kappa)
-    exact = least_squares(S, np.ones(400))
-
-    def digits(solver):
-        x = ff.natural_gradient(S, damping=0.0, solver=solver)
-        return -np.log10(float(np.linalg.norm(x - exact) / np.linalg.norm(exact)))
-
-    for solver in (ff.QR(), ff.QR(rank_revealing=True)):
-        assert digits(solver) >= 2 * digits(ff.Cholesky())
-        # And the bound itself: c·ε·κ(S)·(1 + κ(S)·residual), whose residual here is of order 1/κ.
-        assert digits(solver) >= -np.log10(400 * 2.2e-16 * kappa)
+    n, p = 400, 20
+    digits = np.zeros((4, 3))
+    for draw in range(len(digits)):
+        # 1 lies in the range of S, in no particular direction, so the residual adds nothing.
+        U = np.linalg.qr(np.c_[np.ones(n), oracle.draw(n, p + draw)[:, 1:p]])[0]
+        H, V = np.linalg.qr(oracle.rng(draw).standard_normal((2, p, p)))[0]
+        S = np.sqrt(n) * ((U @ H) * np.geomspace(1, 1 / kappa, p)) @ V.T
+        exact = least_squares(S, np.ones(n))
+        for i, solver in enumerate((ff.Cholesky(), ff.QR(), ff.QR(rank_revealing=True))):
+            x = ff.natural_gradient(S, damping=0.0, solver=solver)
+            error = float(np.linalg.norm(x - exact) / np.linalg.norm(exact))
+            digits[draw, i] = -np.log10(error)
+            assert i == 0 or error <= n * 2.2e-16 * kappa
+    cholesky, *qr = digits.mean(axis=0)
+    assert min(qr) >= 2 * cholesky
 
 
 def test_qr_goes_on_where_cholesky_has_ended():
@@ -139,14 +143,17 @@ def test_qr_goes_on_where_cholesky_has_ended():
 
 
 def test_damping_is_not_squared():
-    """λ = 1e-20 beside ‖F‖ = 1: lost in the sums, but √λ is not lost beside S."""
+    """λ = 1e-20 beside ‖F‖ = 1: lost in the sums, but √λ is not lost beside S.
+
+    With κ = 10¹⁰ for all rows the bound ε κ (1 + κ ‖r‖ / ‖A‖‖x‖) of least squares is 0.1.
+    """
     S = ill_conditioned(300, 12, 1e7)
     S[:, 5] = S[:, 2]  # singular but for the damping
     extended = np.vstack([S / np.sqrt(300), 1e-10 * np.eye(12)])
     exact = least_squares(extended, np.r_[np.ones(300) / np.sqrt(300), np.zeros(12)])
     for damping in (1e-20, np.full(12, 1e-20)):
         x = ff.natural_gradient(S, damping=damping, solver=ff.QR())
-        assert np.linalg.norm(x - exact) < 1e-4 * np.linalg.norm(exact)
+        assert np.linalg.norm(x - exact) < 1e-2 * np.linalg.norm(exact)
 
 
 def test_covariances_keep_digits():
@@ -355,6 +362,8 @@ def test_arguments():
         ff.QR(rank_revealing=1)
     with pytest.raises(ValueError, match="rank_tol: expected a finite number"):
         ff.QR(rank_tol=-1.0)
+    with pytest.raises(ValueError, match=r"rank_tol: expected less than 1, got 1\.5"):
+        ff.QR(rank_tol=1.5)
     F = ff.ScoreFisher(np.eye(3))
     with pytest.raises(ValueError, match=r"expected QR\(\) for a factor, got QR\(rank_revealing"):
         F.factor(solver=ff.QR(rank_revealing=True))

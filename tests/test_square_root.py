@@ -108,6 +108,7 @@ def test_streamed_scores_keep_the_digits_that_sums_lose():
     singular = np.linalg.svd(F.root())[1]
     exact = np.geomspace(1, 1 / kappa, p)
     assert abs(singular / exact - 1).max() < 1e-7
+    assert F.effective_dimension() == pytest.approx(p, abs=1e-7)
     lost = np.sqrt(np.abs(np.linalg.eigvalsh(D.to_dense())))[::-1]
     assert abs(lost / exact - 1).max() > 1e-5
 

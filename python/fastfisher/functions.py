@@ -342,8 +342,8 @@ def natural_gradient(
         One row per sample.
     grad : array (p,) or (p, k), optional
         g. None means the (weighted) mean score, the ascent direction of the mean log-likelihood
-        (of complex scores the mean of s*), and takes a formula for it that is more accurate when
-        n < p.
+        (of complex scores the mean of s*), and takes a formula for it that is more accurate where
+        `solver` has one: ``Dual()`` and ``QR()``.
     damping : float or array (p,)
         λ, finite and not negative; a vector adds diag(λ).
     damping_mode : {"absolute", "trace", "diagonal"}

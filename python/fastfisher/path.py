@@ -38,9 +38,11 @@ def solve_path(
         λ, or λ tr(F) / p.
     solver : "auto" or a solver
         ``Cholesky()`` sums F once and factors it for each λ; ``Dual()`` does so with the Gram
-        matrix of the scores; ``Eigh()`` decomposes once for all; ``CG(preconditioner=None)``
-        builds one Krylov space for all. Any other solver is asked once per λ. "auto" is the first
-        or the second, ``Eigh()`` from 100 dampings on, and CG where the matrix would be too large.
+        matrix of the scores; ``QR()`` factors the scores once and absorbs each λ; ``Eigh()``
+        decomposes once for all; ``CG(preconditioner=None)`` builds one Krylov space for all. Any
+        other solver is asked once per λ. "auto" is the first or the second (``QR()`` for a
+        `SquareRootFisher`), ``Eigh()`` from 100 dampings on, and CG where the matrix would be too
+        large.
     on_failure : {"raise", "nan"}
         Raise at the first λ that cannot be solved, or give NaN and a status there. No λ disturbs
         another.

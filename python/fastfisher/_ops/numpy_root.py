@@ -55,12 +55,12 @@ class Root:
 
     @staticmethod
     def bytes_to_sum(samples: int, size: int, dtype: np.dtype[Any], threads: int = 0) -> int:
-        """Return the bytes of a root and of absorbing scores, nearly; see ``qr.cpp``.
+        """Return the bytes of a root, its square and absorbing scores, nearly; see ``qr.cpp``.
 
         Tall scores have a root for each slab; a block of rows is held for each thread.
         """
         slabs = samples // (16 * size)
-        roots = 1 + (min(slabs, 64) if slabs >= 8 and size * dtype.itemsize <= 48 * 192 else 0)
+        roots = 2 + (min(slabs, 64) if slabs >= 8 and size * dtype.itemsize <= 48 * 192 else 0)
         parts = 2 if dtype.kind == "c" else 1
         block = min(BLOCK_ROWS, parts * samples) * size * dtype.itemsize
         return roots * Root.bytes_for(size, dtype) + (1 + (threads or get_num_threads())) * block
@@ -139,9 +139,16 @@ class Root:
         core.qr_squares(self.panels, squares)
         return squares if self.parts == 1 else squares.reshape(-1, 2).sum(axis=1)
 
+    def square(self, threads: int = 0) -> "real.Triangle | hermitian.Triangle":
+        """Return F = Rᴴ R."""
+        held = self._held_square(threads)
+        return held if self.parts == 1 else hermitian.Triangle._of(held)
+
     def dense(self) -> Array:
         """Return R as an array (p, p), zero below the diagonal."""
-        R = self._held()
+        full = np.empty((self._order, self._order), self.panels.dtype)
+        core.triangle_to_dense(self.panels, 1.0, full, 0)
+        R = np.triu(full)
         if self.parts == 1:
             return R
         out = np.empty((self.size, self.size), self.dtype)
@@ -172,19 +179,15 @@ class Root:
             _check.positive_definite_report((status, place // self.parts, -1, pivot), tolerance**2)
         norm = math.nan
         if with_norm:
-            triangle = real.Triangle(order, self.panels.dtype)
-            triangle.add_scores(
-                self._held(), None, None, fresh=True, check_finite=False, threads=threads
-            )
-            norm = triangle.norm1(threads)
+            norm = self._held_square(threads).norm1(threads)
         held = real.Factor(self.panels, order, norm)
         return held if self.parts == 1 else hermitian.Factor(held)
 
-    def _held(self) -> Array:
-        """Return the real R that is held."""
-        full = np.empty((self._order, self._order), self.panels.dtype)
-        core.triangle_to_dense(self.panels, 1.0, full, 0)
-        return np.triu(full)
+    def _held_square(self, threads: int) -> real.Triangle:
+        """Return L Lᵀ of the real L that is held."""
+        triangle = real.Triangle(self._order, self.panels.dtype)
+        core.qr_square(self.panels, self._order, triangle.panels, threads)
+        return triangle
 
 
 def _real_form(size: int, dtype: np.dtype[Any]) -> tuple[int, np.dtype[Any]]:

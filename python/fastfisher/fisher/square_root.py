@@ -79,7 +79,7 @@ class SquareRootFisher(Accumulator):
 
     def to_dense(self) -> Any:
         """Return F as a full symmetric (Hermitian) array (p, p)."""
-        self._guard_matrix(3)
+        self._guard_matrix(2)
         triangle, scale = self._matrix_triangle(0)
         return triangle.to_dense(scale)
 
@@ -94,19 +94,27 @@ class SquareRootFisher(Accumulator):
         return self._ops.fvp(self._dense(), None, None, V, self._scale, 0.0, threads)
 
     def _matrix_triangle(self, threads: int) -> tuple[Any, float]:
-        R = self._dense()
-        triangle = self._ops.Triangle(self._params, self._dtype)
-        triangle.add_scores(R, None, None, fresh=True, check_finite=True, threads=threads)
-        return triangle, self._scale
+        _memory.guard(
+            self._ops.Triangle.bytes_for(self._params, self._dtype),
+            "SquareRootFisher as a matrix",
+            "Use F @ v, F.diagonal() or solver=CG(), which need no matrix.",
+        )
+        with self._lock:
+            return self._sums.square(threads), self._scale
 
     def _square_root(self, threads: int, *, with_root: bool = False) -> Any:  # noqa: ARG002
         _memory.guard(
-            self._ops.Root.bytes_for(self._params, self._dtype),
+            2 * self._ops.Root.bytes_for(self._params, self._dtype),
             "SquareRootFisher's factor",
             "Use solver=CG(), which needs no copy.",
         )
         with self._lock:
             return self._sums.copy()
+
+    def _effective_dimension(self, shift: Any) -> float:
+        # tr F A⁻¹ = Σ v* A⁻¹ v over the columns v of Rᴴ: squares, where p − tr D A⁻¹ would cancel.
+        factor = _SOLVER.factor(self, shift)
+        return float(factor.quadratic_columns(self.root().conj().T).sum(dtype="float64"))
 
     def _dense(self) -> Any:
         self._guard_matrix(3)

@@ -73,8 +73,11 @@ class QR:
 
     def __post_init__(self) -> None:
         _check.flag("rank_revealing", self.rank_revealing)
-        if self.rank_tol is not None:
-            _check.cut("rank_tol", self.rank_tol)
+        if self.rank_tol is not None and _check.cut("rank_tol", self.rank_tol) >= 1.0:
+            raise ValueError(
+                f"rank_tol: expected less than 1, got {self.rank_tol}. It is relative to the "
+                "largest singular value, or to the norm of a column."
+            )
 
     def solve(
         self, fisher: "Fisher", rhs: Any, shift: Any, *, threads: int = 0, diagnose: bool = True

@@ -49,7 +49,8 @@ class Solution:
     rcond : float or None
         Estimate of 1 / κ₁ of the matrix that was factored; None where nothing was.
     rank : int or None
-        Eigenvalues kept by ``on_failure="pinv"`` or a cut-off of the solver; None otherwise.
+        Eigenvalues kept by ``on_failure="pinv"`` or a cut-off of the solver, singular values by
+        ``QR(rank_revealing=True)``; None otherwise.
     message : str
         The same in words, or why a fallback was taken; empty after plain success.
 

@@ -61,6 +61,16 @@ void register_qr_of(py::module_& m) {
       },
       array("triangle"), array("z"));
   m.def(
+      "qr_square",
+      [](const Array<T>& triangle, Index params, Array<T> out, int threads) {
+        const Index size = triangle_size<T>(params_of(params));
+        const T* from = read_vector(triangle, size, "triangle");
+        T* to = write_vector(out, size, "out");
+        py::gil_scoped_release release;
+        qr_square(from, params, to, threads);
+      },
+      array("triangle"), py::arg("p"), array("out"), py::arg("threads"));
+  m.def(
       "qr_squares",
       [](const Array<T>& triangle, Array<T> out) {
         const Index params = params_of(out.size());

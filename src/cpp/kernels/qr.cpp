@@ -1,22 +1,14 @@
-// QR on the product engine: a panel of reflectors is an operand as it stands, like one of Cholesky.
-//
-// A block of m rows B lies under R. Panel J (W columns) of B becomes its reflectors V, one below
-// the other in the columns that they annihilate: I - Ṽ T Ṽᵀ with Ṽ = [I; V], and
-// T⁻¹ + T⁻ᵀ = ṼᵀṼ = I + VᵀV, so T is never formed: D = tril(I + VᵀV) with half its diagonal is
-// T⁻ᵀ. Each panel K to the right takes them in two products and a substitution:
-//   Y = R_JK + VᵀB_K,   Z = D⁻¹Y,   R_JK ← Z - R_JK,   B_K ← B_K - V Z.
-// Rows of R change their sign with each block, which leaves its diagonal positive: R_jj = ‖(R_jj;
-// x)‖, and no difference of near numbers is ever taken.
+// QR by blocks of rows: which panel takes which reflectors when, and where rows come from.
 #include "qr.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 #include <vector>
 
+#include "product.hpp"
+#include "reflectors.hpp"
 #include "schedule.hpp"
-#include "substitution.hpp"
 
 namespace fastfisher {
 
@@ -24,137 +16,6 @@ namespace {
 
 // Rows of a block: its panels are read from the second-level cache, as those of a product are.
 constexpr Index kBlockRows = kDepth;
-
-// Columns that are reflected one after the other before the engine takes over.
-template <class T>
-constexpr Index kInner = kLanes<T> > kColumns ? kLanes<T> : kColumns;
-
-constexpr Index round_up(Index n, Index unit) { return ceil_div(n, unit) * unit; }
-
-// Columns of panel K that exist, rounded up to what is packed.
-template <class T>
-Index used_columns(Index K, Index params) {
-  return std::min<Index>(kPanel<T>, round_up(params - K * kPanel<T>, kInner<T>));
-}
-
-// Reflects kInner columns of [R; X] one by one: R[j * W + c], X[k * W + c]. Each pass over the rows
-// applies one reflector and sums the products that the next one needs.
-template <class T>
-void reflect_columns(Index rows, T* R, T* X) {
-  constexpr Index W = kPanel<T>, L = kLanes<T>, count = kInner<T>;
-  constexpr int N = static_cast<int>(count / L), U = 4;
-  static_assert(kColumns % U == 0, "blocks are padded to kColumns rows");
-  T s[count], step[count] = {}, scale[count];
-  // X ← X - x stepᵀ, x its column `reflected`; s = Σ_k X[k, next] X[k].
-  const auto pass = [&](Index reflected, Index next) {
-    Vec<T> sums[U][N], change[N];
-    for (int u = 0; u < U; ++u)
-      for (int v = 0; v < N; ++v) sums[u][v] = Vec<T>::zero();
-    for (int v = 0; v < N; ++v) change[v] = Vec<T>::load(step + v * L);
-    for (Index k = 0; k < rows; k += U) {
-      T* x = X + k * W;
-      Vec<T> row[U][N];
-      FASTFISHER_UNROLL
-      for (int u = 0; u < U; ++u) {
-        FASTFISHER_UNROLL
-        for (int v = 0; v < N; ++v) row[u][v] = Vec<T>::load(x + u * W + v * L);
-        if (reflected < 0) continue;
-        const Vec<T> by = Vec<T>::broadcast(x[u * W + reflected]);
-        FASTFISHER_UNROLL
-        for (int v = 0; v < N; ++v) {
-          row[u][v] = fma(by, change[v], row[u][v]);
-          row[u][v].store(x + u * W + v * L);
-        }
-      }
-      FASTFISHER_UNROLL
-      for (int u = 0; u < U; ++u) {
-        const Vec<T> by = Vec<T>::broadcast(x[u * W + next]);
-        FASTFISHER_UNROLL
-        for (int v = 0; v < N; ++v) sums[u][v] = fma(by, row[u][v], sums[u][v]);
-      }
-    }
-    for (int v = 0; v < N; ++v)
-      ((sums[0][v] + sums[1][v]) + (sums[2][v] + sums[3][v])).store(s + v * L);
-  };
-  for (Index j = 0; j < count; ++j) {
-    pass(j - 1, j);
-    T* r = R + j * W;
-    const T norm = std::sqrt(r[j] * r[j] + s[j]);
-    // v = x · inverse; a column whose squares have left the range counts as zero, and v as well.
-    const T inverse = norm * norm >= std::numeric_limits<T>::min() ? T(1) / (r[j] + norm) : T(0);
-    const T tau = T(2) / (T(1) + inverse * inverse * s[j]);
-    r[j] = norm;
-    scale[j] = inverse;
-    for (Index c = 0; c < count; ++c) {
-      if (c > j) {
-        const T z = tau * (r[c] + inverse * s[c]);
-        r[c] = z - r[c];
-        step[c] = -inverse * z;
-      } else {
-        step[c] = T(0);
-      }
-    }
-  }
-  for (Index k = 0; k < rows; ++k)
-    for (Index c = 0; c < count; c += L)
-      (Vec<T>::load(X + k * W + c) * Vec<T>::load(scale + c)).store(X + k * W + c);
-}
-
-// Half the diagonal of I + VᵀV, given VᵀV, and its inverse.
-template <class T>
-void finish_diagonal(T* D, Index columns, T* inverse) {
-  constexpr Index W = kPanel<T>;
-  for (Index c = 0; c < columns; ++c) {
-    D[c * W + c] = T(0.5) * (T(1) + D[c * W + c]);
-    inverse[c] = T(1) / D[c * W + c];
-  }
-}
-
-// Y = D⁻¹Y, R ← Y - R, B ← B - V Y for columns [first, last) of a panel and `count` reflectors.
-template <class T>
-void subtract_reflected(Index rows, const T* V, Index count, const T* D, const T* inverse, T* Y,
-                        T* R, T* B, Index first, Index last) {
-  constexpr Index W = kPanel<T>;
-  divide_panel(D, count, inverse, Y + first, last - first);
-  for (Index j = 0; j < count; ++j)
-    for (Index r = first; r < last; ++r) R[j * W + r] = Y[j * W + r] - R[j * W + r];
-  for (Index k = 0; k < rows; k += kColumns)
-    multiply_panel<T, 1, W>(count, Y, V + k * W, B + k * W, T(-1), first, last);
-}
-
-// Reflectors of the panel B under the diagonal block R, in place, and their D: kInner columns at a
-// time, each time the rest of the panel takes them. Y is scratch, W × W.
-template <class T>
-void factor_panel(Index rows, Index columns, T* R, T* B, T* D, T* inverse, T* Y) {
-  constexpr Index W = kPanel<T>, inner = kInner<T>;
-  for (Index c = 0; c < columns; c += inner) {
-    reflect_columns(rows, R + c * W + c, B + c);
-    if (c + inner == columns) break;
-    std::fill_n(Y, inner * W, T(0));
-    for (Index j = 0; j < inner; j += kColumns)  // VᵀV, and beside it VᵀB of the rest
-      multiply_panel<T, W, 1>(rows, B, B + c + j, Y + j * W, T(1), c, columns);
-    finish_diagonal(Y + c, inner, inverse);
-    T* rest = R + c * W;
-    for (Index j = 0; j < inner; ++j)
-      for (Index r = c + inner; r < columns; ++r) Y[j * W + r] += rest[j * W + r];
-    subtract_reflected(rows, B + c, inner, Y + c, inverse, Y, rest, B, c + inner, columns);
-  }
-  std::fill_n(D, W * W, T(0));
-  for (Index c = 0; c < columns; c += kColumns)
-    multiply_panel<T, W, 1>(rows, B, B + c, D + c * W, T(1), c / kLanes<T> * kLanes<T>, columns);
-  finish_diagonal(D, columns, inverse);
-}
-
-// Panel B, `columns` wide, with its block R takes the W reflectors of a panel V before it.
-template <class T>
-void apply_panel(Index rows, const T* V, const T* D, const T* inverse, Index columns, T* R, T* B,
-                 T* Y) {
-  constexpr Index W = kPanel<T>;
-  std::copy_n(R, W * W, Y);
-  for (Index j = 0; j < W; j += kColumns)
-    multiply_panel<T, W, 1>(rows, B, V + j, Y + j * W, T(1), 0, columns);
-  subtract_reflected(rows, V, W, D, inverse, Y, R, B, 0, columns);
-}
 
 // Memory for some blocks of rows in panels, what belongs to their reflectors, and a W × W scratch
 // for each thread.
@@ -185,7 +46,8 @@ class Blocks {
 template <class T, class Source, class Ready>
 void absorb_panel(const Source& source, Index k0, Index params, Index K, T* triangle,
                   Blocks<T>& blocks, Index slot, int thread, Ready&& ready) {
-  const Factor<T> L{triangle, params};
+  // Rows of R's panel J in the columns of panel K.
+  const auto R = [&](Index J) { return triangle + panel_offset<T>(K) + J * kPanel<T> * kPanel<T>; };
   const Index first = source.first_panel(k0);
   const Index some = std::min(kBlockRows, source.rows() - k0), m = round_up(some, kColumns);
   const Index columns = used_columns<T>(K, params);
@@ -197,12 +59,10 @@ void absorb_panel(const Source& source, Index k0, Index params, Index K, T* tria
   ready(K);
   for (Index J = first; J < K; ++J) {
     ready(J);
-    apply_panel(m, blocks.rows(slot, J), blocks.D(slot, J), blocks.inverse(slot, J), columns,
-                L.column(K, J * kPanel<T>), B, Y);
+    apply_panel(m, blocks.rows(slot, J), blocks.D(slot, J), blocks.inverse(slot, J), columns, R(J),
+                B, Y);
   }
-  if (K >= first)
-    factor_panel(m, columns, L.column(K, K * kPanel<T>), B, blocks.D(slot, K),
-                 blocks.inverse(slot, K), Y);
+  if (K >= first) factor_panel(m, columns, R(K), B, blocks.D(slot, K), blocks.inverse(slot, K), Y);
 }
 
 // All rows of a source, in one thread.
@@ -384,6 +244,26 @@ void qr_split(T* triangle, Index params, T* z) {
 }
 
 template <class T>
+void qr_square(const T* triangle, Index params, T* out, int threads) {
+  constexpr Index W = kPanel<T>;
+  const Index panels = panel_count<T>(params);
+  threads = useful_threads(threads, std::pow(static_cast<double>(params), 3) / 3);
+  std::fill_n(out, triangle_size<T>(params), T(0));
+  run_in_order(threads, panels, [&](Index task, int) {
+    const Index i = panels - 1 - task;  // the longest first
+    const T* L = triangle + panel_offset<T>(i);
+    for (Index j = 0; j <= i; ++j) {
+      const T* other = triangle + panel_offset<T>(j);
+      for (Index k = 0; k < (j + 1) * W; k += kDepth)
+        for (Index c = j * W; c < std::min((j + 1) * W, params); c += kColumns)
+          multiply_panel<T, W, 1>(std::min(kDepth, (j + 1) * W - k), L + k * W,
+                                  other + k * W + c % W, out + panel_offset<T>(i) + c * W, T(1), 0,
+                                  panel_rows<T>(i, params));
+    }
+  });
+}
+
+template <class T>
 void qr_squares(const T* triangle, Index params, T* out) {
   constexpr Index W = kPanel<T>;
   for (Index i = 0; i < panel_count<T>(params); ++i) {
@@ -405,6 +285,7 @@ FASTFISHER_FOR_COMPLEX(FASTFISHER_INSTANTIATE)
   template void qr_merge(const T*, Index, T*, int);    \
   template void qr_diagonal(const T*, Index, T*, int); \
   template void qr_split(T*, Index, T*);               \
+  template void qr_square(const T*, Index, T*, int);   \
   template void qr_squares(const T*, Index, T*);
 FASTFISHER_INSTANTIATE(double)
 FASTFISHER_INSTANTIATE(float)

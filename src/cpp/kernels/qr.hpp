@@ -38,6 +38,10 @@ void qr_diagonal(const T* diagonal, Index params, T* triangle, int threads);
 template <class T>
 void qr_split(T* triangle, Index params, T* z);
 
+// out = L Lᵀ, a triangle again: R.T @ R. Parallel over panels of rows; p³/3 flops.
+template <class T>
+void qr_square(const T* triangle, Index params, T* out, int threads);
+
 // out[j] = Σ_k R[k, j]², the diagonal of L Lᵀ, (params,).
 template <class T>
 void qr_squares(const T* triangle, Index params, T* out);
