@@ -9,6 +9,7 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * symmetric matrices: ``Triangle``, the ``Factor`` that its ``cholesky`` gives, and ``BlockFactor``
 * layers of a network: ``Patches``, one side of a layer, and ``LayerScores``, both together
 * iterations: ``cg_scores``, ``cg_triangle``, ``cg_callable``, and ``shifted_cg_…`` for paths
+* ``product`` of two real matrices
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
 Complex numbers have the same verbs in files of their own; `for_dtype` goes from one to the other.
@@ -44,6 +45,7 @@ VERBS = (
     "first_bad_weight",
     "fvp",
     "least_and_sum",
+    "product",
     "recombine",
     "scores_dot",
     "scores_transpose_dot",

@@ -21,6 +21,7 @@ from fastfisher._ops.numpy_ops import (
     empty,
     first_bad_weight,
     least_and_sum,
+    product,
     to_array,
     to_output,
     to_vector,
@@ -45,6 +46,7 @@ __all__ = [
     "first_bad_weight",
     "fvp",
     "least_and_sum",
+    "product",
     "recombine",
     "scores_dot",
     "scores_transpose_dot",
@@ -160,10 +162,7 @@ def recombine(turn: Array, rows: Array, out: Array, threads: int) -> None:
     Y, wide = _pairs(rows), 2 * numpy_ops.COLUMNS
     for at in range(0, Y.shape[1], wide):
         block = Y[:, at : at + wide]
-        parts = [np.empty((turn.shape[1], block.shape[1]), Y.dtype) for _ in range(2)]
-        for part, X in zip(parts, (turn.real, turn.imag), strict=True):
-            core.product(X, block, part, threads)
-        a, b = (part.view(rows.dtype) for part in parts)
+        a, b = (product(part.T, block, threads).view(rows.dtype) for part in (turn.real, turn.imag))
         out[:, at // 2 : (at + wide) // 2] = _combined(a, b)
 
 

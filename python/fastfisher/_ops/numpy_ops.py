@@ -29,6 +29,7 @@ __all__ = [
     "fvp",
     "least_and_sum",
     "ndarray",
+    "product",
     "recombine",
     "scores_dot",
     "scores_transpose_dot",
@@ -217,10 +218,8 @@ def scores_transpose_dot(
 def recombine(turn: Array, rows: Array, out: Array, threads: int) -> None:
     """Write turnᵀ rows, (k, p), to `out`, which may be the first of the rows."""
     for at in range(0, rows.shape[1], COLUMNS):
-        block = rows[:, at : at + COLUMNS]
-        part = empty((turn.shape[1], block.shape[1]), rows.dtype)
-        core.product(turn, block, part, threads)
-        out[:, at : at + COLUMNS] = part
+        block = slice(at, at + COLUMNS)
+        out[:, block] = product(turn.T, rows[:, block], threads)
 
 
 # ---- iterations: (x, status, iterations, true relative residual), the last three per column ----
@@ -365,6 +364,13 @@ def shifted_cg_callable(
         apply, dampings, rhs, rtol, atol, max_iterations, out, threads
     )
     return out, *outcome
+
+
+def product(X: Array, Y: Array, threads: int) -> Array:
+    """Return X Y for real X (m, n) and Y (n, q) of one dtype and any strides."""
+    out = empty((X.shape[0], Y.shape[1]), X.dtype)
+    core.product(X.T, Y, out, threads)
+    return out
 
 
 def eigh(matrix: Array) -> tuple[Array, Array]:

@@ -2,7 +2,6 @@
 
 import threading
 from abc import abstractmethod
-from contextlib import ExitStack
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -11,13 +10,13 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import get_num_threads
 from fastfisher._ops import for_dtype, ops_of
-from fastfisher.fisher.protocol import Fisher
+from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.streaming import Chunks, Progress, pair, stream
 
 __all__ = ["Accumulator"]
 
 
-class Accumulator(Fisher):
+class Accumulator(Additive):
     """A representation that holds Σ w (s − m)* (s − m)ᵀ, or the part of it that it keeps.
 
     Sums of different samples add, so accumulators are commutative monoids to rounding: the empty
@@ -65,16 +64,8 @@ class Accumulator(Fisher):
         """
 
     @abstractmethod
-    def _add_sums(self, other: Any) -> None:
-        """Add another representation's sums."""
-
-    @abstractmethod
     def _add_outer(self, x: Any, alpha: float) -> None:
         """Add alpha · x* xᵀ."""
-
-    @abstractmethod
-    def _scale_sums(self, factor: float) -> None:
-        """Multiply the sums."""
 
     @classmethod
     @abstractmethod
@@ -134,10 +125,6 @@ class Accumulator(Fisher):
             like=rows,
         )
         return fisher.update(rows, weights, check_finite=check_finite, n_threads=n_threads)
-
-    def copy(self) -> Self:
-        """Return an accumulator of its own with the same content."""
-        return type(self)._from_state(self._state())
 
     # ---- streaming ----
     def update(
@@ -239,74 +226,17 @@ class Accumulator(Fisher):
         stream(chunks, prepared, add, progress)
         return self
 
-    def merge(self, *others: Self) -> Self:
-        """Add what the others hold, in the order given, and return self.
-
-        They must agree in class, size, dtype, center and reduction.
-        """
-        for other in others:
-            self._check_mergeable(other)
-        for other in others:
-            with ExitStack() as stack:
-                # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
-                for one in sorted((self, other), key=id):
-                    stack.enter_context(one._lock)
-                self._add_sums(other)
-                self._join(other._mean, other._weight_sum, other._n_samples)
-        return self
-
-    def decay(self, factor: float) -> Self:
-        """Keep `factor` (0 … 1) of the old sums and their weight, and return self.
-
-        ``F.decay(0.95).update(batch)`` is an exponentially weighted average: the mean of a
-        mean-reduced F is unchanged by decay alone.
-        """
-        kept = _check.cut("factor", factor)
-        if kept > 1.0:
-            raise ValueError(
-                f"factor: expected at most 1, got {factor}. It is what is kept of the old: 0.95 "
-                "forgets a twentieth."
-            )
-        with self._lock:
-            self._scale_sums(kept)
-            self._weight_sum *= kept
-        return self
-
-    def __add__(self, other: Any) -> Any:
-        """Return the Fisher of both sets of samples."""
-        if type(other) is not type(self):
-            return NotImplemented
-        return self.copy().merge(other)
-
     def _join(self, mean: Any, total: float, samples: int) -> None:
         """Account for sums that were added, taken about `mean` with the weight `total`."""
-        combined = self._weight_sum + total
         if mean is not None and total > 0.0:
             if self._weight_sum == 0.0:
                 self._mean = mean.copy()
             else:
+                combined = self._weight_sum + total
                 step = mean - self._mean
                 self._add_outer(step, self._weight_sum * (total / combined))
                 self._mean = self._mean + step * (total / combined)
-        self._weight_sum = combined
-        self._n_samples += samples
-
-    def _check_mergeable(self, other: Any) -> None:
-        names = ("class", *self._STRUCTURE, "dtype", "center", "reduction")
-
-        def told(fisher: Any) -> tuple[Any, ...]:
-            return (type(fisher).__name__, *fisher._conventions().values())
-
-        if type(other) is not type(self):
-            raise TypeError(
-                f"others: expected {type(self).__name__}, got {type(other).__name__}. "
-                "Only representations of one class merge."
-            )
-        if told(other) != told(self):
-            raise ValueError(
-                f"others: expected ({', '.join(names)}) = {told(self)}, got {told(other)}. "
-                "Build both the same way."
-            )
+        super()._join(mean, total, samples)
 
     def _mean_or_none(self) -> Any:
         return self._mean
@@ -315,7 +245,7 @@ class Accumulator(Fisher):
     def _state(self) -> dict[str, Any]:
         with self._lock:
             state: dict[str, Any] = {
-                **self._conventions(),
+                **self._structure(),
                 "weight_sum": self._weight_sum,
                 "n_samples": self._n_samples,
             }
@@ -325,8 +255,8 @@ class Accumulator(Fisher):
                 state["mean"] = self._mean.copy()
             return state
 
-    def _conventions(self) -> dict[str, Any]:
-        """Return what the numbers mean, as the constructor takes it."""
+    def _structure(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, which are what two must have in common."""
         return {
             **{name: getattr(self, held) for name, held in self._STRUCTURE.items()},
             "dtype": str(self._dtype),

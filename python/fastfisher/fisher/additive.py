@@ -1,0 +1,101 @@
+"""Additive representations: sums over samples that merge, decay and copy, whatever they are of."""
+
+import threading
+from abc import abstractmethod
+from contextlib import ExitStack
+from typing import Any, Self
+
+from fastfisher import _check
+from fastfisher.fisher.protocol import Fisher
+
+__all__ = ["Additive"]
+
+
+class Additive(Fisher):
+    """A representation that holds sums over samples, with the sum of their weights.
+
+    Several threads may use one: every change takes its lock.
+    """
+
+    _lock: threading.RLock
+
+    # ---- what a representation writes ----
+    @abstractmethod
+    def _add_sums(self, other: Any) -> None:
+        """Add another representation's sums."""
+
+    @abstractmethod
+    def _scale_sums(self, factor: float) -> None:
+        """Multiply the sums."""
+
+    def _structure(self) -> dict[str, Any]:
+        """Return what two must have in common to merge."""
+        return {
+            "p": self._params,
+            "dtype": str(self._dtype),
+            "center": self._center,
+            "reduction": self._reduction,
+        }
+
+    # ---- what follows ----
+    def copy(self) -> Self:
+        """Return one of its own with the same content."""
+        return type(self)._from_state(self._state())  # type: ignore[return-value]
+
+    def merge(self, *others: Self) -> Self:
+        """Add what the others hold, in the order given, and return self.
+
+        They must agree in class, size, dtype, center and reduction.
+        """
+        for other in others:
+            self._check_mergeable(other)
+        for other in others:
+            with ExitStack() as stack:
+                # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
+                for one in sorted((self, other), key=id):
+                    stack.enter_context(one._lock)
+                self._add_sums(other)
+                self._join(other._mean_or_none(), other._weight_sum, other._n_samples)
+        return self
+
+    def decay(self, factor: float) -> Self:
+        """Keep `factor` (0 … 1) of the old sums and their weight, and return self.
+
+        ``F.decay(0.95).update(batch)`` is an exponentially weighted average: the mean of a
+        mean-reduced F is unchanged by decay alone.
+        """
+        kept = _check.cut("factor", factor)
+        if kept > 1.0:
+            raise ValueError(
+                f"factor: expected at most 1, got {factor}. It is what is kept of the old: 0.95 "
+                "forgets a twentieth."
+            )
+        with self._lock:
+            self._scale_sums(kept)
+            self._weight_sum *= kept
+        return self
+
+    def __add__(self, other: Any) -> Any:
+        """Return the Fisher of both sets of samples."""
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.copy().merge(other)
+
+    def _join(self, mean: Any, total: float, samples: int) -> None:  # noqa: ARG002
+        """Account for sums that were added, taken about `mean` with the weight `total`."""
+        self._weight_sum += total
+        self._n_samples += samples
+
+    def _check_mergeable(self, other: Any) -> None:
+        if type(other) is not type(self):
+            raise TypeError(
+                f"others: expected {type(self).__name__}, got {type(other).__name__}. "
+                "Only representations of one class merge."
+            )
+        ours, theirs = self._structure(), other._structure()
+        if ours != theirs:
+            raise ValueError(
+                f"others: expected (class, {', '.join(ours)}) = "
+                f"{(type(self).__name__, *ours.values())}, got "
+                f"{(type(other).__name__, *theirs.values())}. Build both the same way."
+            )
