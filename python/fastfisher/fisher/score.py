@@ -9,7 +9,6 @@ from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.spectrum import cutoff, smooth_inverse, squares
-from fastfisher.solvers.damping import diagonal_shift
 
 __all__ = ["ScoreFisher"]
 
@@ -103,14 +102,15 @@ class ScoreFisher(Fisher):
         """
         if not (self._dual and scores is self._scores):
             return super().leverage(scores, damping, damping_mode=damping_mode)
-        shift = diagonal_shift(self, damping, damping_mode)
-        out = self._dual_factor(shift, with_norm=False).own_leverages()
+        factor: Any = self.factor(damping=damping, damping_mode=damping_mode)
+        out = factor.own_leverages()
         if self._weights is None:
             return out
         weighed = self._weights > 0
         out = out / self._ops.xp.where(weighed, self._weights, 1)
         if not bool(weighed.all()):
-            out[~weighed] = super().leverage(scores[~weighed], shift)
+            rest = scores[~weighed]
+            out[~weighed] = super().leverage(rest, damping, damping_mode=damping_mode)
         return out
 
     def quadratic_form(self, v: Any) -> Any:
