@@ -57,6 +57,8 @@ def functions(scores, weights, n_threads=None):
     yield "mixed", F.solve(rhs, damping=1.0, solver=ff.Cholesky("mixed"), n_threads=n_threads)
     blocks = ff.CG(rtol=1e-6, preconditioner=ff.BlockJacobi())
     yield "blocks", F.solve(rhs, damping=1.0, solver=blocks, n_threads=n_threads)
+    low = ff.LowRankFisher.from_scores(scores[:200], 12, **{**some, "weights": weights[:200]})
+    yield "low rank", low.solve(rhs, damping=1.0, n_threads=n_threads)
     yield "one right-hand side", F.solve(rhs[:, 0], damping=1.0, n_threads=n_threads)
     factor = F.factor(damping=1.0, n_threads=n_threads)
     yield "inverse", factor.inverse()

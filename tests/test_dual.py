@@ -124,6 +124,8 @@ def test_own_leverages_keep_their_digits(combination):
     oracle.close(F.leverage(S, 0.5), F.leverage(S.copy(), 0.5), dtype, tolerance(explicit, 0.5))
     vector = np.linspace(0.3, 0.9, P)
     oracle.close(F.leverage(S, vector), F.leverage(S.copy(), vector), dtype, 1e3)
+    with pytest.raises(ff.NotPositiveDefiniteError, match="to the damping would do"):
+        F.leverage(S)
     relative = F.leverage(S, 0.5, damping_mode="trace")
     other = F.leverage(S.copy(), 0.5, damping_mode="trace")
     oracle.close(relative, other, dtype, 1e3)

@@ -104,6 +104,15 @@ def test_decay_forgets():
     oracle.close(F.to_dense(), oracle.fisher(S[:3]), float, 100)
 
 
+def test_a_thousand_shrinks_lose_no_trace():
+    n, p = 20_000, 60
+    S = (oracle.draw(n, p) * np.geomspace(1, 1e-3, p)).astype(np.float32)
+    F = oracle.fisher(S)
+    L = ff.LowRankFisher(p, 8, dtype=np.float32).update_from(ff.chunks(S, rows=37))
+    assert L.trace() == pytest.approx(np.trace(F), rel=2e-5)
+    assert norm(F - L.to_dense()) <= L.error_bound * (1 + 1e-4)
+
+
 def test_many_shrinks_of_single_rows_equal_few_of_many():
     S = decaying(83, 14)
     one_by_one = ff.LowRankFisher(14, 3)

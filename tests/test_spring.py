@@ -70,6 +70,14 @@ def test_without_momentum_it_is_min_sr(dtype):
         assert np.array_equal(step, first)
 
 
+def test_real_parameters_of_complex_wave_functions():
+    S, E = oracle.draw(9, 33, complex), oracle.draw(9, 1, complex)[:, 0]
+    S, E = S - S.mean(axis=0), E - E.mean()
+    F, force = oracle.fisher(S).real, (S.conj().T @ E).real / 9
+    step = ff.Spring(LAMBDA / 2).step(np.vstack([S.real, S.imag]), np.r_[E.real, E.imag])
+    oracle.close(step, np.linalg.solve(F + LAMBDA * np.eye(33), force), float, 1e5)
+
+
 def test_what_is_returned_and_pickled_is_apart():
     S, E = oracle.draw(6, 20), oracle.draw(6, 1)[:, 0]
     spring = ff.Spring(LAMBDA)

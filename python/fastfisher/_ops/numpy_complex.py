@@ -166,10 +166,7 @@ def recombine(turn: Array, rows: Array, out: Array, threads: int) -> None:
     Y, wide = _pairs(rows), 2 * numpy_ops.COLUMNS
     for at in range(0, Y.shape[1], wide):
         block = Y[:, at : at + wide]
-        parts = [np.empty((turn.shape[1], block.shape[1]), Y.dtype) for _ in range(2)]
-        for part, X in zip(parts, (turn.real, turn.imag), strict=True):
-            core.product(X, block, part, threads)
-        a, b = (part.view(rows.dtype) for part in parts)
+        a, b = (product(part.T, block, threads).view(rows.dtype) for part in (turn.real, turn.imag))
         out[:, at // 2 : (at + wide) // 2] = _combined(a, b)
 
 

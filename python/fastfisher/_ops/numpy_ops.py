@@ -222,10 +222,8 @@ def scores_transpose_dot(
 def recombine(turn: Array, rows: Array, out: Array, threads: int) -> None:
     """Write turnᵀ rows, (k, p), to `out`, which may be the first of the rows."""
     for at in range(0, rows.shape[1], COLUMNS):
-        block = rows[:, at : at + COLUMNS]
-        part = empty((turn.shape[1], block.shape[1]), rows.dtype)
-        core.product(turn, block, part, threads)
-        out[:, at : at + COLUMNS] = part
+        block = slice(at, at + COLUMNS)
+        out[:, block] = product(turn.T, rows[:, block], threads)
 
 
 # ---- iterations: (x, status, iterations, true relative residual), the last three per column ----

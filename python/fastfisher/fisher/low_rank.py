@@ -73,8 +73,8 @@ class LowRankFisher(Accumulator):
     keeps every inequality above. Decay does as well. Where different orders of updates or merges
     differ, they do so by no more than the bounds of both.
 
-    The sketch works with Gram matrices: what is smaller than 3 r · eps of the largest eigenvalue
-    of F is taken for rounding, and left out of ρ as well.
+    The sketch works with Gram matrices: directions whose eigenvalue is smaller than 3 r · eps of
+    the largest are taken for rounding and not kept. Where nothing else was ever lost, ρ is 0.
 
     References
     ----------
@@ -280,7 +280,7 @@ class LowRankFisher(Accumulator):
         """A number that ‖F − F̂‖₂ does not exceed, but for rounding."""
         with self._lock:
             sums, scale = self._sums, self._scale
-        rho = sums.lost / self._params
+        rho = sums.spread / self._params
         return float(max(rho, sums.shift - rho) * scale)
 
     def __repr__(self) -> str:
@@ -327,7 +327,7 @@ class LowRankFisher(Accumulator):
             rows = self._ops.zeros((1, self._params), self._dtype)
         sketch = ScoreFisher(rows, reduction=self._reduction, check_finite=False)
         sketch._weight_sum = weight_sum
-        return sketch, sums.lost / self._params * scale
+        return sketch, sums.spread / self._params * scale
 
     # ---- solves ----
     @property

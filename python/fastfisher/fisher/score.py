@@ -5,7 +5,6 @@ from typing import Any, Self
 from fastfisher import _check, _memory
 from fastfisher._ops import for_dtype, ops_of
 from fastfisher.fisher.held_scores import HeldScores
-from fastfisher.solvers.damping import diagonal_shift
 
 __all__ = ["ScoreFisher"]
 
@@ -99,14 +98,15 @@ class ScoreFisher(HeldScores):
         """
         if not (self._dual and scores is self._scores):
             return super().leverage(scores, damping, damping_mode=damping_mode)
-        shift = diagonal_shift(self, damping, damping_mode)
-        out = self._dual_factor(shift, with_norm=False).own_leverages()
+        factor: Any = self.factor(damping=damping, damping_mode=damping_mode)
+        out = factor.own_leverages()
         if self._weights is None:
             return out
         weighed = self._weights > 0
         out = out / self._ops.xp.where(weighed, self._weights, 1)
         if not bool(weighed.all()):
-            out[~weighed] = super().leverage(scores[~weighed], shift)
+            rest = scores[~weighed]
+            out[~weighed] = super().leverage(rest, damping, damping_mode=damping_mode)
         return out
 
     def _product(self, V: Any, threads: int) -> Any:

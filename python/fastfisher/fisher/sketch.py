@@ -29,8 +29,8 @@ class Sketch:
     A sketch is a value: adding gives a new one, and rows that were once written stay, so those who
     read them need no lock and no copy.
 
-    Eigenvalues of BBᴴ no larger than m · eps · w_max are rounding of the Gram matrix and dropped:
-    directions smaller than √(m eps) of the largest in the size of their scores, which a sketch by
+    Eigenvalues of BBᴴ no larger than m · eps · w_max are rounding of the Gram matrix, and their
+    directions are dropped: those of scores smaller than √(m eps) of the largest, which a sketch by
     QR would keep, and which are below the rounding of A itself.
     """
 
@@ -41,6 +41,11 @@ class Sketch:
     ) -> None:
         self.ops, self.rank, self._buffer, self._count = ops, rank, rows, rows.shape[0]
         self.lost, self.shift = lost, shift
+
+    @property
+    def spread(self) -> float:
+        """What is to be spread over all directions: `lost`, or 0 while that is mere rounding."""
+        return self.lost if self.shift > 0.0 else 0.0
 
     @staticmethod
     def capacity(rank: int) -> int:
@@ -116,13 +121,16 @@ class Sketch:
         delta = float(values[-self.rank - 1])
         delta = delta if delta > least else 0.0
         self.shift += delta
-        self.lost += float(xp.minimum(values, delta)[values > least].sum(dtype="float64"))
         kept = values > max(delta, least)  # at most r: the one that gave δ is not
-        turn = (Q[:, kept] * xp.sqrt(1 - delta / values[kept])).astype(rows.dtype, copy=False)
+        left = values[kept] - delta
+        # Signed: the rounding of eigenvalues adds up to that of their sum, which is far less.
+        gone = float(values.sum(dtype="float64")) - float(left.sum(dtype="float64"))
+        self.lost = max(self.lost + gone, 0.0)
+        turn = (Q[:, kept] * xp.sqrt(left / values[kept])).astype(rows.dtype, copy=False)
         to = self._buffer if private else self.ops.empty(self._buffer.shape, rows.dtype)
-        left = turn.shape[1]
-        self.ops.recombine(turn, rows, to[:left], threads)
-        self._buffer, self._count = to, left
+        count = turn.shape[1]
+        self.ops.recombine(turn, rows, to[:count], threads)
+        self._buffer, self._count = to, count
 
 
 def _finite(size: float) -> None:

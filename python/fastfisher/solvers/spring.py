@@ -41,8 +41,9 @@ class Spring:
     -----
     A step costs n² p + 6 n p multiplications and n³/3: made for n < p. The parameters move by
     θ ← θ − η φ to lower the energy. The bound on ‖η φ‖ that the paper puts on a step is left to the
-    caller. For complex wave functions of real parameters stack the parts:
-    ``step(np.vstack([S.real, S.imag]), np.r_[E.real, E.imag])`` with S and E centred before.
+    caller. For complex wave functions of real parameters, whose F is Re E[s* sᵀ], stack the parts:
+    ``step(np.vstack([S.real, S.imag]), np.r_[E.real, E.imag])`` with S and E centred before and
+    half the damping, for they are twice as many samples.
 
     References
     ----------
