@@ -79,7 +79,13 @@ def batches(scores, n_threads=None):
 
 def methods(scores, weights):
     """Yield (name, result) of what follows the default number of threads."""
-    for kind in (ff.DenseFisher.from_scores, ff.DiagonalFisher.from_scores, ff.ScoreFisher):
+    params = scores.shape[1]
+    sizes = [4] * (params // 8) + [params - 4 * (params // 8)]
+
+    def blocks(scores, **keywords):
+        return ff.BlockDiagonalFisher.from_scores(scores, sizes, tridiagonal=True, **keywords)
+
+    for kind in (ff.DenseFisher.from_scores, ff.DiagonalFisher.from_scores, ff.ScoreFisher, blocks):
         F = kind(scores, weights=weights, center=True)
         name = type(F).__name__
         yield f"{name} @", F @ scores[:3].T

@@ -91,6 +91,14 @@ class Blocks:
         _check.finite_report(report, "scores")
         return mean
 
+    def add(self, other: "Blocks") -> None:
+        """Add another of the same kind."""
+        self.numbers += other.numbers
+
+    def scale(self, factor: float) -> None:
+        """Multiply every entry."""
+        self.numbers *= factor
+
     def add_outer(self, x: Array, alpha: float, threads: int = 0) -> None:
         """Add the blocks of alpha · x xᵀ."""
         core.blocks_add_outer(self.sizes, self.tridiagonal, self.numbers, x, alpha, threads)

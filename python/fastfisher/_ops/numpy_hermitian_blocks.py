@@ -88,6 +88,14 @@ class Blocks:
         self._project(threads)
         return None if mean is None else mean.view(_check.complex_of(mean.dtype))
 
+    def add(self, other: "Blocks") -> None:
+        """Add another of the same kind."""
+        self.held.add(other.held)
+
+    def scale(self, factor: float) -> None:
+        """Multiply every entry."""
+        self.held.scale(factor)
+
     def add_outer(self, x: Array, alpha: float, threads: int = 0) -> None:
         """Add the blocks of alpha · x* xᵀ."""
         self.held.add_outer(interleaved(x[:, None])[:, 0].copy(), alpha, threads)
@@ -168,7 +176,7 @@ class BlockFactor:
     def inverse(self, threads: int = 0) -> Blocks:
         """Return the blocks of A⁻¹, and those beside them if tridiagonal."""
         held = self.held.inverse(threads)
-        held.numbers *= 0.5
+        held.scale(0.5)
         blocks = Blocks._of(held)
         blocks._project(threads)
         return blocks
