@@ -312,6 +312,38 @@ def test_many_small_blocks_are_held_tightly():
     assert F.factor(damping=1.0).inverse_diagonal().min() > 0
 
 
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+@pytest.mark.parametrize("size", [1, 3, 16, 24])
+def test_stacks_of_small_blocks(size, dtype):
+    count = 37  # more than enough for a stack, and an odd number of lanes
+    S = oracle.draw(3 * size + 2, count * size, dtype)
+    F = built(S, [size] * count)
+    stacked = F.factor(damping=0.5)
+    A = np.array(F.blocks(), oracle.wide(S).dtype) + 0.5 * np.eye(size)
+    inverse, rhs = np.linalg.inv(A), oracle.draw(count * size, 3, dtype)
+    solution = inverse @ rhs.reshape(count, size, 3)
+    terms = 20 * size * np.linalg.cond(A).max()
+    oracle.close(stacked.solve(rhs), solution.reshape(-1, 3), dtype, terms)
+    oracle.close(np.array(stacked.inverse_blocks()), inverse, dtype, terms)
+    diagonal = np.diagonal(inverse, axis1=1, axis2=2).real.ravel()
+    oracle.close(stacked.inverse_diagonal(), diagonal, dtype, terms)
+    oracle.close(stacked.logdet, np.linalg.slogdet(A)[1].sum(), dtype, terms * count)
+    norms = [np.abs(x).sum(axis=1).max() for x in (A, inverse)]
+    assert 0.4 < stacked.rcond * norms[0] * norms[1] < 1.001
+    half = stacked._factor.half_solve(rhs)
+    squares = (rhs.conj().reshape(count, size, 3) * solution).real.sum(axis=(0, 1))
+    oracle.close((np.abs(half) ** 2).sum(axis=0), squares, dtype, terms)
+    free = np.einsum("bij,bji->", inverse, np.array(F.blocks())).real
+    oracle.close(F.effective_dimension(0.5), free, dtype, terms)
+
+
+def test_a_bad_block_of_a_stack_is_named():
+    S = oracle.draw(20, 200)
+    S[:, 87] = S[:, 86]
+    with pytest.raises(ff.NotPositiveDefiniteError, match="at parameter 87 in block 21, not above"):
+        built(S, [4] * 50).factor()
+
+
 def test_uniform_stacks_have_the_spectrum_of_the_blocks():
     S, sizes = oracle.draw(60, 24), [5, 5, 9, 5]
     F = built(S, sizes)

@@ -9,6 +9,7 @@ from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops import numpy_blocks as real
 from fastfisher._ops.numpy_hermitian import Factor, interleaved, joined
+from fastfisher._ops.numpy_stacked import StackFactor
 
 __all__ = ["BlockFactor", "Blocks"]
 
@@ -148,7 +149,7 @@ class BlockFactor:
 
     __slots__ = ("dtype", "held", "size")
 
-    def __init__(self, held: real.BlockFactor) -> None:
+    def __init__(self, held: real.BlockFactor | StackFactor) -> None:
         self.held = held
         self.size = held.size // 2
         self.dtype = _check.complex_of(held.dtype)
