@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     bench_batch,
+    bench_block_diagonal,
     bench_cg,
     bench_cholesky,
     bench_complex,
@@ -29,6 +30,7 @@ TOPICS = (
     bench_fvp,
     bench_cholesky,
     bench_batch,
+    bench_block_diagonal,
     bench_natural_gradient,
     bench_cg,
     bench_kronecker,

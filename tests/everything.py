@@ -82,8 +82,14 @@ def batches(scores, n_threads=None):
 
 def methods(scores, weights):
     """Yield (name, result) of what follows the default number of threads."""
+    params = scores.shape[1]
+    sizes = [4] * (params // 8) + [params - 4 * (params // 8)]
+
+    def blocks(scores, **keywords):
+        return ff.BlockDiagonalFisher.from_scores(scores, sizes, tridiagonal=True, **keywords)
+
     kinds = (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher, ff.ScoreFisher)
-    for kind in (kind.from_scores for kind in kinds):
+    for kind in (*(kind.from_scores for kind in kinds), blocks):
         F = kind(scores, weights=weights, center=True)
         name = type(F).__name__
         yield f"{name} @", F @ scores[:3].T

@@ -15,6 +15,9 @@ FUNCTIONS = {
     "fvp": lambda scores, **k: ff.fvp(scores, np.ones(np.shape(scores)[-1]), **k),
     "gram": ff.gram,
     "natural_gradient": lambda scores, **k: ff.natural_gradient(scores, damping=1.0, **k),
+    "BlockDiagonalFisher": lambda scores, **k: ff.BlockDiagonalFisher.from_scores(
+        scores, [1] * max(np.shape(scores)[-1], 1), **k
+    ),
     "DenseFisher": ff.DenseFisher.from_scores,
     "DiagonalFisher": ff.DiagonalFisher.from_scores,
     "SquareRootFisher": ff.SquareRootFisher.from_scores,
@@ -58,7 +61,8 @@ def test_scores(call, scores, error, message):
 
 @each
 def test_no_samples(call):
-    if call in [FUNCTIONS[f"{kind}Fisher"] for kind in ("Dense", "Diagonal", "SquareRoot")]:
+    accumulators = ("BlockDiagonal", "Dense", "Diagonal", "SquareRoot")
+    if call in [FUNCTIONS[f"{kind}Fisher"] for kind in accumulators]:
         assert call(np.empty((0, 3))).n_samples == 0
         return
     with pytest.raises(

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._native import core
+from fastfisher._ops.numpy_stacked import StackFactor
 from fastfisher._ops.numpy_triangle import LARGEST, PANEL_BYTES, Factor, bits
 
 __all__ = ["BlockFactor", "Blocks"]
@@ -16,6 +17,8 @@ _MASKED = (
     " Masking a Fisher to its block tridiagonal can lose positive definiteness: what it takes "
     "away may have held this block up."
 )
+# Blocks that fill the lanes of two registers of float32.
+_LEAST_STACK = 32
 _LINE = 64  # bytes of a cache line, on which the core wants large blocks to begin
 
 
@@ -91,6 +94,14 @@ class Blocks:
         _check.finite_report(report, "scores")
         return mean
 
+    def add(self, other: "Blocks") -> None:
+        """Add another of the same kind."""
+        self.numbers += other.numbers
+
+    def scale(self, factor: float) -> None:
+        """Multiply every entry."""
+        self.numbers *= factor
+
     def add_outer(self, x: Array, alpha: float, threads: int = 0) -> None:
         """Add the blocks of alpha · x xᵀ."""
         core.blocks_add_outer(self.sizes, self.tridiagonal, self.numbers, x, alpha, threads)
@@ -156,16 +167,45 @@ class Blocks:
         threads: int = 0,
         with_norm: bool = True,
         parts: int = 1,
-    ) -> "BlockFactor":
+    ) -> "BlockFactor | StackFactor":
         """Factor scale · F + diag(shift); the blocks stay as they are.
 
         `with_norm` reads them once more, which `BlockFactor.rcond` needs. `parts` rows make a
         parameter, the number by which a failure names its place.
         """
-        dtype = self.numbers.dtype
-        diagonal = np.empty(self.size, dtype)
+        diagonal = np.empty(self.size, self.numbers.dtype)
         diagonal[...] = shift
         norm = scale * self.norm1() + float(diagonal.max()) if with_norm else np.nan
+        if self._is_stack():
+            own = self.like()
+            own.numbers[...] = self.numbers
+            factor = StackFactor(
+                own,
+                scale,
+                diagonal,
+                norm,
+                threads,
+                lambda: own._chain(scale, diagonal, norm, threads, parts),
+            )
+            if factor.sound:
+                return factor
+        return self._chain(scale, diagonal, norm, threads, parts)
+
+    def _is_stack(self) -> bool:
+        """Tell whether these are many squares of one size."""
+        size = int(self.sizes[0])
+        return (
+            not self.tridiagonal
+            and len(self.sizes) >= _LEAST_STACK
+            and size * self.numbers.itemsize <= PANEL_BYTES
+            and bool((self.sizes == size).all())
+        )
+
+    def _chain(
+        self, scale: float, diagonal: Array, norm: float, threads: int, parts: int
+    ) -> "BlockFactor":
+        """Return the factor that is kept, or raise what was in its way."""
+        dtype = self.numbers.dtype
         links, length = core.tridiagonal_links(self.sizes, self.tridiagonal, dtype.itemsize)
         panels = _zeros(length, dtype)
         # Rounding leaves a singular block pivots about as large as the sums that made it are long.

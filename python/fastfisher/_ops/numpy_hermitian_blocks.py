@@ -9,6 +9,7 @@ from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops import numpy_blocks as real
 from fastfisher._ops.numpy_hermitian import Factor, interleaved, joined
+from fastfisher._ops.numpy_stacked import StackFactor
 
 __all__ = ["BlockFactor", "Blocks"]
 
@@ -88,6 +89,14 @@ class Blocks:
         self._project(threads)
         return None if mean is None else mean.view(_check.complex_of(mean.dtype))
 
+    def add(self, other: "Blocks") -> None:
+        """Add another of the same kind."""
+        self.held.add(other.held)
+
+    def scale(self, factor: float) -> None:
+        """Multiply every entry."""
+        self.held.scale(factor)
+
     def add_outer(self, x: Array, alpha: float, threads: int = 0) -> None:
         """Add the blocks of alpha · x* xᵀ."""
         self.held.add_outer(interleaved(x[:, None])[:, 0].copy(), alpha, threads)
@@ -140,7 +149,7 @@ class BlockFactor:
 
     __slots__ = ("dtype", "held", "size")
 
-    def __init__(self, held: real.BlockFactor) -> None:
+    def __init__(self, held: real.BlockFactor | StackFactor) -> None:
         self.held = held
         self.size = held.size // 2
         self.dtype = _check.complex_of(held.dtype)
@@ -168,7 +177,7 @@ class BlockFactor:
     def inverse(self, threads: int = 0) -> Blocks:
         """Return the blocks of A⁻¹, and those beside them if tridiagonal."""
         held = self.held.inverse(threads)
-        held.numbers *= 0.5
+        held.scale(0.5)
         blocks = Blocks._of(held)
         blocks._project(threads)
         return blocks

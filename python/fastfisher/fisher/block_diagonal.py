@@ -327,13 +327,13 @@ class BlockDiagonalFisher(Accumulator):
             raise
 
     def _add_sums(self, other: Any) -> None:
-        self._sums.numbers += other._sums.numbers
+        self._sums.add(other._sums)
 
     def _add_outer(self, x: Any, alpha: float) -> None:
         self._sums.add_outer(x, alpha)
 
     def _scale_sums(self, factor: float) -> None:
-        self._sums.numbers *= factor
+        self._sums.scale(factor)
 
     def _structure(self) -> dict[str, Any]:
         return {"block_sizes": self._sizes.astype(np.int64), "tridiagonal": self._tridiagonal}
