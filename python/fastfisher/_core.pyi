@@ -81,7 +81,7 @@ def gram(
 ) -> Report: ...
 def product(X: Array, Y: Array, out: Array, threads: int) -> None: ...
 
-# ---- patches: images (n, channels, height, width) and (kernel, stride, padding, dilation, ones) ----
+# ---- patches: images (n, channels, height, width) and how their rows are made ----
 def patches_moment(
     x: Array,
     recipe: Sequence[int],
