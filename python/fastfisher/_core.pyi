@@ -92,10 +92,10 @@ def patches_moment(
     threads: int,
 ) -> Report: ...
 def patches_cross(
-    left: Array,
-    left_recipe: Sequence[int],
-    right: Array,
-    right_recipe: Sequence[int],
+    a: Array,
+    a_recipe: Sequence[int],
+    g: Array,
+    g_recipe: Sequence[int],
     weights: Array | None,
     out: Array,
     threads: int,

@@ -20,6 +20,14 @@ constexpr Index kLeastRows = 256, kMostRows = 1024;
 // Rows of the tiles whose elementwise products are summed over positions: two of them take 16 MB.
 constexpr Index kTileRows = 1024;
 
+// f(at, some) for pieces of [0, size) of a page each or more.
+template <class F>
+void in_pieces(Index size, int threads, F f) {
+  constexpr Index piece = 4096;
+  run_in_order(useful_threads(threads, 16.0 * static_cast<double>(size)), ceil_div(size, piece),
+               [&](Index task, int) { f(task * piece, std::min(piece, size - task * piece)); });
+}
+
 // out[row] = Σ_k R[k, row] y_row[k] for the rows of one panel: R has W of them side by side.
 template <class T>
 void contract(const Patches<T>& y, Index first, Index count, Index panel, const T* R, T* packed,
@@ -98,8 +106,11 @@ void add_squares_by_tiles(const Patches<T>& a, const Patches<T>& g, const T* wei
       }
     }
   });
-  for (Index s = 1; s < slabs; ++s)
-    Vector<T>(R, size) += ConstVector<T>(partial.data() + (s - 1) * size, size);
+  in_pieces(slabs > 1 ? size : 0, threads, [&](Index at, Index some) {
+    Vector<T> total(R + at, some);
+    for (Index s = 1; s < slabs; ++s)
+      total += ConstVector<T>(partial.data() + (s - 1) * size + at, some);
+  });
 }
 
 template <class T>
@@ -290,14 +301,16 @@ void layer_gram(const Patches<T>& a, const Patches<T>& g, T* triangle, int threa
     G.zero();
     symmetric_product(PatchColumns<T>(a), A.data(), false, threads);
     symmetric_product(PatchColumns<T>(g), G.data(), false, threads);
-    Vector<T>(triangle, size).array() +=
-        ConstVector<T>(A.data(), size).array() * ConstVector<T>(G.data(), size).array();
+    in_pieces(size, threads, [&](Index at, Index some) {
+      Vector<T>(triangle + at, some).array() +=
+          ConstVector<T>(A.data() + at, some).array() * ConstVector<T>(G.data() + at, some).array();
+    });
     return;
   }
-  const double samples = static_cast<double>(n), T_ = static_cast<double>(positions),
+  const double samples = static_cast<double>(n), shared = static_cast<double>(positions),
                d_in = static_cast<double>(a.width()), d_out = static_cast<double>(g.width());
-  const bool tiles = positions <= kTileRows &&
-                     samples * T_ * T_ * (d_in + d_out) <= (2 * T_ + samples) * d_in * d_out;
+  const bool tiles = positions <= kTileRows && samples * shared * shared * (d_in + d_out) <=
+                                                   (2 * shared + samples) * d_in * d_out;
   (tiles ? gram_by_tiles<T> : gram_by_columns<T>)(a, g, triangle, threads);
 }
 
