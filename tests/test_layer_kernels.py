@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastfisher._native import core
 from fastfisher._ops.numpy_layer import LayerScores
 from fastfisher._ops.numpy_patches import Patches
 from fastfisher._ops.numpy_triangle import Triangle
@@ -15,11 +16,11 @@ LAYERS = {
     "linear": (7, 3, (5, 1, 1), {}),
     "linear with a bias": (61, 49, (24, 1, 1), {"ones": True}),
     "many samples": (700, 25, (48, 1, 1), {"ones": True}),
-    "wide inputs": (30, 10, (300, 1, 1), {}),
-    "wide outputs": (30, 301, (9, 1, 1), {"ones": True}),
+    "wide inputs": (30, 10, (130, 1, 1), {}),
+    "wide outputs": (30, 131, (9, 1, 1), {"ones": True}),
     "one sample": (1, 4, (6, 1, 1), {}),
     "no sample": (0, 4, (6, 1, 1), {"ones": True}),
-    "two positions": (40, 97, (120, 1, 2), {"ones": True}),
+    "two positions": (40, 97, (70, 1, 2), {"ones": True}),
     "positions": (13, 5, (7, 1, 17), {"ones": True}),
     "long": (3, 30, (2, 1, 301), {}),
     "one long sample": (1, 50, (60, 1, 3), {}),
@@ -170,3 +171,24 @@ def test_a_bad_sample_stays_its_own():
     bad = np.arange(scores.samples) == 4
     np.testing.assert_array_equal(np.isnan(scores.dot(V, 0)[:, 0]), bad)
     np.testing.assert_array_equal(np.isnan(triangle.to_dense(1.0)), bad[:, None] | bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": np.ones((4, 2, 3))}, ValueError, r"^a: expected shape"),
+        ({"x": np.ones((4, 2, 3, 3), int)}, TypeError, r"^a: expected float64, float32"),
+        ({"x": np.ones((5, 2, 3, 3))}, ValueError, r"^g: expected 5 samples of 4, got 4 of 4"),
+        ({"kernel": (5, 2)}, ValueError, r"^a: expected a kernel that fits the padded image"),
+        ({"stride": (0, 1)}, ValueError, r"^a: expected a kernel that fits the padded image"),
+        ({"dtype": np.float32}, TypeError, r"^a: expected float32 or narrower, got float64"),
+    ],
+)
+def test_what_the_core_refuses(change, error, message):
+    how = {"x": np.ones((4, 2, 3, 3)), "kernel": (2, 2), "dtype": np.float64} | change
+    dtype = how.pop("dtype")
+    left, right = Patches(**how), Patches(np.ones((4, 2, 1, 4), dtype))
+    out = np.empty((8, 2), dtype)
+    with pytest.raises(error, match=message):
+        core.patches_cross(left.x, left.recipe, right.x, right.recipe, None, out, 0)
+    assert core.patches_find_nonfinite(np.zeros((1, 1, 1, 1)), 0)[0] == 0

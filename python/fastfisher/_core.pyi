@@ -81,7 +81,7 @@ def gram(
 ) -> Report: ...
 def product(X: Array, Y: Array, out: Array, threads: int) -> None: ...
 
-# ---- patches: images (n, c, h, w) and (kernel, stride, padding, dilation, ones) ----
+# ---- patches: images (n, channels, height, width) and how their rows are made ----
 def patches_moment(
     x: Array,
     recipe: Sequence[int],
@@ -92,10 +92,10 @@ def patches_moment(
     threads: int,
 ) -> Report: ...
 def patches_cross(
-    left: Array,
-    left_recipe: Sequence[int],
-    right: Array,
-    right_recipe: Sequence[int],
+    a: Array,
+    a_recipe: Sequence[int],
+    g: Array,
+    g_recipe: Sequence[int],
     weights: Array | None,
     out: Array,
     threads: int,

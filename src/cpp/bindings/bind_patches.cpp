@@ -58,7 +58,7 @@ std::unique_ptr<Patches<T>> read_patches(const py::array& x, const Recipe& recip
             refuse(name, "a kernel that fits the padded image", shape_text(x));
         using S = std::decay_t<decltype(*data)>;
         if constexpr (sizeof(S) > sizeof(T))
-          throw py::type_error(std::string(name) + ": expected float32 or narrower.");
+          throw py::type_error(std::string(name) + ": expected float32 or narrower, got float64.");
         else
           return make_patches<T, S>(data, strides, geometry);
       });
@@ -98,16 +98,16 @@ void register_patches_of(py::module_& m) {
       py::arg("check_finite"), py::arg("threads"));
   m.def(
       "patches_cross",
-      [](const py::array& left, const Recipe& left_recipe, const py::array& right,
-         const Recipe& right_recipe, const OptionalArray<T>& weights, Array<T> out, int threads) {
-        const Sides<T> sides(left, left_recipe, right, right_recipe);
+      [](const py::array& a, const Recipe& a_recipe, const py::array& g, const Recipe& g_recipe,
+         const OptionalArray<T>& weights, Array<T> out, int threads) {
+        const Sides<T> sides(a, a_recipe, g, g_recipe);
         const T* w = read_vector(weights, sides.a->samples(), "weights");
         const auto to = write_matrix(out, sides.a->width(), sides.g->width(), "out");
         py::gil_scoped_release release;
         cross(*sides.a, *sides.g, w, to, threads);
       },
-      py::arg("left"), py::arg("left_recipe"), py::arg("right"), py::arg("right_recipe"),
-      array("weights"), array("out"), py::arg("threads"));
+      py::arg("a"), py::arg("a_recipe"), py::arg("g"), py::arg("g_recipe"), array("weights"),
+      array("out"), py::arg("threads"));
   m.def(
       "patches_sum",
       [](const py::array& x, const Recipe& recipe, double scale, Array<T> out, int threads) {

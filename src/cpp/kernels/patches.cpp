@@ -17,26 +17,23 @@ namespace {
 // they stay in the second-level cache beside what is packed.
 constexpr Index kStageBytes = Index{1} << 17;
 
-// out[i] = x[i · step] for i < count, widened.
-template <class T, class S>
-void copy_line(const S* x, Index step, Index count, T* out) {
-  constexpr Index L = kLanes<T>;
-  Index i = 0;
-  if (step == 1)
-    for (; i + L <= count; i += L) Vec<T>::load(x + i).store(out + i);
-  for (; i < count; ++i) out[i] = static_cast<T>(x[i * step]);
-}
-
 // out[i] = x[at + i·stride] for i < count, zero where that lies outside [0, size); `along` numbers
 // lie between the entries of x.
 template <class T, class S>
 void copy_clipped(const S* x, Index along, Index size, Index at, Index stride, Index count,
                   T* out) {
-  const Index low = at >= 0 ? 0 : std::min(ceil_div(-at, stride), count);
-  const Index high = at >= size ? low : std::clamp(ceil_div(size - at, stride), low, count);
-  std::fill_n(out, low, T(0));
-  copy_line(x + (at + low * stride) * along, stride * along, high - low, out + low);
-  std::fill(out + high, out + count, T(0));
+  constexpr Index L = kLanes<T>;
+  Index low = std::max<Index>(-at, 0), high = size - at;
+  if (stride > 1) low = ceil_div(low, stride), high = high > 0 ? ceil_div(high, stride) : 0;
+  low = std::min(low, count), high = std::clamp(high, low, count);
+  const S* from = x + at * along;
+  const Index step = stride * along;
+  for (Index i = 0; i < low; ++i) out[i] = T(0);
+  Index i = low;
+  if (step == 1)
+    for (; i + L <= high; i += L) Vec<T>::load(from + i).store(out + i);
+  for (; i < high; ++i) out[i] = static_cast<T>(from[i * step]);
+  for (; i < count; ++i) out[i] = T(0);
 }
 
 template <class T, class S>
@@ -237,14 +234,19 @@ class Images final : public Patches<T> {
       }
   }
 
-  // Where column j of a patch begins in the stage, or -1 past the last one.
-  Index stage_place(Index j, Index c0, Index rows, Index count) const {
+  // Where columns j … j + W - 1 of a patch begin in the stage, -1 past the last one.
+  void find_places(Index j, Index c0, Index rows, Index count, Index* place) const {
     const Geometry& g = geometry();
-    if (j >= g.gathered()) return -1;
-    const Index c = j / g.window(), kr = j % g.window() / g.kernel[1] * g.dilation[0],
-                kc = j % g.kernel[1] * g.dilation[1], length = stage_length(count);
-    return (((c - c0) * stage_lines(rows) + kr) * g.stride[1] + kc % g.stride[1]) * length +
-           kc / g.stride[1];
+    const Index length = stage_length(count), line = g.stride[1] * length,
+                channel = stage_lines(rows) * line;
+    Index c = j / g.window() - c0, kr = j % g.window() / g.kernel[1], kc = j % g.kernel[1];
+    for (Index r = 0; r < W; ++r) {
+      const Index x = kc * g.dilation[1], down = x / g.stride[1];
+      place[r] = c * channel + kr * g.dilation[0] * line + (x - down * g.stride[1]) * length + down;
+      if (j + r >= g.gathered()) place[r] = -1;
+      if (++kc == g.kernel[1]) kc = 0, ++kr;
+      if (kr == g.kernel[0]) kr = 0, ++c;
+    }
   }
 
   void pack_staged(const T* scale, Index k0, Index depth, Index panel0, Index panels, T* out,
@@ -264,7 +266,7 @@ class Images final : public Patches<T> {
       stage(i, oy, ox, rows, count, c0, c1, room);
       for (Index p = 0; p < panels; ++p) {
         Index place[W];
-        for (Index r = 0; r < W; ++r) place[r] = stage_place((panel0 + p) * W + r, c0, rows, count);
+        find_places((panel0 + p) * W, c0, rows, count, place);
         for (Index row = 0; row < rows; ++row)
           gather(room + row * g.stride[0] * g.stride[1] * stage_length(count), place, count,
                  scale ? scale + k + row * count : nullptr,

@@ -20,7 +20,7 @@ void product_panels(const Source<T>& X, const Source<T>& Y, T* R, int threads) {
   const Index across = std::clamp<Index>(panels / 4, 1, kTilePanels),
               along = std::clamp<Index>(columns / 4, 1, kTilePanels);
   const Index x_groups = ceil_div(panels, across), y_groups = ceil_div(columns, along);
-  Buffer<T> buffer(2 * (panels + columns) * stride);
+  Buffer<T> buffer(std::min<Index>(chunks, 2) * (panels + columns) * stride);
   Rooms<T> rooms(threads, std::max(X.room(), Y.room()));
 
   const auto x_data = [&](Index chunk) {
@@ -43,11 +43,17 @@ void product_panels(const Source<T>& X, const Source<T>& Y, T* R, int threads) {
         const Index c0 = t / x_groups * along * W, c1 = std::min(c0 + along * W, q);
         for (Index k = 0; k < chunk_rows(chunk); k += kDepth) {
           const Index some = std::min(kDepth, chunk_rows(chunk) - k);
-          for (Index c = c0; c < c1; c += kColumns)
+          for (Index c = c0; c < c1; c += kColumns) {
+            const T* y = y_data(chunk) + c / W * stride + k * W;
+            // While one panel of columns is in use, the next comes from the third-level cache.
+            Upcoming next{reinterpret_cast<const char*>(c + W < c1 ? y + stride : y) +
+                              c % W * some * static_cast<Index>(sizeof(T)),
+                          kColumns * static_cast<Index>(sizeof(T)) / (i1 - i0)};
             for (Index i = i0; i < i1; ++i)
-              multiply_panel<T, W, 1>(some, x_data(chunk) + i * stride + k * W,
-                                      y_data(chunk) + c / W * stride + k * W + c % W,
-                                      R + (i * columns * W + c) * W, T(1), 0, panel_rows<T>(i, m));
+              multiply_panel<T, W, 1>(some, x_data(chunk) + i * stride + k * W, y + c % W,
+                                      R + (i * columns * W + c) * W, T(1), 0, panel_rows<T>(i, m),
+                                      &next);
+          }
         }
       });
 }
