@@ -193,9 +193,6 @@ def test_dtypes(options):
         typed = [(a.astype(given_as), g.astype(given_as)) for a, g in layers]
         K = ff.KroneckerFisher.from_layers(typed, **options)
         assert K.dtype == held
-        wide = [(a.astype(held), g.astype(held)) for a, g in typed]
-        expected = ff.KroneckerFisher.from_layers(wide, **options)
-        assert np.array_equal(K.to_dense(), expected.to_dense())
         exact = [(a.astype(np.float64), g.astype(np.float64)) for a, g in typed]
         F = ff.KroneckerFisher.from_layers(exact, **options).to_dense()
         oracle.close(K.to_dense(), F, held, 1e4, np.linalg.norm(F))
