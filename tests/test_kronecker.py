@@ -201,6 +201,19 @@ def test_dtypes(options):
         ff.KroneckerFisher(SHAPES, dtype=np.float32).update(layers)
 
 
+@each_variant
+def test_layers_in_any_memory(options):
+    (a, g), second = kronecker.draw(30, SHAPES)
+    expected = ff.KroneckerFisher.from_layers([(a, g), second], **options).to_dense()
+    held = zip(oracle.layouts(a), oracle.layouts(g), strict=True)
+    for (_, inputs), (name, gradients) in held:
+        before = inputs.copy(), gradients.copy()
+        K = ff.KroneckerFisher.from_layers([(inputs, gradients), second], **options)
+        oracle.close(K.to_dense(), expected, float, 1e4, np.linalg.norm(expected))
+        assert np.array_equal(inputs, before[0]), name
+        assert np.array_equal(gradients, before[1]), name
+
+
 def test_a_bias_is_one_more_input():
     a, g = kronecker.draw(20, [(3, 4)])[0]
     K = ff.KroneckerFisher([(3, 5)]).update([ff.LinearLayer(a, g, bias=True)])
