@@ -241,7 +241,7 @@ class KroneckerFisher(KroneckerSums):
                 "solver=CG(preconditioner=K.factor(damping=1e-2).solve)."
             )
         _memory.guard(
-            sum(where.stop * where.stop for where in self._slices()) * self._dtype.itemsize,
+            sum((where.stop - where.start) ** 2 for where in self._slices()) * self._dtype.itemsize,
             "a dense matrix of each layer",
             "Use solver=CG(), or a number for the damping.",
         )

@@ -226,10 +226,7 @@ class KroneckerSums(Layered, Additive):
         """Return the shapes of the cross moments of a and g of each two neighbours."""
         if not self._tridiagonal:
             return []
-        return [
-            ((one[1], two[1]), (one[0], two[0]))
-            for one, two in zip(self._shapes, self._shapes[1:], strict=False)
-        ]
+        return [((one[1], two[1]), (one[0], two[0])) for one, two in pairwise(self._shapes)]
 
     def _bytes(self) -> int:
         sides = [size for shape in self._shapes for size in shape]
