@@ -3,6 +3,7 @@
 import numpy as np
 
 import fastfisher as ff
+import network
 import oracle
 
 
@@ -20,3 +21,22 @@ def cases(dtype=np.float64):
                 diagonal = ff.DiagonalFisher.from_scores(S, **keywords)
                 yield f"diagonal-{tail}", diagonal, np.diag(np.diag(F)), S
                 yield f"score-{tail}", ff.ScoreFisher(S, **keywords), F, S
+    if np.dtype(dtype).kind != "c":
+        yield from of_networks(dtype)
+
+
+def of_networks(dtype):
+    """Yield the cases of a whole network, with more samples than parameters and with fewer."""
+    for n, some in ((60, slice(2)), (9, slice(1, 4))):
+        layers = network.draw(n, dtype)[some]
+        S, weights = network.scores(layers), oracle.draw_weights(n)
+        for center in (False, True):
+            for reduction in ("mean", "sum"):
+                keywords = {"weights": weights, "center": center, "reduction": reduction}
+                tail = f"{n}-{'centred' if center else 'plain'}-{reduction}"
+                yield (
+                    f"layer-{tail}",
+                    ff.LayerFisher(layers, **keywords),
+                    oracle.fisher(S, **keywords),
+                    S.astype(dtype),
+                )

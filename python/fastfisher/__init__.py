@@ -14,7 +14,16 @@ from fastfisher.errors import (
     NonFiniteError,
     NotPositiveDefiniteError,
 )
-from fastfisher.fisher import DenseFisher, DiagonalFisher, Fisher, ScoreFisher, chunks
+from fastfisher.fisher import (
+    Conv2dLayer,
+    DenseFisher,
+    DiagonalFisher,
+    Fisher,
+    LayerFisher,
+    LinearLayer,
+    ScoreFisher,
+    chunks,
+)
 from fastfisher.functions import (
     empirical_fisher,
     fisher_diagonal,
@@ -43,6 +52,7 @@ __all__ = [
     "CG",
     "BlockJacobi",
     "Cholesky",
+    "Conv2dLayer",
     "ConvergenceError",
     "DenseFisher",
     "DiagonalFisher",
@@ -51,6 +61,8 @@ __all__ = [
     "FileFormatError",
     "Fisher",
     "FisherError",
+    "LayerFisher",
+    "LinearLayer",
     "MemoryLimitError",
     "NonFiniteError",
     "NotPositiveDefiniteError",

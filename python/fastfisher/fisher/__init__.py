@@ -2,13 +2,25 @@
 
 from fastfisher.fisher.dense import DenseFisher
 from fastfisher.fisher.diagonal import DiagonalFisher
+from fastfisher.fisher.layer import LayerFisher
+from fastfisher.fisher.layers import Conv2dLayer, LinearLayer
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
 from fastfisher.fisher.streaming import chunks
 
-__all__ = ["REPRESENTATIONS", "DenseFisher", "DiagonalFisher", "Fisher", "ScoreFisher", "chunks"]
+__all__ = [
+    "REPRESENTATIONS",
+    "Conv2dLayer",
+    "DenseFisher",
+    "DiagonalFisher",
+    "Fisher",
+    "LayerFisher",
+    "LinearLayer",
+    "ScoreFisher",
+    "chunks",
+]
 
 # What `load` may build, by the name in the file.
 REPRESENTATIONS: dict[str, type[Fisher]] = {
-    kind.__name__: kind for kind in (DenseFisher, DiagonalFisher, ScoreFisher)
+    kind.__name__: kind for kind in (DenseFisher, DiagonalFisher, LayerFisher, ScoreFisher)
 }
