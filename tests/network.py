@@ -7,7 +7,7 @@ import oracle
 
 
 def draw(n, dtype=np.float64, seed=0):
-    """Return layers: plain, with bias, with positions, and a convolution; 53 parameters."""
+    """Return layers: plain, with bias, with positions, and convolutions; 49 parameters."""
     rng = oracle.rng(n, seed)
 
     def normal(*shape):

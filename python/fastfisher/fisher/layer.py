@@ -230,6 +230,8 @@ class LayerFisher(Layered, HeldScores):
     def _points(self, name: str, value: Any, held: Influence) -> Points:
         if isinstance(value, (list, tuple)) and not all(hasattr(one, "__index__") for one in value):
             network = NetworkScores(layers_of(value, self._shapes, name), self._ops, self._dtype)
+            if self._check_finite:
+                network.check_finite(name)
             return held.outside(network)
         places = self._ops.xp.arange(self._n_samples)
         try:

@@ -123,11 +123,11 @@ class NetworkScores:
                 out[:, first - start : last - start] = self._layer_columns(layer, inside)
         return out
 
-    def check_finite(self) -> None:
+    def check_finite(self, name: str = "layers") -> None:
         """Raise NonFiniteError naming the layer, the array and the sample of what is not finite."""
         for place, layer in enumerate(self.layers):
-            layer.a.check_finite(f"layers[{place}].inputs")
-            layer.g.check_finite(f"layers[{place}].gradients")
+            layer.a.check_finite(f"{name}[{place}].inputs")
+            layer.g.check_finite(f"{name}[{place}].gradients")
 
     def _layer_columns(self, layer: Any, block: slice) -> Any:
         """Return some columns of one layer's scores from the outputs that they belong to."""
