@@ -4,6 +4,7 @@ import numpy as np
 
 import fastfisher as ff
 import kronecker
+import network
 import oracle
 
 
@@ -43,6 +44,24 @@ def cases(dtype=np.float64):
                 yield f"truncated-{tail}", truncated, frequent_directions(U, 2) / total, S
     if np.dtype(dtype).kind != "c":
         yield from of_layers(dtype)
+        yield from of_networks(dtype)
+
+
+def of_networks(dtype):
+    """Yield the cases of a whole network, with more samples than parameters and with fewer."""
+    for n, some in ((60, slice(2)), (9, slice(1, 4))):
+        layers = network.draw(n, dtype)[some]
+        S, weights = network.scores(layers), oracle.draw_weights(n)
+        for center in (False, True):
+            for reduction in ("mean", "sum"):
+                keywords = {"weights": weights, "center": center, "reduction": reduction}
+                tail = f"{n}-{'centred' if center else 'plain'}-{reduction}"
+                yield (
+                    f"layer-{tail}",
+                    ff.LayerFisher(layers, **keywords),
+                    oracle.fisher(S, **keywords),
+                    S.astype(dtype),
+                )
 
 
 def of_layers(dtype):

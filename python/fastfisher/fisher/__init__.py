@@ -4,6 +4,7 @@ from fastfisher.fisher.block_diagonal import BlockDiagonalFisher
 from fastfisher.fisher.dense import DenseFisher
 from fastfisher.fisher.diagonal import DiagonalFisher
 from fastfisher.fisher.kronecker import KroneckerFisher
+from fastfisher.fisher.layer import LayerFisher
 from fastfisher.fisher.layers import Conv2dLayer, LinearLayer
 from fastfisher.fisher.low_rank import LowRankFisher
 from fastfisher.fisher.protocol import Fisher
@@ -19,6 +20,7 @@ __all__ = [
     "DiagonalFisher",
     "Fisher",
     "KroneckerFisher",
+    "LayerFisher",
     "LinearLayer",
     "LowRankFisher",
     "ScoreFisher",
@@ -34,6 +36,7 @@ REPRESENTATIONS: dict[str, type[Fisher]] = {
         DenseFisher,
         DiagonalFisher,
         KroneckerFisher,
+        LayerFisher,
         LowRankFisher,
         ScoreFisher,
         SquareRootFisher,

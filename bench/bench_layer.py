@@ -1,0 +1,154 @@
+"""The exact Fisher of a network beside its materialised per-sample gradients."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import scipy.linalg as sla
+
+import fastfisher as ff
+
+from .job import Job, as_test
+
+DAMPING = 1e-2
+
+
+def network(rng, n, *widths_and_dtype):
+    """Inputs and output gradients of linear layers of these widths, and a vector."""
+    *widths, dtype = widths_and_dtype
+    pairs = pairwise(widths)
+    draw = [[rng.standard_normal((n, d)).astype(dtype) for d in pair] for pair in pairs]
+    layers = [(a, g / np.sqrt(np.float64(a.shape[1])).astype(dtype)) for a, g in draw]
+    params = sum(a.shape[1] * g.shape[1] for a, g in layers)
+    return layers, rng.standard_normal(params).astype(dtype)
+
+
+def per_sample(layers):
+    """The (n, p) array that we do without."""
+    return np.hstack([np.einsum("no,nc->noc", g, a).reshape(len(a), -1) for a, g in layers])
+
+
+def natural(layers, v):
+    return ff.LayerFisher(layers).solve(v, damping=DAMPING)
+
+
+def natural_by_numpy(layers, v):
+    S = per_sample(layers)
+    K = S @ S.T / len(S)
+    K[np.diag_indices_from(K)] += DAMPING
+    z = sla.cho_solve(sla.cho_factor(K, lower=True, overwrite_a=True), S @ v)
+    return (v - S.T @ z / len(S)) / DAMPING
+
+
+def gram(layers, v):
+    return ff.LayerFisher(layers).gram()
+
+
+def gram_by_numpy(layers, v):
+    S = per_sample(layers)
+    return S @ S.T / len(S)
+
+
+def product(layers, v):
+    return ff.LayerFisher(layers) @ v
+
+
+def product_by_numpy(layers, v):
+    S = per_sample(layers)
+    return S.T @ (S @ v) / len(S)
+
+
+def _gram_of(layers):
+    return sum((a.astype(float) @ a.T.astype(float)) * (g.astype(float) @ g.T) for a, g in layers)
+
+
+def _times(layers, v):
+    """F v in double precision, a layer at a time."""
+    sizes = np.cumsum([a.shape[1] * g.shape[1] for a, g in layers])[:-1]
+    parts = [
+        W.reshape(g.shape[1], a.shape[1])
+        for W, (a, g) in zip(np.split(v.astype(float), sizes), layers, strict=True)
+    ]
+    u = sum(((g @ W) * a).sum(axis=1) for W, (a, g) in zip(parts, layers, strict=True))
+    return np.concatenate([((g * u[:, None]).T @ a).ravel() for a, g in layers]) / len(u)
+
+
+def natural_error(x, layers, v):
+    """Relative residual; with ‖F‖ / λ of about 10⁴ the difference in the dual costs its digits."""
+    return float(np.linalg.norm(v - _times(layers, x) - DAMPING * x) / np.linalg.norm(v))
+
+
+def gram_error(K, layers, v):
+    expected = _gram_of(layers) / len(K)
+    return float(np.abs(K - expected).max() / np.abs(expected).max())
+
+
+def product_error(x, layers, v):
+    expected = _times(layers, v)
+    return float(np.linalg.norm(x - expected) / np.linalg.norm(expected))
+
+
+def work(n, *widths_and_itemsize):
+    """Half of n² (d_in + d_out) multiplications of a layer, from n (d_in + d_out) numbers."""
+    *widths, itemsize = widths_and_itemsize
+    sides = sum(widths[:-1]) + sum(widths[1:])
+    return n * (n + 1) * sides, n * sides * itemsize
+
+
+def solve_work(n, *widths_and_itemsize):
+    """The Gram matrix, its factor, and the scores' products with a vector, once each way."""
+    *widths, itemsize = widths_and_itemsize
+    flops, _ = work(n, *widths_and_itemsize)
+    params = sum(d * e for d, e in pairwise(widths))
+    return flops + n**3 // 3 + 4 * n * params, 2 * params * itemsize
+
+
+def product_work(n, *widths_and_itemsize):
+    *widths, itemsize = widths_and_itemsize
+    params = sum(d * e for d, e in pairwise(widths))
+    return 4 * n * params, 2 * params * itemsize
+
+
+# 784-1000-1000-500-10 has 2.3 million parameters: in float32 its per-sample gradients take 4.7 GB,
+# n = 128 of them 1.2 GB, which the expert's lines need twice while they are put side by side.
+DEEP = (128, 784, 1000, 1000, 500, 10)
+TALL = (512, 256, 512, 512, 128, 10)
+
+JOBS = [
+    Job(
+        name,
+        shape,
+        make=network,
+        ours=ours,
+        lines={line: theirs},
+        error=error,
+        tolerance=tolerance,
+        work=flops,
+        dtype="float32" if shape is DEEP else "float64",
+    )
+    for name, ours, line, theirs, error, tolerance, flops in (
+        (
+            "layered natural gradient",
+            natural,
+            "einsum → S, cho_solve(S @ S.T / n + λI), S.T @ z",
+            natural_by_numpy,
+            natural_error,
+            1e-3,
+            solve_work,
+        ),
+        ("layered Gram", gram, "einsum → S, S @ S.T / n", gram_by_numpy, gram_error, 1e-5, work),
+        (
+            "layered F v",
+            product,
+            "einsum → S, S.T @ (S @ v) / n",
+            product_by_numpy,
+            product_error,
+            1e-5,
+            product_work,
+        ),
+    )
+    for shape in (DEEP, TALL)
+]
+
+test_layer = as_test(JOBS)
