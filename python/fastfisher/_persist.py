@@ -22,6 +22,8 @@ VERSION = 1
 CONVENTIONS = {
     "fisher": "sums of w s* s^T; reduction 'mean' divides by weight_sum when read",
     "dense_layout": "panels of 192 bytes of rows, columns 0 to the panel's end contiguous",
+    "block_layout": "squares up to 192 bytes a row, else dense_layout from a multiple of 64 bytes; "
+    "then F[b + 1, b], C order",
     "complex": "dense sums are the real form, blocks [[Re, -Im], [Im, Re]], of half conj F",
     "decay": "weighs the old",
 }

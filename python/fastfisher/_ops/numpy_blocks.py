@@ -22,8 +22,9 @@ _LEAST_STACK = 32
 _LINE = 64  # bytes of a cache line, on which the core wants large blocks to begin
 
 
-def _zeros(length: int, dtype: np.dtype[Any]) -> Array:
-    memory = np.zeros(length * dtype.itemsize + _LINE, np.uint8)
+def _aligned(make: Any, length: int, dtype: np.dtype[Any]) -> Array:
+    """Return what `make` (np.zeros or np.empty) gives, beginning on a cache line."""
+    memory: Array = make(length * dtype.itemsize + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
     return memory[start : start + length * dtype.itemsize].view(dtype)
 
@@ -42,7 +43,7 @@ class Blocks:
         self.tridiagonal = tridiagonal
         self.size = int(sizes.sum())
         self._at, self._beside, length = core.blocks_layout(sizes, tridiagonal, dtype.itemsize)
-        self.numbers = _zeros(length, dtype)
+        self.numbers = _aligned(np.zeros, length, dtype)
 
     @staticmethod
     def length(sizes: Array, tridiagonal: bool, dtype: np.dtype[Any]) -> int:
@@ -207,7 +208,7 @@ class Blocks:
         """Return the factor that is kept, or raise what was in its way."""
         dtype = self.numbers.dtype
         links, length = core.tridiagonal_links(self.sizes, self.tridiagonal, dtype.itemsize)
-        panels = _zeros(length, dtype)
+        panels = _aligned(np.empty, length, dtype)
         # Rounding leaves a singular block pivots about as large as the sums that made it are long.
         terms = int(self.sizes.max()) * (1 + self.tridiagonal)
         tolerance = terms * float(np.finfo(dtype).eps)
