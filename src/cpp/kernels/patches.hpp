@@ -43,7 +43,7 @@ class Patches {
   // As pack_panels: Y[k, j] = scale[k] · y_k[j], scale (rows,) or null.
   virtual void pack_rows(const T* scale, Index k0, Index depth, Index panel0, Index panels, T* out,
                          Index stride, T* room) const = 0;
-  // As pack_panels: Y[k, j] = y_{first + j}[k] for j < count, zero up to whole panels.
+  // As pack_panels: Y[k, j] = y_{first + j}[k] for j < count.
   virtual void pack_columns(Index first, Index count, Index k0, Index depth, Index panel0,
                             Index panels, T* out, Index stride) const = 0;
   // out[i, :] = scale Σ_t y_it, out (samples, width). Parallel over samples; summed in double.
