@@ -116,7 +116,7 @@ def product_work(n, *widths_and_itemsize):
 
 
 # 784-1000-1000-500-10 has 2.3 million parameters: its per-sample gradients take 4.7 GB for n = 512
-# in float32, and 1.2 GB for n = 128. The other network is small enough for n = 512 in float64: 1.9 GB.
+# in float32, and 1.2 GB for n = 128. The other is small enough for n = 512 in float64: 1.9 GB.
 DEEP = (128, 784, 1000, 1000, 500, 10)
 TALL = (512, 256, 512, 512, 128, 10)
 
