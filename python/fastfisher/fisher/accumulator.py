@@ -241,7 +241,7 @@ class Accumulator(Additive):
     def _state(self) -> dict[str, Any]:
         with self._lock:
             state: dict[str, Any] = {
-                **self._structure(),
+                **self._conventions(),
                 "weight_sum": self._weight_sum,
                 "n_samples": self._n_samples,
             }
