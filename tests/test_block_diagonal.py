@@ -297,7 +297,7 @@ def test_work_is_linear_in_the_number_of_blocks():
         held, factored = [], []
         for count in (10, 100, 1000):
             F = ff.BlockDiagonalFisher([30] * count, tridiagonal=tridiagonal, reduction="sum")
-            held.append(len(F._sums_array()))
+            held.append(len(F._sums_arrays()["sums"]))
             factored.append(len(F.factor(damping=1.0)._factor.panels))
         for lengths in (held, factored):
             assert lengths[2] - lengths[1] == 10 * (lengths[1] - lengths[0])
@@ -306,7 +306,7 @@ def test_work_is_linear_in_the_number_of_blocks():
 
 def test_many_small_blocks_are_held_tightly():
     F = ff.BlockDiagonalFisher([4] * 100_000)
-    assert F._sums_array().nbytes == 100_000 * 16 * 8
+    assert F._sums_arrays()["sums"].nbytes == 100_000 * 16 * 8
     F.update(oracle.draw(3, 400_000))
     assert F.solve(np.ones(400_000), damping=1.0).shape == (400_000,)
     assert F.factor(damping=1.0).inverse_diagonal().min() > 0
@@ -417,7 +417,7 @@ def test_sizes_that_do_not_add_up():
 def test_other_structures_do_not_merge():
     F = built(oracle.draw(3, 4), [2, 2])
     for other in (ff.BlockDiagonalFisher([1, 3]), ff.BlockDiagonalFisher([2, 2], tridiagonal=True)):
-        with pytest.raises(ValueError, match=r"others: expected the same block_sizes and tridia"):
+        with pytest.raises(ValueError, match=r"others: expected \(class, block_sizes, tridiagonal, "):
             F.merge(other)
         assert F.n_samples == 3
     with pytest.raises(ValueError, match=r"others: expected \(class"):

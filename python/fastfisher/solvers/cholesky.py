@@ -99,6 +99,8 @@ class Cholesky:
         """Return in words why no dtype is narrower, "" where one is."""
         if fisher._composition:
             return fisher._composition
+        if fisher._matrix_rows == 1:
+            return "a diagonal"
         return "" if fisher.dtype.char in "dD" else f"a {fisher.dtype} matrix"
 
     def _unmixed(self, why: str) -> str:
