@@ -417,7 +417,9 @@ def test_sizes_that_do_not_add_up():
 def test_other_structures_do_not_merge():
     F = built(oracle.draw(3, 4), [2, 2])
     for other in (ff.BlockDiagonalFisher([1, 3]), ff.BlockDiagonalFisher([2, 2], tridiagonal=True)):
-        with pytest.raises(ValueError, match=r"others: expected \(class, block_sizes, tridiagonal, "):
+        with pytest.raises(
+            ValueError, match=r"others: expected \(class, block_sizes, tridiagonal, "
+        ):
             F.merge(other)
         assert F.n_samples == 3
     with pytest.raises(ValueError, match=r"others: expected \(class"):

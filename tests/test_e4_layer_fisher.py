@@ -55,6 +55,8 @@ def test_equals_the_materialised_computation(n, weighted, center, dtype):
             oracle.close(found.value, x, dtype, C * kappa, 5 / lam)
         natural = np.hstack([w.ravel() for w in L.solve(None, damping=lam)])
         oracle.close(natural, np.linalg.solve(A, mean), dtype, C * kappa, 5 / lam)
+        by_qr = np.hstack([w.ravel() for w in L.solve(None, damping=lam, solver=ff.QR())])
+        oracle.close(by_qr, np.linalg.solve(A, mean), dtype, C * kappa, 5 / lam)
         by_cg = L.solve(V, damping=lam, solver=ff.CG(rtol=1e-5))
         oracle.close(by_cg, np.linalg.solve(A, V), np.float32, C * kappa, 5 / lam)
 
@@ -167,7 +169,8 @@ def test_influence_keeps_its_factor_until_the_damping_changes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "solver", [ff.Dual(), ff.Eigh(), ff.CG(1e-12), ff.CG(1e-12, preconditioner=None)]
+    "solver",
+    [ff.Dual(), ff.Eigh(), ff.QR(), ff.CG(1e-12), ff.CG(1e-12, preconditioner=None)],
 )
 def test_paths(solver):
     L, F, *_ = both(9, center=True)

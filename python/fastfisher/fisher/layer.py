@@ -345,6 +345,21 @@ class LayerFisher(Layered, HeldScores):
             self._add_rows(triangle, rows, fresh=block.start == 0, threads=threads)
         return triangle, self._scale
 
+    def _square_root(self, threads: int, *, with_root: bool = False) -> Any:
+        Root = self._ops.Root
+        _memory.guard(
+            Root.bytes_to_sum(self._n_samples, self._params, self._dtype, threads),
+            "LayerFisher as a root",
+            "Use solver=Dual() (n < p) or CG(), which need no p².",
+        )
+        root = Root(self._params, self._dtype, with_root=with_root)
+        for block in self._scores.row_blocks():
+            rows = self._scores.rows(block)
+            self._raise_if_scores_spoil(rows)
+            weights = None if self._weights is None else self._weights[block]
+            root.add_scores(rows, weights, self._mean, check_finite=True, threads=threads)
+        return root
+
     def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:
         triangle = self._ops.Triangle(stop - start, self._dtype)
         columns = self._rooted_columns(slice(start, stop))
