@@ -426,3 +426,9 @@ def test_other_structures_do_not_merge():
         F.merge(ff.BlockDiagonalFisher([4], center=True))
     with pytest.raises(TypeError, match="others: expected BlockDiagonalFisher"):
         F.merge(ff.DenseFisher(4))
+
+
+def test_sizes_that_wrap_are_refused():
+    for sizes in ([2**62, 2**62], [2**62] * 4 + [5], np.array([5, 2**64 - 2], np.uint64)):
+        with pytest.raises(ValueError, match="block_sizes: expected a sum of at most"):
+            ff.BlockDiagonalFisher(sizes)

@@ -203,3 +203,37 @@ def test_bad_cut_offs():
         oracle.draw(9, 4))):  # fmt: skip
         with pytest.raises(TypeError, match=r"solver: expected Cholesky\(\) or CG\(\)"):
             other.solve(np.ones(4), damping=1.0, solver=ff.Dual(rtol=1e-3))
+
+
+def test_a_damping_that_leaves_no_digit_is_refused():
+    S = oracle.draw(6, 20)
+    F, g = ff.ScoreFisher(S), np.ones(20)
+    for solver in (ff.Dual(), "auto"):
+        with pytest.raises(ff.NotPositiveDefiniteError, match="no correct digit") as caught:
+            ff.solve(F, g, damping=1e-18, solver=solver)
+        cured = ff.solve(F, g, damping=caught.value.damping)
+        assert cured.residual < 1e-6
+    path = ff.solve_path(F, g, [1e-18, 1.0], solver=ff.Dual(), on_failure="nan")
+    assert [solution.status.name for solution in path] == ["NOT_POSITIVE_DEFINITE", "SUCCESS"]
+    # The mean score has a formula that loses nothing.
+    assert np.isfinite(ff.natural_gradient(S, damping=1e-18)).all()
+
+
+def test_a_shift_that_cures_the_dual_leaves_half_of_the_digits():
+    S = oracle.draw(4, 12)
+    for F in (ff.ScoreFisher(S), ff.LowRankFisher.from_scores(S, 4)):
+        shifted = ff.solve(F, np.ones(12), on_failure="shift")
+        assert shifted.status == ff.Status.SHIFTED
+        assert shifted.residual < 1e-6
+        with pytest.raises(ff.NotPositiveDefiniteError) as caught:
+            F.factor()
+        oracle.close(caught.value.damping, shifted.damping_used, float, 10)
+
+
+def test_the_dual_says_why_it_needs_a_damping():
+    with pytest.raises(ff.NotPositiveDefiniteError, match=r"n = 20 ≥ p = 6 use Cholesky"):
+        ff.solve(ff.ScoreFisher(oracle.draw(20, 6)), np.ones(6), solver=ff.Dual())
+    with pytest.raises(ff.NotPositiveDefiniteError, match="a vector with a zero"):
+        ff.solve(ff.ScoreFisher(oracle.draw(2, 3)), np.ones(3), damping=np.array([1.0, 0.0, 1.0]))
+    with pytest.raises(ValueError, match="cut-off"):
+        ff.ScoreFisher(oracle.draw(2, 3)).factor(damping=1.0, solver=ff.Dual(rtol=0.1))

@@ -397,3 +397,25 @@ def test_the_size_guard_is_asked(monkeypatch):
     ):
         with pytest.raises(ff.MemoryLimitError, match="Use"):
             call()
+
+
+@pytest.mark.parametrize("rank_revealing", [False, True])
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_paths_of_the_mean_score(dtype, center, rank_revealing):
+    S, weights = oracle.draw(30, 7, dtype), oracle.draw_weights(30)
+    F = ff.ScoreFisher(S, weights=weights, center=center)
+    solver, dampings = ff.QR(rank_revealing=rank_revealing), [0.0, 1e-3, 2.0]
+    path = ff.solve_path(F, None, dampings, solver=solver)
+    for x, damping in zip(path.value, dampings, strict=True):
+        expected = oracle.natural_gradient(S, damping, weights=weights, center=center)
+        oracle.close(x, expected, np.float64, 1e4)
+
+
+def test_paths_of_the_mean_score_keep_their_digits():
+    # S = Q diag(s) with QᵀQ = I: the least-squares solution of S x = 1 is (Qᵀ1) / s.
+    Q, _ = np.linalg.qr(oracle.draw(60, 8))
+    s = np.logspace(0, -6.5, 8)
+    path = ff.solve_path(ff.ScoreFisher(Q * s), None, [0.0], solver=ff.QR())
+    exact = Q.T @ np.ones(60) / s
+    assert np.abs(path.value[0] / exact - 1).max() < 1e-7

@@ -329,6 +329,12 @@ def block_sizes(value: Any) -> "np.ndarray[Any, np.dtype[np.intp]]":
             f"block_sizes: expected sizes of at least 1, got {array[place]} at place {place}. "
             "Leave empty blocks out."
         )
+    total = sum(array.tolist())  # in Python's numbers, which do not wrap
+    if total > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"block_sizes: expected a sum of at most {np.iinfo(np.int32).max}, got {total}. "
+            "No machine holds scores of so many parameters."
+        )
     sizes = array.astype(np.intp)
     sizes.flags.writeable = False
     return sizes

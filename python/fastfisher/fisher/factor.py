@@ -239,6 +239,7 @@ class DualFactor(Factor):
         self._fisher = fisher
         self._damping = float(shift)
         gram = fisher._gram_triangle(threads)
+        self._size = fisher._scale * float(gram.diagonal().sum(dtype="float64"))
         self._factor = gram.cholesky(
             fisher._scale, self._damping, threads=threads, with_norm=with_norm
         )
@@ -249,6 +250,7 @@ class DualFactor(Factor):
     def solve_columns(self, rhs: Any) -> Any:
         """Return (g − c Uᴴ (c UUᴴ + λI)⁻¹ U g) / λ."""
         fisher = self._fisher
+        fisher._refuse_cancelled(self._damping, self._size)
         g = self._stretched(rhs)
         z = self._factor.solve(fisher._rooted_dot(g, self._threads), self._threads)
         x = (g - fisher._scale * fisher._rooted_transpose_dot(z, self._threads)) / self._damping

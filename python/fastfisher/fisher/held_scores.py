@@ -4,6 +4,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastfisher import _check, _memory
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor
@@ -108,14 +110,37 @@ class HeldScores(Fisher):
         return X / xp.repeat(xp.asarray(shifts, self._real_dtype), columns)
 
     def _refuse_singular(self, shift: Any) -> None:
-        """Raise if the damping leaves the null space of the scores as it is."""
-        if not bool(self._ops.xp.all(shift > 0)):
+        """Raise if the damping is not positive, by which the dual divides."""
+        if bool(self._ops.xp.all(shift > 0)):
+            return
+        got = "zero" if isinstance(shift, float) else "a vector with a zero"
+        if not self._dual:
             raise NotPositiveDefiniteError(
-                "damping: expected a positive damping in the dual, got zero. The Fisher of "
-                f"{self._n_samples} scores alone is singular in {self._params} parameters.",
-                pivot=min(self._n_samples, self._params),
+                f"damping: expected a positive one in the dual, which divides by it, got {got}. "
+                f"With n = {self._n_samples} ≥ p = {self._params} use Cholesky() or QR().",
                 value=0.0,
             )
+        raise NotPositiveDefiniteError(
+            f"damping: expected a positive damping in the dual, got {got}. The Fisher of "
+            f"{self._n_samples} scores alone is singular in {self._params} parameters.",
+            pivot=self._n_samples,
+            value=0.0,
+        )
+
+    def _refuse_cancelled(self, shift: float, size: float) -> None:
+        """Raise if (g − c Uᴴ z) / λ has lost all of its digits, for F of this trace."""
+        least = float(np.finfo(self._real_dtype).eps) * size
+        if not shift > least:
+            raise NotPositiveDefiniteError(
+                f"damping: expected more than {least:.2g} in the dual, got {shift:.2g}. The answer "
+                "to a general right-hand side would have no correct digit.",
+                pivot=self._n_samples,
+                value=shift,
+            )
+
+    @property
+    def _cancels(self) -> bool:
+        return self._dual
 
     def _spectral_power(
         self, V: Any, power: float, shift: Any, *, truncate: bool

@@ -251,10 +251,18 @@ class LowRankFisher(Accumulator):
             name="LowRankFisher.from_fisher",
         )
         trace = fisher.trace()
+        # The digits that the trace and the eigenvalues, 1 + r numbers of that size, do not have.
+        rounding = vectors * float(np.finfo(fisher.dtype).eps) * abs(trace)
+        if float(values.sum()) > trace + rounding:
+            raise NotPositiveDefiniteError(
+                "fisher: expected a positive semi-definite F, got eigenvalues that add up to more "
+                f"than its trace, {float(values.sum()):.3g} and {trace:.3g}. Negative ones have no "
+                "place in BᴴB: use a representation that is a sum of squares.",
+                value=trace - float(values.sum()),
+            )
         U, values = U[:, : found._rank], values[: found._rank]
         lost = trace - float(values.sum())
-        # The digits that the trace and the eigenvalues, 1 + r numbers of that size, do not have.
-        if not lost > vectors * float(np.finfo(fisher.dtype).eps) * trace:
+        if not lost > rounding:
             lost = 0.0
         rows = (U * xp.sqrt(values / scale)).conj().T.astype(found._dtype, order="C")
         lost /= scale
@@ -330,6 +338,10 @@ class LowRankFisher(Accumulator):
         return sketch, sums.spread / self._params * scale
 
     # ---- solves ----
+    @property
+    def _cancels(self) -> bool:
+        return self._matrix_rows < self._params
+
     @property
     def _matrix_rows(self) -> int:
         held: int = self._sums.rows.shape[0]

@@ -367,6 +367,11 @@ class Fisher(ABC):
     _own_path_solver: Any = None
 
     @property
+    def _cancels(self) -> bool:
+        """Whether solves lose digits by ‖F‖ / λ, as Woodbury's identity does."""
+        return False
+
+    @property
     def _own_solver(self) -> Any:
         """The solver that "auto" is for this class, None where it looks at the shape."""
         return None

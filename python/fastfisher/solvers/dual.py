@@ -24,8 +24,9 @@ class Dual:
     Uᴴ (c UUᴴ + λI)⁻¹ √w / Σw; ``natural_gradient`` uses it when `grad` is None. A vector damping D
     scales the columns of the scores by D^-½ first, which takes a copy of them.
 
-    Needs a `ScoreFisher` and, with n < p, where the Fisher alone is singular, a positive damping or
-    an eigenvalue cut-off.
+    Needs a representation that holds its scores, and a positive damping, by which it divides, or an
+    eigenvalue cut-off. A damping at which the answer to a general right-hand side would have no
+    correct digit, eps · tr F, is refused.
 
     Parameters
     ----------
@@ -104,6 +105,11 @@ class Dual:
 
     def factor(self, fisher: "Fisher", shift: Any, *, threads: int = 0) -> "Factor":
         """Return the factor of the dual system of F + shift."""
+        if self._cuts:
+            raise ValueError(
+                "solver: expected Dual() for a factor, got an eigenvalue cut-off. What was cut off "
+                "has no inverse: add damping, or use ff.solve."
+            )
         return fisher._dual_factor(shift, threads=threads)
 
     def solve_path(
@@ -121,9 +127,12 @@ class Dual:
         given = scores._dual_rhs(rhs, threads)
         gram, inner = scores._gram_triangle(threads), scores._dual_inner(given, threads)
         inners = [inner[:, :0]]
+        size = scores._scale * float(gram.diagonal().sum(dtype="float64"))
 
         def attempt(shift: float) -> Solution:
             scores._refuse_singular(shift)
+            if given is not None:
+                scores._refuse_cancelled(shift, size)
             factor = gram.copy().cholesky(scores._scale, shift, threads=threads)
             inners.append(factor.solve(inner, threads))
             return Solution(

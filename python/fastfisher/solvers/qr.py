@@ -117,23 +117,40 @@ class QR:
         Each damping is then absorbed by a copy of R, 2p³/3 multiplications, or added to the squares
         of the singular values where those are asked for.
         """
-        root, tolerance = fisher._square_root(threads), self._tolerance(fisher)
-        spectrum = None
+        least_squares = rhs is None and not fisher.center
+        if rhs is None:
+            rhs = fisher._mean_score(threads)
+        root, tolerance = (
+            fisher._square_root(threads, with_root=least_squares),
+            self._tolerance(fisher),
+        )
+        unit, spectrum, z = fisher._scale * fisher.weight_sum, None, None
         if self.rank_revealing:
             root.damp(fisher._scale, 0.0, threads)
+            z = root.split() / unit if least_squares else None
             spectrum = _Spectrum(fisher, root)
         values = [rhs[:, :0]]
 
         def attempt(shift: float) -> Solution:
             if spectrum is not None:
                 told = spectrum.told(shift, tolerance)
-                values.append(spectrum.solve(rhs, shift, told["rank"]))
+                rank = told["rank"]
+                values.append(
+                    spectrum.solve(rhs, shift, rank)
+                    if z is None
+                    else spectrum.solve_root(z, rank, shift)
+                )
             else:
                 own = root.copy()
                 own.damp(fisher._scale, shift, threads)
+                head = own.split() / unit if least_squares else None
                 factor = own.factor(tolerance, threads=threads)
                 told = {"rcond": factor.rcond(threads)}
-                values.append(factor.solve(rhs, threads))
+                values.append(
+                    factor.solve(rhs, threads)
+                    if head is None
+                    else factor.half_solve(head, transposed=True, threads=threads)
+                )
             return Solution(
                 value=None,
                 residual=None,
@@ -191,7 +208,8 @@ class _Spectrum:
         s, Qh = self._s[:rank, None], self._Qh[:rank]
         return Qh.conj().T @ ((Qh @ rhs) / (s * s + s.dtype.type(shift)))
 
-    def solve_root(self, z: Any, rank: int) -> Any:
-        """Return R⁻¹ z, or its minimum norm."""
+    def solve_root(self, z: Any, rank: int, shift: float = 0.0) -> Any:
+        """Return (RᴴR + shift)⁻¹ Rᴴ z, which is R⁻¹ z without a shift, or its minimum norm."""
         s, Qh = self._s[:rank, None], self._Qh[:rank]
-        return Qh.conj().T @ ((self._P[:, :rank].conj().T @ z) / s)
+        inner = self._P[:, :rank].conj().T @ z
+        return Qh.conj().T @ (inner / (s + s.dtype.type(shift) / s))
