@@ -230,7 +230,7 @@ class Blocks:
                 (status, pivot // parts, -1, value),
                 tolerance,
                 f" in block {block}",
-                _MASKED * (self.tridiagonal and block > 1),  # the first two are not masked
+                _MASKED * self.tridiagonal,
             )
         return BlockFactor(self.sizes, links, self.tridiagonal, panels, norm)
 
