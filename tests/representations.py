@@ -77,6 +77,36 @@ def of_layers(dtype):
                 yield f"{name}-{n}-{reduction}", fisher, define(layers, **keywords), S
 
 
+def streams(dtype=np.float64):
+    """Yield (name, empty representation, what to update with for some of 60 samples).
+
+    Of those named "approximate" a merge keeps the trace alone.
+    """
+    S, weights = oracle.draw(60, 13, dtype), oracle.draw_weights(60)
+    empty = {
+        "dense": lambda **k: ff.DenseFisher(13, **k),
+        "diagonal": lambda **k: ff.DiagonalFisher(13, **k),
+        "blocks": lambda **k: ff.BlockDiagonalFisher([6, 4, 3], **k),
+        "tridiagonal": lambda **k: ff.BlockDiagonalFisher([6, 4, 3], tridiagonal=True, **k),
+        "root": lambda **k: ff.SquareRootFisher(13, **k),
+        "low-rank": lambda **k: ff.LowRankFisher(13, 13, **k),
+        "approximate-low-rank": lambda **k: ff.LowRankFisher(13, 3, **k),
+    }
+    for center in (False, True):
+        for name, make in empty.items():
+            tail = "centred" if center else "plain"
+            fisher = make(dtype=dtype, center=center)
+            yield f"{name}-{tail}", fisher, lambda rows: (S[rows], weights[rows])
+    if np.dtype(dtype).kind == "c":
+        return
+    shapes = ((3, 4), (2, 3))
+    layers = kronecker.draw(60, shapes, dtype)
+    for name, options in (("kfac", {}), ("approximate-ekfac", {"eigen": True}),
+                          ("chain", {"tridiagonal": True})):  # fmt: skip
+        fisher = ff.KroneckerFisher(shapes, dtype=dtype, **options)
+        yield name, fisher, lambda rows: ([(a[rows], g[rows]) for a, g in layers], weights[rows])
+
+
 def frequent_directions(U, rank):
     """Return BᴴB + ρI of the sketch of these rows, by a singular value decomposition per shrink."""
     B, lost = U[:0], 0.0

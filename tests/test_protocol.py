@@ -7,12 +7,17 @@ import pytest
 
 import fastfisher as ff
 import oracle
-from representations import cases
+from representations import cases, streams
 
 CASES = [
     pytest.param(*rest, id=f"{np.dtype(dtype)}-{name}")
     for dtype in (np.float64, np.complex128)
     for name, *rest in cases(dtype)
+]
+STREAMS = [
+    pytest.param(*rest, name.startswith("approximate"), id=f"{np.dtype(dtype)}-{name}")
+    for dtype in (np.float64, np.complex128)
+    for name, *rest in streams(dtype)
 ]
 LAMBDA = 0.3
 
@@ -197,3 +202,41 @@ def test_numpy_leaves_the_product_to_us():
         np.ones(2) @ F
     with pytest.raises(TypeError):
         F @ F
+
+
+@pytest.mark.parametrize(("empty", "samples", "approximate"), STREAMS)
+def test_update_merge_and_decay(empty, samples, approximate):
+    whole = empty.copy().update(*samples(slice(None)))
+    size = np.linalg.norm(whole.to_dense())
+    first, second = (empty.copy().update(*samples(rows)) for rows in (slice(25), slice(25, None)))
+
+    def same(fisher, expected, weight_sum):
+        assert fisher.weight_sum == pytest.approx(weight_sum)
+        oracle.close(fisher.trace(), np.trace(expected).real, float, 1000)
+        if not approximate:
+            oracle.close(fisher.to_dense(), expected, float, 1000, size)
+
+    # Any split is the whole: in one update after the other, merged, or added.
+    for joined in (
+        first.copy().update(*samples(slice(25, None))),
+        first.copy().merge(second),
+        first + second,
+        empty.copy().merge(first, second),
+    ):
+        assert joined.n_samples == 60
+        same(joined, whole.to_dense(), whole.weight_sum)
+    for untouched in (
+        whole.copy().merge(empty),
+        whole.copy().update(*samples(slice(0))),
+        whole.copy().decay(1.0),
+    ):
+        assert np.array_equal(untouched.to_dense(), whole.to_dense())
+    # Decay keeps the mean and half of its weight.
+    half = first.copy().decay(0.5)
+    assert half.n_samples == 25
+    same(half, first.to_dense(), 0.5 * first.weight_sum)
+    data, weights = samples(slice(25))
+    lighter = empty.copy().update(data, 0.5 * weights).update(*samples(slice(25, None)))
+    same(half.merge(second), lighter.to_dense(), lighter.weight_sum)
+    with pytest.raises(TypeError, match="others: expected"):
+        first.merge(ff.ScoreFisher(np.ones((2, whole.shape[0]))))
