@@ -71,7 +71,7 @@ def chain(rng, count, size, dtype):
 def _sums(F, D, B):
     """Return blocks of at most a panel as the file format has them: squares, then neighbours."""
     sums = np.concatenate([D.ravel(), B.ravel()]).astype(F.dtype)
-    assert sums.shape == F._sums_array().shape
+    assert sums.shape == F._sums_arrays()["sums"].shape
     return sums
 
 

@@ -217,7 +217,7 @@ def test_matrices():
         ff.DenseFisher.from_matrix(np.array([[1.0, 0.0], [np.nan, 1.0]]))
     with pytest.raises(ValueError, match=r"on_failure: expected one of raise, nan, shift, pinv"):
         ff.solve(np.eye(2), np.ones(2), on_failure="fix")
-    with pytest.raises(TypeError, match="rhs: expected an array, got None"):
+    with pytest.raises(TypeError, match="rhs: expected a right-hand side, got None"):
         ff.solve(np.eye(2), None)
 
 

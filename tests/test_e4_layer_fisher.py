@@ -315,3 +315,35 @@ print(L.shape[0], peak, np.linalg.norm(residual) / np.linalg.norm(mean))
     assert params >= 1e7
     assert residual < 1e-10
     assert peak < 2**30
+
+
+def test_weights_in_another_order_are_refused():
+    L = ff.LayerFisher([(np.ones((4, 3)), np.ones((4, 2))), (np.ones((4, 2)), np.ones((4, 3)))])
+    weights = [np.ones((2, 3)), np.ones((3, 2))]
+    for wrong in ([w.T for w in weights], weights[::-1], weights[:1], [np.ones(6), np.ones(5)]):
+        with pytest.raises(ValueError, match=r"v: expected a flat vector or weights of shapes"):
+            L @ wrong
+    expected = L @ np.ones(12)
+    for right in (
+        [w.ravel() for w in weights],
+        [w.tolist() for w in weights],
+        [np.ones((2, 3, 1, 1)), weights[1]],
+    ):
+        assert np.array_equal(np.hstack([w.ravel() for w in L @ right]), expected)
+    assert np.array_equal(L @ list(np.ones(12)), expected)
+
+
+def test_nothing_to_influence():
+    L, *_ = both(9)
+    assert L.influence([], 2, damping=1.0).shape == (0,)
+    assert L.influence([], [1, 2], damping=1.0).shape == (0, 2)
+    with pytest.raises(TypeError, match=r"a list of layers|expected a pair"):
+        L.influence(network.draw(9)[0], 1, damping=1.0)
+
+
+def test_the_mean_score_has_a_solution():
+    L, F, _, mean, _ = both(9)
+    solution = ff.solve(L, None, damping=LAMBDA)
+    flat = np.hstack([w.ravel() for w in solution.value])
+    oracle.close(flat, np.linalg.solve(damped(F), mean), float, 1e4)
+    assert solution.method == "dual"

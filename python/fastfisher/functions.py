@@ -419,7 +419,8 @@ def solve(
         Any representation, or a symmetric or Hermitian matrix, of which only the lower triangle is
         read.
     rhs : array (p,) or (p, k)
-        One right-hand side or several as columns.
+        One right-hand side or several as columns; None for the mean score of a representation that
+        holds its scores.
     damping : float or array (p,)
         λ, finite and not negative; a vector adds diag(λ).
     damping_mode : {"absolute", "trace", "diagonal", "factored"}
@@ -456,8 +457,6 @@ def solve(
     """
     threads = _check.threads(n_threads)
     fisher = as_fisher(fisher, n_threads)
-    if rhs is None:
-        raise TypeError("rhs: expected an array, got None. natural_gradient takes the mean score.")
     return solve_system(
         fisher,
         rhs,

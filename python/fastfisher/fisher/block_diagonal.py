@@ -182,6 +182,10 @@ class BlockDiagonalFisher(Accumulator):
             blocks: list[Any] = self._sums.neighbours(self._scale)
             return blocks
 
+    def __repr__(self) -> str:
+        told = f", {len(self._sizes)} blocks, tridiagonal={self._tridiagonal}, dtype"
+        return super().__repr__().replace(", dtype", told, 1)
+
     # ---- reading ----
     def diagonal(self) -> Any:
         """Return the diagonal of F, (p,)."""

@@ -43,6 +43,10 @@ class HeldScores(Fisher):
         """Return some columns of U, (n, block), as an array of its own."""
 
     @abstractmethod
+    def _raise_if_scores_spoil(self, product: Any) -> None:
+        """Name the place of a NaN that reached a product; one that has none costs nothing."""
+
+    @abstractmethod
     def _gram_triangle(self, threads: int) -> Any:
         """Return U Uᴴ, n × n."""
 
@@ -57,6 +61,7 @@ class HeldScores(Fisher):
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
         projected = self._rooted_dot(columns.reshape(self._params, -1), 0)
         values = squares(projected).sum(axis=0) * self._scale
+        self._raise_if_scores_spoil(values)
         return values if columns.ndim == 2 else float(values[0])
 
     # ---- the mean score ----

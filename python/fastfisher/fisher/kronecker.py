@@ -110,6 +110,10 @@ class KroneckerFisher(KroneckerSums):
 
     _composition = "the factors of layers"
 
+    def __repr__(self) -> str:
+        told = "".join(f", {name}={value!r}" for name, value in self._structure().items())
+        return super().__repr__().replace(", dtype", f"{told}, dtype", 1)
+
     def diagonal(self) -> Any:
         """Return the diagonal of F, (p,)."""
         if self._eigen:
@@ -139,7 +143,7 @@ class KroneckerFisher(KroneckerSums):
 
         `scores` are an array (n, p), or a list of layers as `update` takes them.
         """
-        if not isinstance(scores, (list, tuple)) or not all(map(_is_layer, scores)):
+        if not isinstance(scores, (list, tuple)) or not any(map(_is_layer, scores)):
             return super().leverage(scores, damping, damping_mode=damping_mode)
         found = layers_of(scores, self._shapes)
         factor, scale = self.factor(damping=damping, damping_mode=damping_mode), self._scale
@@ -462,8 +466,8 @@ class KroneckerFisher(KroneckerSums):
 
 
 def _is_layer(value: Any) -> bool:
-    return isinstance(value, (LinearLayer, Conv2dLayer)) or (
-        isinstance(value, (list, tuple))
-        and len(value) == 2
-        and all(getattr(side, "ndim", 0) >= 2 for side in value)
+    """Tell whether this is a layer, or one side of it, rather than a row of scores."""
+    return isinstance(value, (LinearLayer, Conv2dLayer)) or any(
+        getattr(side, "ndim", 0) >= 2
+        for side in (value if isinstance(value, (list, tuple)) else (value,))
     )

@@ -220,22 +220,28 @@ class LayerFisher(Layered, HeldScores):
                 "matrices: solve() takes a damping for each parameter."
             )
         self._refuse_singular(shift)
-        if self._influence is None or self._influence.damping != shift:
+        held = self._influence  # another thread may put another one there
+        if held is None or held.damping != shift:
             self._guard_gram(6)
             gram = self._scores.gram(0).to_dense(1.0)
             self._raise_if_scores_spoil(gram)
-            self._influence = Influence(self, gram, shift)
-        return self._influence
+            self._influence = held = Influence(self, gram, shift)
+        return held
 
     def _points(self, name: str, value: Any, held: Influence) -> Points:
-        if isinstance(value, (list, tuple)) and not all(hasattr(one, "__index__") for one in value):
+        if isinstance(value, (list, tuple)) and not all(map(_is_place, value)):
             network = NetworkScores(layers_of(value, self._shapes, name), self._ops, self._dtype)
             if self._check_finite:
                 network.check_finite(name)
             return held.outside(network)
         places = self._ops.xp.arange(self._n_samples)
         try:
-            chosen = places[value if isinstance(value, slice) else self._ops.xp.asarray(value)]
+            empty = isinstance(value, (list, tuple)) and not value
+            chosen = places[
+                value
+                if isinstance(value, slice)
+                else self._ops.xp.asarray([] if empty else value, int if empty else None)
+            ]
         except IndexError as error:
             raise IndexError(
                 f"{name}: expected places of {self._n_samples} samples, got {error}. "
@@ -439,3 +445,8 @@ def _sum_dtype(layers: list[Any], requested: Any) -> Any:
     held = [_check.sum_dtype(layer.a.x.dtype) for layer in layers]
     widest = reduce(lambda one, other: one if one.itemsize >= other.itemsize else other, held)
     return _check.accumulation_dtype(requested, widest)
+
+
+def _is_place(value: Any) -> bool:
+    """Tell whether this is one whole number, and no array."""
+    return hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0

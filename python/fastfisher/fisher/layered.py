@@ -13,8 +13,8 @@ __all__ = ["Layered"]
 class Layered(Fisher):
     """What Fishers of a network share: flat parameters are the weights' ravels, one after another.
 
-    A vector may be given flat, (p,) or (p, k), or as the list of the weights' arrays, and the
-    answer has the form of the question.
+    A vector may be given flat, (p,) or (p, k), or as the list of the weights' arrays, (d_out, d_in)
+    or (d_out, …) of a convolution, and the answer has the form of the question.
 
     Attributes
     ----------
@@ -41,16 +41,15 @@ class Layered(Fisher):
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
     def _unfolded(self, name: str, v: Any) -> tuple[Any, Callable[[Any], Any]]:
-        if not isinstance(v, (list, tuple)) or not all(hasattr(one, "shape") for one in v):
+        xp = self._ops.xp
+        if not isinstance(v, (list, tuple)) or not any(xp.ndim(one) for one in v[:1]):
             return v, as_it_is
+        v = [xp.asarray(one) for one in v]
         shapes = [tuple(one.shape) for one in v]
-        sizes = [rows * columns for rows, columns in self._shapes]
-        if len(v) != len(sizes) or any(
-            one.size != size for one, size in zip(v, sizes, strict=True)
-        ):
+        if len(v) != len(self._shapes) or not all(map(_fits, v, self._shapes)):
             raise ValueError(
                 f"{name}: expected a flat vector or weights of shapes {self._shapes}, got "
-                f"{shapes}. One array for each layer."
+                f"{shapes}. One array for each layer, outputs first."
             )
 
         def fold(flat: Any) -> list[Any]:
@@ -59,4 +58,10 @@ class Layered(Fisher):
                 for where, shape in zip(self._slices(), shapes, strict=True)
             ]
 
-        return self._ops.xp.concatenate([one.reshape(-1) for one in v]), fold
+        return xp.concatenate([one.reshape(-1) for one in v]), fold
+
+
+def _fits(weight: Any, shape: tuple[int, int]) -> bool:
+    """Tell whether this is a weight of the shape, of a kernel with more axes, or its ravel."""
+    rows, columns = shape
+    return bool(weight.size == rows * columns and (weight.ndim == 1 or weight.shape[0] == rows))
