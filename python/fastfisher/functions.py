@@ -429,7 +429,8 @@ def solve(
         The choice of "auto" is in ``Solution.method``.
     on_failure : {"raise", "nan", "shift", "pinv"}
         Raise; return NaN with the status; add the smallest damping of the ladder 2ʲ eps ‖F‖,
-        j = 0, 1, …, that works (``SHIFTED``, see ``damping_used``); or drop the eigenvalues that
+        j = 0, 1, …, that works, from √eps ‖F‖ on where answers lose digits by ‖F‖ / λ as in the
+        dual (``SHIFTED``, see ``damping_used``); or drop the eigenvalues that
         are not above p eps λ_max (``TRUNCATED``, see ``rank``). The last two cure a matrix that is
         not positive definite; other failures still raise.
     check_finite : bool

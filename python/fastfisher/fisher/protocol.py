@@ -261,7 +261,7 @@ class Fisher(ABC):
         Returns
         -------
         Factor
-            ``.method`` says which: "cholesky", "dual", "qr" or "diagonal".
+            ``.method`` says which: "cholesky", "dual", "qr", or the "kronecker-…" of a network.
 
         Raises
         ------
