@@ -1,8 +1,5 @@
 """A6: the empirical, the Monte-Carlo and the exact Fisher are three different things."""
 
-import doctest
-from pathlib import Path
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -133,14 +130,3 @@ def test_empirical_is_near_exact_where_the_model_is_true(iris, model, theta):
     exact = exact_fisher(model, theta, x)
     drawn = monte_carlo_fisher(model, theta, x, 400, np.random.default_rng(4))
     np.testing.assert_allclose(drawn, exact, rtol=0, atol=0.02 * np.abs(exact).max())
-
-
-def test_the_page_shows_what_it_prints():
-    page = Path(__file__).parent.parent / "docs" / "families.md"
-    report = []
-    examples = doctest.DocTestParser().get_doctest(
-        page.read_text(encoding="utf-8").replace("```", ""), {}, page.name, str(page), 0
-    )
-    assert len(examples.examples) > 20
-    doctest.DocTestRunner().run(examples, out=report.append)
-    assert not report, "".join(report)

@@ -175,6 +175,15 @@ def test_only_ops_and_native_touch_the_core(path):
     assert "core" not in names
 
 
+@pytest.mark.parametrize("path", [p for p in LIBRARY if "applications" in p.parts], ids=name)
+def test_applications_leave_linear_algebra_to_fisher(path):
+    # Eigenbases are NumPy's everywhere; what solves, factors or inverts belongs to a Fisher.
+    calls = re.findall(
+        r"linalg\.(inv|solve|cholesky|lstsq|pinv|qr|svd|det|slogdet)", path.read_text()
+    )
+    assert not calls
+
+
 def test_flags_keep_the_bits():
     text = re.sub(r"#[^\n]*", "", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
     for flag in ("fast-math", "march=native", "mtune=native", "-Ofast", "/fp:fast", "unsafe-math"):

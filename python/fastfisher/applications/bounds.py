@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastfisher import _check
-from fastfisher.functions import as_fisher
+from fastfisher.applications.total import as_total
 
 __all__ = ["reparametrize"]
 
@@ -42,7 +42,7 @@ def reparametrize(fisher: Any, jacobian: Any) -> Any:
     >>> ff.reparametrize(F, [[-1 / rate**2]])  # 1 / rate²
     array([[0.0625]])
     """
-    F = as_fisher(fisher)
+    F, scale = as_total(fisher)
     J = _check.finite_columns(F._ops, "jacobian", jacobian, F.shape[0], F.dtype)
     if J.ndim != 2 or J.shape[1] == 0:
         raise ValueError(
@@ -50,5 +50,4 @@ def reparametrize(fisher: Any, jacobian: Any) -> Any:
             "It has one row per old parameter and one column per new one."
         )
     half = J.conj().T @ (F @ J)
-    information = (half + half.conj().T) / 2
-    return information if F.reduction == "sum" else F.weight_sum * information
+    return scale * (half + half.conj().T) / 2

@@ -8,7 +8,13 @@ __all__ = ["Solution", "Status"]
 
 
 class Status(IntEnum):
-    """How a solve ended; the numbers are those of the native core and of ``batch``.
+    """How a solve, a step or an iteration ended.
+
+    The numbers up to ``STAGNATED`` are those of the native core and of ``batch``. An iteration such
+    as ``natural_gradient_descent`` ends with ``SUCCESS`` when its stopping rule was met,
+    ``STAGNATED`` when no step it may take improves the loss, ``NON_FINITE`` when the loss or a
+    gradient turned NaN or infinite (the last good parameters are returned), ``MAX_ITERATIONS`` or
+    ``INTERRUPTED`` when a callback ended it.
 
     Examples
     --------
@@ -25,6 +31,8 @@ class Status(IntEnum):
     MAX_ITERATIONS = 5
     NEGATIVE_CURVATURE = 6
     STAGNATED = 7
+    ZERO_GRADIENT = 8
+    INTERRUPTED = 9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
