@@ -21,7 +21,7 @@ using Known = std::integral_constant<Index, N>;
 template <class T, int V, int BJ, class AStep, class BStep>
 FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT A, AStep a_step,
                                       const T* FASTFISHER_RESTRICT B, BStep b_step,
-                                      T* FASTFISHER_RESTRICT C, T sign, Upcoming& next) {
+                                      T* FASTFISHER_RESTRICT C, T sign, Upcoming& next, Hops hops) {
   constexpr int lanes = kLanes<T>;
   constexpr int W = kPanel<T>;
   Vec<T> sum[V][kColumns];
@@ -46,15 +46,23 @@ FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT 
   const char* at = next.at;
   const char* c_at = reinterpret_cast<const char*>(C);
   const Index step = 2 * next.step;
-  for (; depth >= kTerms; depth -= kTerms, A += kTerms * a_step, B += kTerms * b_step) {
-    prefetch_for_write(c_at), c_at += c_step;
-    FASTFISHER_UNROLL
-    for (Index k = 0; k < kTerms; ++k) {
-      if (k % 2 == 0) prefetch(at), at += step;
-      multiply(A + k * a_step, B + k * b_step);
+  const auto accumulate = [&](Index terms, const T* FASTFISHER_RESTRICT b) {
+    for (; terms >= kTerms; terms -= kTerms, A += kTerms * a_step, b += kTerms * b_step) {
+      prefetch_for_write(c_at), c_at += c_step;
+      FASTFISHER_UNROLL
+      for (Index k = 0; k < kTerms; ++k) {
+        if (k % 2 == 0) prefetch(at), at += step;
+        multiply(A + k * a_step, b + k * b_step);
+      }
     }
+    for (; terms > 0; --terms, A += a_step, b += b_step) multiply(A, b);
+  };
+  if constexpr (BJ == 1) {
+    accumulate(depth, B);
+  } else {  // one panel of B after the other
+    for (; depth > W; depth -= W, B += hops.first, hops.first += hops.more) accumulate(W, B);
+    accumulate(depth, B);
   }
-  for (; depth > 0; --depth, A += a_step, B += b_step) multiply(A, B);
   next.at = at;
   const Vec<T> s = Vec<T>::broadcast(sign);
   FASTFISHER_UNROLL
@@ -71,7 +79,7 @@ FASTFISHER_INLINE void multiply_block(Index depth, const T* FASTFISHER_RESTRICT 
 template <class T, int BJ, class AStep, class BStep>
 FASTFISHER_INLINE void multiply_column(Index depth, const T* A, AStep a_step, const T* B,
                                        BStep b_step, T* C, T sign, Index first, Index last,
-                                       Upcoming* next) {
+                                       Upcoming* next, Hops hops = {}) {
   constexpr Index lanes = kLanes<T>;
   Upcoming nothing{reinterpret_cast<const char*>(C), 0};
   Upcoming& ahead = next ? *next : nothing;
@@ -79,13 +87,13 @@ FASTFISHER_INLINE void multiply_column(Index depth, const T* A, AStep a_step, co
   for (Index r = first; r < last; r += kRowVectors * lanes) {
     switch ((last - r) / lanes) {
       case 1:
-        multiply_block<T, 1, BJ>(depth, A + r, a_step, B, b_step, C + r, sign, ahead);
+        multiply_block<T, 1, BJ>(depth, A + r, a_step, B, b_step, C + r, sign, ahead, hops);
         break;
       case 2:
-        multiply_block<T, 2, BJ>(depth, A + r, a_step, B, b_step, C + r, sign, ahead);
+        multiply_block<T, 2, BJ>(depth, A + r, a_step, B, b_step, C + r, sign, ahead, hops);
         break;
       default:
-        multiply_block<T, 3, BJ>(depth, A + r, a_step, B, b_step, C + r, sign, ahead);
+        multiply_block<T, 3, BJ>(depth, A + r, a_step, B, b_step, C + r, sign, ahead, hops);
     }
   }
 }
@@ -94,8 +102,9 @@ FASTFISHER_INLINE void multiply_column(Index depth, const T* A, AStep a_step, co
 
 template <class T, int BK, int BJ>
 void multiply_panel(Index depth, const T* A, const T* B, T* C, T sign, Index first, Index last,
-                    Upcoming* next) {
-  multiply_column<T, BJ>(depth, A, Known<kPanel<T>>(), B, Known<BK>(), C, sign, first, last, next);
+                    Upcoming* next, Hops hops) {
+  multiply_column<T, BJ>(depth, A, Known<kPanel<T>>(), B, Known<BK>(), C, sign, first, last, next,
+                         hops);
 }
 
 template <class T>
@@ -106,9 +115,9 @@ void multiply_rows(Index depth, const T* A, const T* B, Index ld, T* C, Index fi
 
 #define FASTFISHER_INSTANTIATE(T)                                                               \
   template void multiply_panel<T, kPanel<T>, 1>(Index, const T*, const T*, T*, T, Index, Index, \
-                                                Upcoming*);                                     \
+                                                Upcoming*, Hops);                               \
   template void multiply_panel<T, 1, kPanel<T>>(Index, const T*, const T*, T*, T, Index, Index, \
-                                                Upcoming*);                                     \
+                                                Upcoming*, Hops);                               \
   template void multiply_rows(Index, const T*, const T*, Index, T*, Index, Index, Upcoming*);
 FASTFISHER_INSTANTIATE(double)
 FASTFISHER_INSTANTIATE(float)

@@ -221,13 +221,8 @@ void product_of_columns(const Blocks<T>& blocks, const T* F, const ConstMatrix<T
   for (Index b = 0; b < blocks.count; ++b) {
     if (blocks.is_square(b)) continue;
     const Index row = blocks.row_of(b), size = blocks.size_of(b);
-    triangle_product(F + blocks.at_of(b), size,
-                     ConstMatrix<T>(V.data() + row * V.rowStride(), size, k,
-                                    Strides(V.rowStride(), V.colStride())),
-                     scale, 0.0,
-                     Matrix<T>(out.data() + row * out.rowStride(), size, k,
-                               Strides(out.rowStride(), out.colStride())),
-                     threads);
+    triangle_product(F + blocks.at_of(b), size, part_of(V, row, 0, size, k), scale, 0.0,
+                     part_of(out, row, 0, size, k), threads);
   }
   // A run's rows of V, those of the blocks beside it, and its rows of the product.
   const Index most = std::min(kTaskEntries + 3 * blocks.largest, blocks.rows);
@@ -268,12 +263,10 @@ void blocks_product(const Blocks<T>& blocks, const T* F, const ConstMatrix<T>& V
                     Matrix<T> out, int threads) {
   constexpr Index kTogether = 32;  // right-hand sides, so that the rows of a run stay in the cache
   threads = useful_threads(blocks, threads);
-  const Strides in(V.rowStride(), V.colStride()), to(out.rowStride(), out.colStride());
   for (Index q = 0; q < V.cols(); q += kTogether) {
     const Index some = std::min(kTogether, V.cols() - q);
-    product_of_columns(blocks, F, ConstMatrix<T>(V.data() + q * V.colStride(), V.rows(), some, in),
-                       scale, Matrix<T>(out.data() + q * out.colStride(), V.rows(), some, to),
-                       threads);
+    product_of_columns(blocks, F, part_of(V, 0, q, V.rows(), some), scale,
+                       part_of(out, 0, q, V.rows(), some), threads);
   }
 }
 

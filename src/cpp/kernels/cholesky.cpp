@@ -128,7 +128,7 @@ void invert_panel(const Factor<T>& L, Index q, T* M) {
   constexpr Index W = kPanel<T>;
   std::fill_n(M, (L.panels() - q) * W * W, T(0));
   for (Index r = 0; r < L.columns(q); ++r) M[r * W + r] = T(1);
-  forward(L, q, M, panel_rows<T>(q, L.params));
+  forward(L, q, Sides<T>{M, 0, 1, panel_rows<T>(q, L.params)});
 }
 
 template <class T>
@@ -175,17 +175,21 @@ void cholesky_solve(const T* L, const ConstMatrix<T>& B, Half half, Matrix<T> ou
   const Index size = factor.panels() * W * W;
   // A few right-hand sides of a small system are done before a second thread is awake.
   threads = factor.params * factor.params * B.cols() < (Index{1} << 21) ? 1 : team_size(threads);
-  Buffer<T> R(std::min(kGroups, ceil_div(B.cols(), W)) * size);
+  Buffer<T> buffer(std::min(kGroups, ceil_div(B.cols(), W)) * size);
   for (Index q0 = 0; q0 < B.cols(); q0 += kGroups * W) {
     const Index columns = std::min(kGroups * W, B.cols() - q0), groups = ceil_div(columns, W);
-    std::fill_n(R.data(), groups * size, T(0));
-    const auto at = [&](Index k, Index q) -> T& { return R[q / W * size + k * W + q % W]; };
-    for (Index k = 0; k < factor.params; ++k)
-      for (Index q = 0; q < columns; ++q) at(k, q) = B(k, q0 + q);
-    substitute(factor, half != Half::Upper, half != Half::Lower, R.data(), size, groups,
-               panel_rows<T>(groups - 1, columns), threads);
-    for (Index k = 0; k < factor.params; ++k)
-      for (Index q = 0; q < columns; ++q) out(k, q0 + q) = at(k, q);
+    const Sides<T> R{buffer.data(), size, groups, panel_rows<T>(groups - 1, columns)};
+    const ConstMatrix<T> some = part_of(B, 0, q0, B.rows(), columns);
+    constexpr Index kRows = 4 * W;
+    const Index parts = ceil_div(factor.params, kRows), end = factor.panels() * W;
+    run_in_order(threads, parts, [&](Index part, int) {
+      take_rows(some, part * kRows, std::min((part + 1) * kRows, end), R);
+    });
+    substitute(factor, half != Half::Upper, half != Half::Lower, R, threads);
+    run_in_order(threads, parts, [&](Index part, int) {
+      give_rows(R, part * kRows, std::min((part + 1) * kRows, factor.params),
+                part_of(out, 0, q0, B.rows(), columns));
+    });
   }
 }
 

@@ -64,34 +64,15 @@ void multiply_turned(Index depth, const T* A, Index a_stride, Index m, const T* 
   });
 }
 
-// R = L⁻¹R or L⁻ᵀR for `groups` panels of right-hand sides.
+// R = L⁻¹R or L⁻ᵀR.
 template <class T>
-void substitute_link(const Factor<T>& L, bool down, T* R, Index groups, Index last_rows,
-                     int threads) {
-  const Index size = L.panels() * kPanel<T> * kPanel<T>;
+void substitute_link(const Factor<T>& L, bool down, const Sides<T>& R, int threads) {
   if (L.params >= kParallelOrder)
-    return substitute(L, down, !down, R, size, groups, last_rows, threads);
-  for (Index g = 0; g < groups; ++g) {
-    const Index rows = g + 1 == groups ? last_rows : Index{kPanel<T>};
-    if (down)
-      forward(L, 0, R + g * size, rows);
-    else
-      backward(L, R + g * size, rows);
-  }
-}
-
-// Rows of B into one panel, R[k * W + q], zero beyond, and out of it again.
-template <class T>
-void take_rows(const ConstMatrix<T>& B, Index row, Index size, Index q0, Index columns, T* R) {
-  constexpr Index W = kPanel<T>;
-  std::fill_n(R, panel_count<T>(size) * W * W, T(0));
-  for (Index k = 0; k < size; ++k)
-    for (Index q = 0; q < columns; ++q) R[k * W + q] = B(row + k, q0 + q);
-}
-template <class T>
-void give_rows(const T* R, Index row, Index size, Index q0, Index columns, Matrix<T>& out) {
-  for (Index k = 0; k < size; ++k)
-    for (Index q = 0; q < columns; ++q) out(row + k, q0 + q) = R[k * kPanel<T> + q];
+    substitute(L, down, !down, R, threads);
+  else if (down)
+    forward(L, 0, R);
+  else
+    backward(L, R);
 }
 
 // R −= W_b X downwards, R of block b + 1, X of block b; R −= W_bᵀ X upwards, the other way round.
@@ -112,17 +93,19 @@ void pass_on(const Chain<T>& chain, const T* factor, Index b, bool down, const T
   }
 }
 
-// One half of the solve with a chain, for columns [q0, q0 + columns), in two panels of scratch.
+// One half of the solve with a chain, for a panel of columns, in two panels of scratch.
 template <class T>
 void run_down_or_up(const Chain<T>& chain, const T* factor, bool down, const ConstMatrix<T>& B,
-                    Index q0, Index columns, Matrix<T>& out, T* R, T* last, int threads) {
-  const Index lanes = panel_rows<T>(0, columns);
+                    Matrix<T> out, T* R, T* last, int threads) {
+  const Index lanes = panel_rows<T>(0, B.cols());
   for (Index step = 0; step < chain.count; ++step) {
     const Index b = down ? step : chain.count - 1 - step;
-    take_rows(B, chain.row_of(b), chain.size_of(b), q0, columns, R);
+    const Index row = chain.row_of(b), size = chain.size_of(b);
+    const Sides<T> sides{R, 0, 1, lanes};
+    take_rows(part_of(B, row, 0, size, B.cols()), 0, panel_count<T>(size) * kPanel<T>, sides);
     if (step > 0) pass_on(chain, factor, down ? b - 1 : b, down, last, R, lanes);
-    substitute_link(link(chain, factor, b), down, R, 1, lanes, threads);
-    give_rows(R, chain.row_of(b), chain.size_of(b), q0, columns, out);
+    substitute_link(link(chain, factor, b), down, sides, threads);
+    give_rows(sides, 0, size, part_of(out, row, 0, size, B.cols()));
     std::swap(R, last);
   }
 }
@@ -133,9 +116,9 @@ ConstMatrix<T> constant(const Matrix<T>& X) {
 }
 
 template <class T>
-void solve_link(const Factor<T>& L, Half half, T* R, Index lanes, int threads) {
-  if (half != Half::Upper) substitute_link(L, true, R, 1, lanes, threads);
-  if (half != Half::Lower) substitute_link(L, false, R, 1, lanes, threads);
+void solve_link(const Factor<T>& L, Half half, const Sides<T>& R, int threads) {
+  if (half != Half::Upper) substitute_link(L, true, R, threads);
+  if (half != Half::Lower) substitute_link(L, false, R, threads);
 }
 
 // F's part of each link, scaled and damped, zero elsewhere; `diagonal` is that of A.
@@ -240,8 +223,8 @@ Report tridiagonal_factor(const Blocks<T>& blocks, const Chain<T>& chain, const 
     if (!report.ok() || !chain.has_next(b)) return report;
     const Index next = chain.size_of(b + 1), groups = panel_count<T>(next);
     T* W = panel_of_W(chain, factor, b, 0);
-    substitute_link(link(chain, factor, b), true, W, groups, panel_rows<T>(groups - 1, next),
-                    threads);
+    substitute_link(link(chain, factor, b), true,
+                    Sides<T>{W, chain.stride(b), groups, panel_rows<T>(groups - 1, next)}, threads);
     multiply_packed(chain.size_of(b), W, chain.stride(b), next, W, chain.stride(b), next, T(-1),
                     true, link(chain, factor, b + 1).triangle, 0, threads);
   }
@@ -253,7 +236,14 @@ void tridiagonal_solve(const Chain<T>& chain, const T* factor, const ConstMatrix
                        Matrix<T> out, int threads) {
   constexpr Index W = kPanel<T>;
   const Index groups = ceil_div(B.cols(), W), size = panel_count<T>(chain.largest) * W * W;
-  const auto columns = [&](Index g) { return std::min(W, B.cols() - g * W); };
+  // A panel of columns, ...
+  const auto columns = [&](const auto& X, Index g) {
+    return part_of(X, 0, g * W, X.rows(), std::min(W, X.cols() - g * W));
+  };
+  // ... and a block's rows.
+  const auto rows = [&](const auto& X, Index b) {
+    return part_of(X, chain.row_of(b), 0, chain.size_of(b), X.cols());
+  };
   // A few right-hand sides of a few blocks are done before a second thread is awake.
   threads = 2 * chain.entries * B.cols() < (Index{1} << 21) ? 1 : team_size(threads);
   if (chain.tridiagonal) {
@@ -263,33 +253,28 @@ void tridiagonal_solve(const Chain<T>& chain, const T* factor, const ConstMatrix
       T* R = scratch.data() + 2 * thread * size;
       const int team = groups == 1 ? threads : 1;
       if (half != Half::Upper)
-        run_down_or_up(chain, factor, true, B, g * W, columns(g), out, R, R + size, team);
+        run_down_or_up(chain, factor, true, columns(B, g), columns(out, g), R, R + size, team);
       if (half != Half::Lower)
-        run_down_or_up(chain, factor, false, half == Half::Both ? constant(out) : B, g * W,
-                       columns(g), out, R, R + size, team);
+        run_down_or_up(chain, factor, false, columns(half == Half::Both ? constant(out) : B, g),
+                       columns(out, g), R, R + size, team);
     });
     return;
   }
   Buffer<T> scratch(threads * size);
   const auto solve = [&](Index b, Index g, T* R, int team) {
-    take_rows(B, chain.row_of(b), chain.size_of(b), g * W, columns(g), R);
-    solve_link(link(chain, factor, b), half, R, panel_rows<T>(0, columns(g)), team);
-    give_rows(R, chain.row_of(b), chain.size_of(b), g * W, columns(g), out);
+    const ConstMatrix<T> some = rows(columns(B, g), b);
+    const Sides<T> sides{R, 0, 1, panel_rows<T>(0, some.cols())};
+    take_rows(some, 0, panel_count<T>(some.rows()) * W, sides);
+    solve_link(link(chain, factor, b), half, sides, team);
+    give_rows(sides, 0, some.rows(), rows(columns(out, g), b));
   };
   run_in_order(threads, chain.count, [&](Index b, int thread) {
     if (chain.size_of(b) >= kParallelOrder) return;
     for (Index g = 0; g < groups; ++g) solve(b, g, scratch.data() + thread * size, 1);
   });
   for (Index b = 0; b < chain.count; ++b)
-    if (chain.size_of(b) >= kParallelOrder) {
-      const Factor<T> L = link(chain, factor, b);
-      const ConstMatrix<T> right(B.data() + chain.row_of(b) * B.rowStride(), L.params, B.cols(),
-                                 Strides(B.rowStride(), B.colStride()));
-      cholesky_solve(L.triangle, right, half,
-                     Matrix<T>(out.data() + chain.row_of(b) * out.rowStride(), L.params, B.cols(),
-                               Strides(out.rowStride(), out.colStride())),
-                     threads);
-    }
+    if (chain.size_of(b) >= kParallelOrder)
+      cholesky_solve<T>(link(chain, factor, b).triangle, rows(B, b), half, rows(out, b), threads);
 }
 
 template <class T>
@@ -339,7 +324,8 @@ void tridiagonal_inverse(const Blocks<T>& blocks, const Chain<T>& chain, const T
       const Index next = chain.size_of(b + 1), groups = panel_count<T>(next);
       const Index entries = groups * stride, next_stride = groups * W * W;
       std::copy_n(panel_of_W(chain, factor, b, 0), entries, K);
-      substitute_link(link(chain, factor, b), false, K, groups, panel_rows<T>(groups - 1, next),
+      substitute_link(link(chain, factor, b), false,
+                      Sides<T>{K, chain.stride(b), groups, panel_rows<T>(groups - 1, next)},
                       threads);
       std::fill_n(turned, panel_count<T>(size) * next_stride, T(0));
       for (Index r = 0; r < next; ++r)

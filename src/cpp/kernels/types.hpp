@@ -24,6 +24,13 @@ template <class T>
 using Matrix = Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>,
                           Eigen::Unaligned, Strides>;
 
+// The view of rows × cols elements of X from (row, col) on: X[row : row + rows, col : col + cols].
+template <class View>
+View part_of(View X, Index row, Index col, Index rows, Index cols) {
+  return View(X.data() + row * X.rowStride() + col * X.colStride(), rows, cols,
+              Strides(X.rowStride(), X.colStride()));
+}
+
 // Contiguous vectors. A kernel takes `const T*` where nullptr means "not given".
 template <class T>
 using ConstVector = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, 1>>;
