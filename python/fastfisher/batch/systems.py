@@ -48,7 +48,7 @@ def solve(
         told item by item in ``status``.
     precision : {"double", "extended"}
         Extended computes in double-double and fills ``error_bound``: a proven bound of
-        max |x − x_true| / max |x_true| over the parameters, rounding included, for F exactly as
+        ``max|x − x_true| / max|x_true|`` over the parameters, rounding included, for F exactly as
         given; infinity where nothing can be proven. It takes condition numbers up to about 10²⁵, in
         any units, absolute damping, and ``on_failure`` "raise" or "nan".
     n_threads : int, optional
