@@ -1,5 +1,7 @@
 """D1: no unbiased estimate does better than (∂φ/∂θ) F⁻¹ (∂φ/∂θ)ᵀ, and some do as well."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -7,6 +9,7 @@ from scipy import special, stats
 import fastfisher as ff
 import oracle
 import representations
+import three_gaussians
 from distributions import MU, SIGMA, close, hermite_of_several
 
 CASES = {name: rest for name, *rest in representations.cases()}
@@ -167,6 +170,19 @@ def test_d1_complex_least_squares_attains_it():
     variances = ff.cramer_rao_bound(F, J, diagonal=True)
     assert variances.dtype == np.float64
     oracle.close(variances, np.diag(expected).real, np.float64, 400)
+
+
+# ---- the texts' first figure ----
+def test_d1_three_gaussians_attain_it_by_the_mean_and_not_by_the_median(tmp_path, capsys):
+    picture, repeats = tmp_path / "picture.png", 4000
+    rows = three_gaussians.main(picture, repeats=repeats)
+    assert len(rows) == len(re.findall(r"^ +[0-9.]+ ", capsys.readouterr().out, re.MULTILINE)) == 3
+    for scale, (bound, mean, median) in zip(three_gaussians.SCALES, rows, strict=True):
+        close(bound, scale / np.sqrt(three_gaussians.SAMPLES))
+        # A standard deviation has the relative standard error √(1 / 2n).
+        assert abs(mean / bound - 1) < 5 / np.sqrt(2 * repeats)
+        assert median / bound > 1.1
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
 # ---- any representation ----

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import fastfisher as ff
+import forecast_ellipse
 import oracle
 import representations
 
@@ -186,3 +188,38 @@ def test_d4_a_marginal_ellipse_is_the_shadow_of_the_whole():
     # The nearest of 2·10⁵ random directions misses the top by some 10⁻⁵ of its height.
     np.testing.assert_allclose(shadow, ff.marginalize(F, [0])[0, 0] ** -0.5, rtol=1e-3)
     np.testing.assert_allclose(F[0, 0] ** -0.5, ff.condition_on(F, [0])[0, 0] ** -0.5)
+
+
+# ---- the example ----
+def test_the_magnitudes_of_the_forecast_and_their_slopes():
+    """An Einstein–de Sitter universe has the distance 2 c/H₀ (1 − 1/√(1 + z)) in closed form."""
+    z = forecast_ellipse.REDSHIFTS
+    m, _ = forecast_ellipse.magnitudes(np.array([70.0, 1.0, -1.0, -19.3]))
+    distance = 2 * forecast_ellipse.LIGHT / 70 * (1 + z) * (1 - (1 + z) ** -0.5)
+    np.testing.assert_allclose(m, -19.3 + 25 + 5 * np.log10(distance), rtol=1e-12)
+    theta = forecast_ellipse.TRUTH
+    _, jacobian = forecast_ellipse.magnitudes(theta)
+    for i, step in enumerate(1e-5 * np.diag(np.abs(theta))):
+        ahead, behind = (forecast_ellipse.magnitudes(theta + h)[0] for h in (step, -step))
+        slope = (ahead - behind) / (2 * step[i])
+        np.testing.assert_allclose(jacobian[:, i], slope, rtol=0, atol=1e-8)
+
+
+def test_d4_the_forecast_is_what_fits_of_simulated_surveys_scatter_by(tmp_path, capsys):
+    surveys, picture = 1000, tmp_path / "picture.png"
+    told = forecast_ellipse.main(picture, surveys=surveys)
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert capsys.readouterr().out.count("of the fits are within") == 3
+    scatter = told["fits"].std(axis=0) / told["marginalised"]
+    # A standard deviation has the relative standard error √(1 / 2n); w bends the fits by some per
+    # cent of it more.
+    np.testing.assert_allclose(scatter, 1, atol=5 / np.sqrt(2 * surveys))
+    inside = forecast_ellipse.inside(
+        ff.marginalize(told["F"], [0, 1, 2], prior=forecast_ellipse.CALIBRATED),
+        (told["fits"] - forecast_ellipse.TRUTH)[:, :3],
+    )
+    expected = stats.chi2(3).cdf(forecast_ellipse.RADII)
+    error = 5 * np.sqrt(expected * (1 - expected) / surveys)
+    assert (np.abs(inside - expected) < error).all()
+    with pytest.raises(ff.NotPositiveDefiniteError, match="at parameter 3"):
+        ff.cramer_rao_bound(told["F"])  # H₀ and M shift all magnitudes alike
