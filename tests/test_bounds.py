@@ -160,7 +160,7 @@ def test_singular_information_says_which_parameter_and_what_would_do():
         ff.cramer_rao_bound(F)
     error = caught.value
     assert "at parameter 1" in str(error)
-    assert "Give a prior (a precision of " in str(error)
+    assert "Damping here is a prior, of precision " in str(error)
     assert "condition_on, or reparametrize" in str(error)
     assert error.pivot == 1
     assert abs(error.value) <= 3 * np.finfo(float).eps
@@ -185,7 +185,9 @@ def test_each_way_out_of_singular_information():
 def test_fewer_samples_than_parameters_need_a_prior():
     S = oracle.draw(5, 9)
     F = ff.ScoreFisher(S)
-    with pytest.raises(ff.NotPositiveDefiniteError, match=r"5 scores alone .*Give a prior"):
+    with pytest.raises(
+        ff.NotPositiveDefiniteError, match=r"5 scores alone .*Damping here is a prior"
+    ):
         ff.cramer_rao_bound(F)
     expected = np.linalg.inv(S.T @ S + np.eye(9))
     oracle.close(ff.cramer_rao_bound(F, prior=1.0), expected, np.float64, 1000)

@@ -210,7 +210,9 @@ def test_d1_any_representation_without_a_prior(name):
     p, total = len(matrix), 1.0 if F.reduction == "sum" else F.weight_sum
     values = np.linalg.eigvalsh(matrix)
     if values[0] <= 1e-12 * values[-1]:
-        with pytest.raises(ff.NotPositiveDefiniteError, match=r"expected a positive.*Give a prior"):
+        with pytest.raises(
+            ff.NotPositiveDefiniteError, match=r"expected a positive.*Damping here is a prior"
+        ):
             ff.cramer_rao_bound(F)
         return
     expected = np.linalg.inv(matrix) / total

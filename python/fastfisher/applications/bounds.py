@@ -401,10 +401,10 @@ def _advised(total: float) -> Iterator[None]:
         yield
     except NotPositiveDefiniteError as error:
         prior = None if error.damping is None else total * error.damping
-        would_do = "" if prior is None else f" (a precision of {prior:.3g} would just do)"
+        precision = "" if prior is None else f", of precision {prior:.3g}"
         raise NotPositiveDefiniteError(
-            f"{error} Give a prior{would_do}, leave out what is not determined with condition_on, "
-            "or reparametrize to what is.",
+            f"{error} Damping here is a prior{precision}; or leave out what is not determined with "
+            "condition_on, or reparametrize to what is.",
             pivot=error.pivot,
             value=None if error.value is None else total * error.value,
             damping=prior,
