@@ -76,6 +76,13 @@ def test_what_cannot_be_kept(function, keep, error, message):
         function(information(), keep)
 
 
+@pytest.mark.parametrize("function", [ff.marginalize, ff.condition_on])
+def test_more_than_fits(function):
+    F = ff.DiagonalFisher.from_scores(np.ones((1, 2_000_000)))
+    with pytest.raises(ff.MemoryLimitError, match=r"keep: expected at most .* Keep fewer"):
+        function(F, range(1_000_000))
+
+
 # ---- jacobians ----
 @pytest.mark.parametrize(
     ("jacobian", "error", "message"),
@@ -193,6 +200,16 @@ def test_fewer_samples_than_parameters_need_a_prior():
     oracle.close(ff.cramer_rao_bound(F, prior=1.0), expected, np.float64, 1000)
 
 
+def test_a_prior_on_some_of_more_parameters_than_samples():
+    S, prior = oracle.draw(5, 6), np.array([0.0, 0.0, 2.0, 0.0, 1.0, 0.0])
+    F = ff.ScoreFisher(S)
+    with pytest.raises(ff.NotPositiveDefiniteError, match=r"in the dual, got a vector with a zero"):
+        ff.cramer_rao_bound(F, prior=prior)
+    A = S.T @ S + np.diag(prior)
+    actual = ff.cramer_rao_bound(F, prior=prior, solver=ff.Cholesky())
+    oracle.close(actual, np.linalg.inv(A), np.float64, 10 * np.linalg.cond(A))
+
+
 def test_no_samples_have_no_mean():
     for call in (
         lambda F: ff.cramer_rao_bound(F, prior=1.0),
@@ -265,8 +282,9 @@ def test_callers_arrays_stay_as_they_are():
     for result in results:
         result += 1  # ours to give away
     held = ff.DenseFisher.from_matrix(F)
+    as_it_was = held.to_dense()
     ff.add_prior(held, 3.0)
-    np.testing.assert_array_equal(held.to_dense(), (F + F.T) / 2)
+    np.testing.assert_array_equal(held.to_dense(), as_it_was)
 
 
 def test_only_the_lower_triangle_is_read():

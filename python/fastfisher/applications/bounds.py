@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastfisher import _check
+from fastfisher import _check, _memory
 from fastfisher.applications.total import as_total
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.protocol import Fisher
@@ -59,9 +59,10 @@ def cramer_rao_bound(
     One factorisation, and q right-hand sides; without a `jacobian` the inverse, or of it no more
     than the diagonal. F is never made dense.
 
-    Units do not matter: rescaling parameters changes Cholesky and QR factors of any representation
-    by rounding only, so what counts is the condition number of F with a unit diagonal. A
-    `LowRankFisher`, the dual and Kronecker factors compare parameters with each other: scale those.
+    Units do not matter: rescaling parameters changes Cholesky and QR factors by rounding only, so
+    what counts is the condition number of F with a unit diagonal. A `LowRankFisher`, the dual, CG
+    and Kronecker factors compare parameters with each other: scale those. The dual, "auto" for a
+    `ScoreFisher` of fewer samples than parameters, wants a prior on each; ``Cholesky()`` does not.
 
     The bound needs the conditions under which F is defined (a support that does not depend on θ).
     Few estimates attain it with a finite sample; the most likely parameters do as the sample
@@ -349,6 +350,11 @@ def _kept(F: Fisher, keep: Any) -> Any:
 
 def _units(F: Fisher, kept: Any) -> Any:
     """Return the columns of the identity (p, k) that belong to these parameters."""
+    _memory.guard(
+        3 * F.shape[0] * len(kept) * F.dtype.itemsize,  # these, and what comes of them
+        "keep",
+        "Keep fewer parameters.",
+    )
     columns = F._ops.zeros((F.shape[0], len(kept)), F.dtype)
     columns[kept, range(len(kept))] = 1
     return columns
