@@ -63,6 +63,27 @@ def test_d4_prior_any_representation(case):
         )
 
 
+# A chain of Kronecker factors takes damping but as a matrix.
+STRUCTURED = [name for name in CASES if not name.startswith(("dense-", "tridiagonal-"))]
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_d4_no_representation_is_made_dense(name, monkeypatch):
+    F, _, _ = CASES[name]
+
+    def refused(self):
+        raise AssertionError(f"{type(self).__name__} was made dense")
+
+    expected = ff.marginalize(F, KEEP, prior=3.0)
+    monkeypatch.setattr(type(F), "to_dense", refused)
+    np.testing.assert_array_equal(ff.marginalize(F, KEEP, prior=3.0), expected)
+    ff.condition_on(F, KEEP)
+    ff.reparametrize(F, np.ones((F.shape[0], 1)))
+    ff.cramer_rao_bound(F, prior=3.0, diagonal=True)
+    with pytest.raises(AssertionError, match="made dense"):
+        ff.add_prior(F, 3.0)
+
+
 # ---- laws ----
 def test_d4_marginalising_is_the_schur_complement():
     F = random_information()
@@ -145,6 +166,15 @@ def test_d4_independent_experiments_add():
     for alone in (one, other):
         with pytest.raises(ff.NotPositiveDefiniteError):
             ff.cramer_rao_bound(alone)
+
+
+def test_d4_more_information_has_a_lower_bound():
+    """P ⪰ 0 makes (F + P)⁻¹ ⪯ F⁻¹, by at most what F⁻¹ P F⁻¹ says to first order."""
+    F, p = random_information(), np.array([0.0, 3.0, 0.0, 1.0, 0.0, 0.0, 20.0])
+    before, after = ff.cramer_rao_bound(F), ff.cramer_rao_bound(F, prior=p)
+    rounding = 100 * np.linalg.cond(F) * np.finfo(float).eps * np.abs(before).max()
+    assert np.linalg.eigvalsh(before - after)[0] > -rounding
+    assert np.linalg.eigvalsh(before * p @ before - (before - after))[0] > -rounding
 
 
 def test_d4_knowing_never_hurts():

@@ -57,7 +57,7 @@ def cramer_rao_bound(
     Notes
     -----
     One factorisation, and q right-hand sides; without a `jacobian` the inverse, or of it no more
-    than the diagonal. F is never made dense.
+    than the diagonal. F is not made dense, but where its own factor is.
 
     Units do not matter: rescaling parameters changes Cholesky and QR factors by rounding only, so
     what counts is the condition number of F with a unit diagonal. A `LowRankFisher`, the dual, CG
