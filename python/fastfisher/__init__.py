@@ -53,7 +53,13 @@ from fastfisher.solvers.spring import Spring
 
 if TYPE_CHECKING:
     from fastfisher import batch, families
-    from fastfisher.applications.bounds import reparametrize
+    from fastfisher.applications.bounds import (
+        add_prior,
+        condition_on,
+        cramer_rao_bound,
+        marginalize,
+        reparametrize,
+    )
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -104,8 +110,11 @@ __all__ = [
     "SquareRootFisher",
     "Status",
     "__version__",
+    "add_prior",
     "batch",
     "chunks",
+    "condition_on",
+    "cramer_rao_bound",
     "empirical_fisher",
     "exact_fisher",
     "families",
@@ -114,6 +123,7 @@ __all__ = [
     "get_num_threads",
     "gram",
     "load",
+    "marginalize",
     "monte_carlo_fisher",
     "natural_gradient",
     "output_fisher",
@@ -127,7 +137,13 @@ __all__ = [
 
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
-    "applications.bounds": ("reparametrize",),
+    "applications.bounds": (
+        "add_prior",
+        "condition_on",
+        "cramer_rao_bound",
+        "marginalize",
+        "reparametrize",
+    ),
     "batch": ("batch",),
     "families": (
         "families",
