@@ -52,7 +52,7 @@ from fastfisher.solvers import (
 from fastfisher.solvers.spring import Spring
 
 if TYPE_CHECKING:
-    from fastfisher import batch, families
+    from fastfisher import batch, distributed, families
     from fastfisher.applications.bounds import reparametrize
     from fastfisher.families import (
         Bernoulli,
@@ -106,6 +106,7 @@ __all__ = [
     "__version__",
     "batch",
     "chunks",
+    "distributed",
     "empirical_fisher",
     "exact_fisher",
     "families",
@@ -129,6 +130,7 @@ __all__ = [
 _LATER = {
     "applications.bounds": ("reparametrize",),
     "batch": ("batch",),
+    "distributed": ("distributed",),
     "families": (
         "families",
         "Bernoulli",
