@@ -51,8 +51,8 @@ def allreduce(fisher: Sum, comm: Any, *, fixed_order: bool = False) -> Sum:
     mean, which takes one more sum of p numbers.
 
     The sums of a `SquareRootFisher`, a `LowRankFisher` and of EKFAC are no plain sums: these
-    always take the tree. Only they, and `fixed_order`, send pickles, which MPI limits to 2 GiB;
-    give ``mpi4py.util.pkl5.Intracomm(comm)`` for larger ones.
+    always take the tree. Only they, and `fixed_order`, send pickles, which a copy is made of
+    and an older MPI limits to 2 GiB; ``mpi4py.util.pkl5.Intracomm(comm)`` does away with both.
 
     Examples
     --------
