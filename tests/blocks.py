@@ -1,4 +1,4 @@
-"""Blocks of scores that a worker makes by itself; slow ones leave a note of who made them."""
+"""Blocks of scores that a worker makes by itself; some leave a note of who made them, and wait."""
 
 import os
 import time
@@ -14,16 +14,20 @@ def block(place, rows=ROWS, params=PARAMS):
     return rng.standard_normal((rows, params)) + 3.0  # a mean for centring to take out
 
 
-def slow_block(place, folder, seconds):
-    note = Path(folder, f"{place}-{os.getpid()}-{time.monotonic_ns()}")
-    note.touch()
-    time.sleep(seconds)
+def waiting_block(place, folder, timeout):
+    """Make a block; the third of each process waits for the file "go"."""
+    Path(folder, f"{place}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    deadline = time.monotonic() + timeout
+    while makers(folder).count(os.getpid()) == 3 and time.monotonic() < deadline:
+        if Path(folder, "go").exists():
+            break
+        time.sleep(0.01)
     return block(place)
 
 
 def makers(folder):
     """Return the process of each block that was begun, as often as it was."""
-    return [int(note.name.split("-")[1]) for note in Path(folder).iterdir()]
+    return [int(note.name.split("-")[1]) for note in Path(folder).glob("*-*-*")]
 
 
 def layers(place):

@@ -40,6 +40,7 @@ def cases():
                 (ff.DiagonalFisher, {"n_params": P}),
                 (ff.BlockDiagonalFisher, {"block_sizes": sizes, "tridiagonal": True}),
                 (ff.SquareRootFisher, {"n_params": P}),
+                (ff.LowRankFisher, {"n_params": P, "rank": 5}),
             ):
                 keywords = {**structure, "dtype": dtype, "center": center}
 

@@ -1,5 +1,6 @@
 """Past one process: Dask, joblib and threads give the bits of one tree, whoever sums what."""
 
+import asyncio
 import builtins
 import doctest
 import functools
@@ -89,7 +90,7 @@ def test_few_parts_of_a_generator_are_held_at_a_time():
             alive -= 1
 
     ff.distributed.merge_tree(Part(3).update(np.ones((1, 3))) for _ in range(64))
-    assert most <= 6 + 1 + 2  # log₂ 64 + 1, and those of the join under way
+    assert most == 6 + 2  # one for each height, the next part, and their sum
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
@@ -294,6 +295,8 @@ def test_nan_is_named_among_all_scores():
         (lazy(), {"center": 1}, TypeError, "center: expected True or False, got int"),
         (lazy(), {"reduction": "max"}, ValueError, "reduction: expected 'mean' or 'sum'"),
         (lazy(), {"n_threads": 0}, ValueError, "n_threads: expected at least 1"),
+        (lazy(), {"client": "tcp://127.0.0.1:8786"}, TypeError,
+         "client: expected a distributed.Client that waits, got str"),
         (lazy(), {"weights": WEIGHTS[:-1]}, ValueError,
          r"weights: expected shape \(1400,\), one per sample, got \(1399,\)"),
         (lazy(), {"weights": ALL}, ValueError, r"weights: expected shape \(1400,\)"),
@@ -316,6 +319,20 @@ def test_an_error_says_which_partition_it_was():
     with pytest.raises(ValueError, match=r"scores: expected a 2-D array") as caught:
         ff.distributed.empirical_fisher([PARTS[0], PARTS[0][0]])
     assert caught.value.__notes__ == ["scores: this is partition 1."]
+
+
+def test_a_client_must_wait():
+    async def call():
+        async with (
+            distributed.LocalCluster(
+                n_workers=0, processes=False, dashboard_address="127.0.0.1:0", asynchronous=True
+            ) as started,
+            distributed.Client(started, asynchronous=True, set_as_default=False) as waiting,
+        ):
+            ff.distributed.empirical_fisher(PARTS, client=waiting)
+
+    with pytest.raises(TypeError, match=r"client: expected a distributed\.Client that waits"):
+        asyncio.run(call())
 
 
 def test_without_dask(monkeypatch):
@@ -441,35 +458,34 @@ def test_errors_come_back(client):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="systems that kill")
 def test_a_worker_that_is_killed_costs_its_partitions_again(tmp_path):
-    count = 8
+    count = 12
     expected = ff.distributed.merge_tree(
         ff.DenseFisher.from_scores(blocks.block(place)) for place in range(count)
     ).to_dense()
-
-    def scores(folder, seconds):
-        folder.mkdir()
-        return [dask.delayed(blocks.slow_block)(i, str(folder), seconds) for i in range(count)]
-
-    with cluster(1) as started, distributed.Client(started, set_as_default=False) as one:
-        alone = ff.distributed.empirical_fisher(scores(tmp_path / "one", 0.0), client=one)
+    with cluster(1) as started, distributed.Client(started, set_as_default=False) as own:
+        alone = ff.distributed.empirical_fisher(own.map(blocks.block, range(count)), client=own)
         assert np.array_equal(alone.to_dense(), expected)
         started.scale(2)
-        one.wait_for_workers(2, timeout=TIMEOUT)
-        victim = next(iter(one.run(os.getpid).values()))
-        folder = tmp_path / "two"
+        own.wait_for_workers(2, timeout=TIMEOUT)
+        victim = next(iter(own.run(os.getpid).values()))
+        scores = [
+            dask.delayed(blocks.waiting_block)(place, str(tmp_path), TIMEOUT)
+            for place in range(count)
+        ]
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(ff.distributed.empirical_fisher, scores(folder, 0.15), client=one)
+            answer = pool.submit(ff.distributed.empirical_fisher, scores, client=own)
             deadline = time.monotonic() + TIMEOUT
-            # Three begun are two summed at least.
-            while blocks.makers(folder).count(victim) < 3 and time.monotonic() < deadline:
+            while blocks.makers(tmp_path).count(victim) < 3 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            assert not answer.done()
-            os.kill(victim, signal.SIGKILL)
+            done = answer.done()
+            os.kill(victim, signal.SIGKILL)  # at its third block, with the sums of two
+            (tmp_path / "go").touch()
             found = answer.result(TIMEOUT)
-        made = blocks.makers(folder)
-        assert made.count(victim) >= 3
-        assert len(made) > count  # what it had summed was summed again, elsewhere
-        assert victim not in one.run(os.getpid).values()
+        assert not done
+        made = blocks.makers(tmp_path)
+        assert made.count(victim) == 3
+        assert len(made) > count  # its third at least was made again, and what of it was needed
+        assert victim not in own.run(os.getpid).values()
     assert np.array_equal(found.to_dense(), expected)
 
 

@@ -96,6 +96,11 @@ def empirical_fisher(
     DiagonalFisher(n_params=3, dtype=float64, center=False, reduction='mean', n_samples=4000, \
 weight_sum=4000)
     """
+    if client is not None and getattr(client, "asynchronous", True):
+        raise TypeError(
+            f"client: expected a distributed.Client that waits, got {type(client).__name__}. "
+            "Give Client(address), without asynchronous=True."
+        )
     dask = _dask()
     build = _builder(into)
     keywords = {

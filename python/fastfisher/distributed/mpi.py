@@ -98,14 +98,13 @@ def _check_alike(fisher: Additive, comm: Any) -> None:
 
 def _joined(fisher: Sum, comm: Any) -> Sum:
     """Join along the tree, whose leaves are ranks: the right one sends, the left one merges."""
-    rank, total = comm.Get_rank(), fisher
+    rank, total = comm.Get_rank(), fisher.copy()
 
     def join(left: int, right: int) -> int:
-        nonlocal total
         if rank == right:
             comm.send(total, dest=left)
         elif rank == left:
-            total = total + comm.recv(source=right)
+            total.merge(comm.recv(source=right))
         return left
 
     root = tree(range(comm.Get_size()), join)

@@ -26,6 +26,7 @@ def merge_tree(parts: Iterable[Sum]) -> Sum:
     Returns
     -------
     accumulator, of the class of the parts
+        Of one part, that part.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def merge_tree(parts: Iterable[Sum]) -> Sum:
     -----
     Neighbours are joined first, then pairs of them, and so on, so that rounding grows with the
     logarithm of the number of parts. The bits depend on the parts and their order alone. Of m parts
-    from a generator ⌈log₂ m⌉ + 1 at most are held at a time.
+    from a generator ⌈log₂ m⌉ + 2 at most are held at a time.
 
     References
     ----------
