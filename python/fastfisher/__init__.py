@@ -52,7 +52,7 @@ from fastfisher.solvers import (
 from fastfisher.solvers.spring import Spring
 
 if TYPE_CHECKING:
-    from fastfisher import batch, families
+    from fastfisher import batch, distributed, families
     from fastfisher.applications.bounds import (
         add_prior,
         condition_on,
@@ -115,6 +115,7 @@ __all__ = [
     "chunks",
     "condition_on",
     "cramer_rao_bound",
+    "distributed",
     "empirical_fisher",
     "exact_fisher",
     "families",
@@ -145,6 +146,7 @@ _LATER = {
         "reparametrize",
     ),
     "batch": ("batch",),
+    "distributed": ("distributed",),
     "families": (
         "families",
         "Bernoulli",

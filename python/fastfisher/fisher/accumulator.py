@@ -237,6 +237,10 @@ class Accumulator(Additive):
     def _mean_or_none(self) -> Any:
         return self._mean
 
+    def __sizeof__(self) -> int:
+        # Dask goes by it when it decides where to merge and what to keep.
+        return super().__sizeof__() + sum(int(x.nbytes) for x in self._sums_arrays().values())
+
     # ---- pickle and files ----
     def _state(self) -> dict[str, Any]:
         with self._lock:

@@ -228,6 +228,9 @@ class KroneckerSums(Layered, Additive):
             return []
         return [((one[1], two[1]), (one[0], two[0])) for one, two in pairwise(self._shapes)]
 
+    def __sizeof__(self) -> int:
+        return super().__sizeof__() + self._bytes()  # see Accumulator
+
     def _bytes(self) -> int:
         sides = [size for shape in self._shapes for size in shape]
         numbers = sum(rows * columns for pair in self._cross_shapes() for rows, columns in pair)

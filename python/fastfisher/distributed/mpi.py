@@ -1,0 +1,133 @@
+"""The Fisher of the samples of all MPI processes: triangles summed by MPI, or in a fixed tree."""
+
+from typing import Any, TypeVar
+
+from fastfisher import _check
+from fastfisher.distributed.tree import tree
+from fastfisher.fisher.additive import Additive
+from fastfisher.fisher.block_diagonal import BlockDiagonalFisher
+from fastfisher.fisher.dense import DenseFisher
+from fastfisher.fisher.diagonal import DiagonalFisher
+from fastfisher.fisher.kronecker import KroneckerFisher
+
+__all__ = ["allreduce"]
+
+Sum = TypeVar("Sum", bound=Additive)
+
+
+def allreduce(fisher: Sum, comm: Any, *, fixed_order: bool = False) -> Sum:
+    """Return, in every process, the Fisher of the samples of all processes of an MPI communicator.
+
+    Equivalent to ``comm.allreduce(fisher, op=operator.add)``, but that what travels are the bare
+    triangles, in MPI's own sum.
+
+    Parameters
+    ----------
+    fisher : accumulator
+        Of this process's samples, built the same way in every process; it is not changed. One that
+        is empty adds nothing.
+    comm : mpi4py.MPI.Comm
+        Or what has its `Get_rank`, `Get_size`, `Allreduce` (of an array in place, to a sum),
+        `allgather`, `bcast`, `send` and `recv`.
+    fixed_order : bool
+        Join in the tree of `merge_tree` over the ranks: the bits then depend on the ranks'
+        samples alone. The order of MPI's sum is its own, and may differ between libraries, numbers
+        of nodes and placements.
+
+    Returns
+    -------
+    accumulator, of the class of `fisher`
+
+    Raises
+    ------
+    TypeError, ValueError
+        In every process alike, if they were not built the same way.
+
+    Notes
+    -----
+    MPI's sum sends, from each of w processes, 2 (w − 1) / w times the triangle when it works in a
+    ring: p² numbers in all, whatever w. The tree takes ⌈log₂ w⌉ rounds to one process and as many
+    back. Both need memory for two more accumulators. Centred sums are first shifted to the common
+    mean, which takes one more sum of p numbers.
+
+    The sums of a `SquareRootFisher`, a `LowRankFisher` and of EKFAC are no plain sums: these
+    always take the tree. Only they, and `fixed_order`, send pickles, which a copy is made of
+    and an older MPI limits to 2 GiB; ``mpi4py.util.pkl5.Intracomm(comm)`` does away with both.
+
+    Examples
+    --------
+    In a file that ``mpiexec -n 4 python file.py`` runs:
+
+    >>> from mpi4py import MPI  # doctest: +SKIP
+    >>> F = ff.DenseFisher.from_scores(my_scores)  # doctest: +SKIP
+    >>> F = ff.distributed.allreduce(F, MPI.COMM_WORLD)  # doctest: +SKIP
+    """
+    if not isinstance(fisher, Additive):
+        raise TypeError(
+            f"fisher: expected an accumulator, got {type(fisher).__name__}. "
+            "Use what merges, such as DenseFisher or DiagonalFisher."
+        )
+    fixed_order = _check.flag("fixed_order", fixed_order)
+    _check_alike(fisher, comm)
+    if fixed_order or not _adds(fisher):
+        return _joined(fisher, comm)
+    return _summed(fisher, comm)
+
+
+def _adds(fisher: Additive) -> bool:
+    """Tell whether the arrays of the state, but for the mean, are sums that add."""
+    if isinstance(fisher, KroneckerFisher):
+        return not fisher._eigen
+    return isinstance(fisher, DenseFisher | DiagonalFisher | BlockDiagonalFisher)
+
+
+def _check_alike(fisher: Additive, comm: Any) -> None:
+    """Raise, in every process, if not all can be merged; else one would wait for ever."""
+    conventions = {
+        name: getattr(value, "tolist", lambda value=value: value)()  # sizes of blocks
+        for name, value in fisher._conventions().items()
+    }
+    built = comm.allgather((type(fisher).__name__, conventions))
+    for rank, other in enumerate(built):
+        if other != built[0]:
+            raise ValueError(
+                f"fisher: expected {built[0]} in every process, got {other} in that of rank {rank}."
+                " Build them the same way."
+            )
+
+
+def _joined(fisher: Sum, comm: Any) -> Sum:
+    """Join along the tree, whose leaves are ranks: the right one sends, the left one merges."""
+    rank, total = comm.Get_rank(), fisher.copy()
+
+    def join(left: int, right: int) -> int:
+        if rank == right:
+            comm.send(total, dest=left)
+        elif rank == left:
+            total.merge(comm.recv(source=right))
+        return left
+
+    root = tree(range(comm.Get_size()), join)
+    return comm.bcast(total if rank == root else None, root=root)  # type: ignore[no-any-return]
+
+
+def _summed(fisher: Sum, comm: Any) -> Sum:
+    """Sum the arrays of the state, after those about own means were moved to the common one."""
+    counts = comm.allgather((fisher._weight_sum, fisher._n_samples))  # a few numbers, in rank order
+    total = sum(weight for weight, _ in counts)
+    own, weight = fisher._mean_or_none(), fisher._weight_sum
+    mean = None
+    if own is not None:
+        # Σ w (s − m)* (s − m)ᵀ over all samples is Σ_r M_r + w_r (m_r − m)* (m_r − m)ᵀ.
+        mean = own * (weight / total if total > 0.0 else 0.0)
+        comm.Allreduce(None, mean)
+        fisher = fisher.copy()
+        fisher._add_outer(own - mean, weight)  # type: ignore[attr-defined]
+    state = fisher._state()
+    for name, array in state.items():
+        if hasattr(array, "shape") and name not in fisher._conventions() and name != "mean":
+            comm.Allreduce(None, array)
+    state["weight_sum"], state["n_samples"] = total, sum(samples for _, samples in counts)
+    if mean is not None:
+        state["mean"] = mean
+    return type(fisher)._from_state(state)  # type: ignore[return-value]

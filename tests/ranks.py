@@ -1,0 +1,169 @@
+"""What every rank of an MPI communicator must find; run by ``mpiexec``, or over pipes without MPI.
+
+``PipeCommunicator`` is no MPI: it has the few methods that ``ff.distributed.allreduce`` calls, over
+pipes between real processes, so that the logic is tested where no MPI is.
+"""
+
+import multiprocessing
+import pickle
+import sys
+import traceback
+
+import numpy as np
+
+import fastfisher as ff
+
+P, ROWS = 30, (70, 0, 41, 200, 13)  # of rank 0, 1, …; one has nothing to add
+EPS = np.finfo(np.float64).eps
+
+
+def scores(rank, dtype=np.float64):
+    rng = np.random.default_rng([rank, 7])
+    S = rng.standard_normal((ROWS[rank], P)) + 5.0
+    if np.dtype(dtype).kind == "c":
+        S = S * np.exp(1j * rng.standard_normal((ROWS[rank], 1)))
+    return S.astype(dtype)
+
+
+def weights(rank):
+    return np.linspace(0.5, 1.5, ROWS[rank])
+
+
+def cases():
+    """Yield (name, what makes a rank's accumulator)."""
+    sizes = [4, 20, 6]
+    for center in (False, True):
+        for dtype in (np.float64, np.float32, np.complex128):
+            tail = f"{np.dtype(dtype)} {'centred' if center else 'plain'}"
+            for kind, structure in (
+                (ff.DenseFisher, {"n_params": P}),
+                (ff.DiagonalFisher, {"n_params": P}),
+                (ff.BlockDiagonalFisher, {"block_sizes": sizes, "tridiagonal": True}),
+                (ff.SquareRootFisher, {"n_params": P}),
+                (ff.LowRankFisher, {"n_params": P, "rank": 5}),
+            ):
+                keywords = {**structure, "dtype": dtype, "center": center}
+
+                def make(rank, kind=kind, keywords=keywords, dtype=dtype):
+                    return kind(**keywords).update(scores(rank, dtype), weights(rank))
+
+                yield f"{kind.__name__} {tail}", make
+    for options in ({}, {"tridiagonal": True}, {"eigen": True}):
+
+        def network(rank, options=options):
+            a, g = scores(rank)[:, :4].copy(), scores(rank)[:, 4:7].copy()
+            return ff.KroneckerFisher([(3, 4), (3, 4)], **options).update([(a, g), (a, g)])
+
+        yield f"KroneckerFisher {options}", network
+
+
+def check(comm):
+    """Raise unless this rank finds what it must."""
+    rank, size = comm.Get_rank(), comm.Get_size()
+    for name, make in cases():
+        parts = [make(other) for other in range(size)]
+        before = pickle.dumps(parts[rank])
+        tree = ff.distributed.merge_tree(parts)
+        found = ff.distributed.allreduce(parts[rank], comm, fixed_order=True)
+        assert np.array_equal(found.to_dense(), tree.to_dense()), f"{name}: other bits"
+        found = ff.distributed.allreduce(parts[rank], comm)
+        tolerance = 10 * sum(ROWS) * np.finfo(found.dtype).eps * np.abs(tree.to_dense()).max()
+        assert np.abs(found.to_dense() - tree.to_dense()).max() <= tolerance, name
+        assert found.n_samples == tree.n_samples, name
+        assert abs(found.weight_sum - tree.weight_sum) <= 10 * EPS * tree.weight_sum, name
+        assert pickle.dumps(parts[rank]) == before, f"{name}: changed"
+        digests = comm.allgather(found.to_dense().tobytes())
+        assert len(set(digests)) == 1, f"{name}: ranks differ"
+    empty = ff.distributed.allreduce(ff.DenseFisher(3, center=True, reduction="sum"), comm)
+    assert empty.n_samples == 0
+    assert not empty.to_dense().any()
+    for mixed in (ff.DiagonalFisher(3 + (rank == size - 1)), ff.DiagonalFisher(3, center=rank > 0)):
+        if size > 1:
+            try:
+                ff.distributed.allreduce(mixed, comm)
+            except ValueError as error:
+                assert "fisher: expected ('DiagonalFisher'" in str(error)  # noqa: PT017
+            else:
+                raise AssertionError("ranks that differ were merged")
+
+
+class PipeCommunicator:
+    """The methods of a communicator over one pipe between each two processes."""
+
+    def __init__(self, rank, pipes):
+        self._rank, self._pipes = rank, pipes
+
+    def Get_rank(self):
+        return self._rank
+
+    def Get_size(self):
+        return len(self._pipes)
+
+    def send(self, value, dest):
+        self._pipes[dest].send(value)
+
+    def recv(self, source):
+        return self._pipes[source].recv()
+
+    def bcast(self, value, root):
+        if self._rank != root:
+            return self.recv(root)
+        for other in range(self.Get_size()):
+            if other != root:
+                self.send(value, other)
+        return value
+
+    def allgather(self, value):
+        return [self.bcast(value, root) for root in range(self.Get_size())]
+
+    def Allreduce(self, sendbuf, recvbuf):
+        assert sendbuf is None  # in place
+        assert recvbuf.flags.c_contiguous
+        recvbuf[...] = np.sum(self.allgather(recvbuf.copy()), axis=0)
+
+
+def _run(job, rank, pipes, answer):
+    try:
+        job(PipeCommunicator(rank, pipes))
+        answer.send("")
+    except BaseException:  # noqa: BLE001
+        answer.send(traceback.format_exc())
+
+
+def over_pipes(job, size, timeout):
+    """Run ``job(comm)`` in `size` processes, and return what they complain about."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [[None] * size for _ in range(size)]
+    for one in range(size):
+        for two in range(one):
+            pipes[one][two], pipes[two][one] = context.Pipe()
+    answers = [context.Pipe(duplex=False) for _ in range(size)]
+    processes = [
+        context.Process(target=_run, args=(job, rank, pipes[rank], answers[rank][1]))
+        for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        return [receive.recv() if receive.poll(timeout) else "no answer" for receive, _ in answers]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+            process.close()
+        for row in [*pipes, *answers]:
+            for pipe in row:
+                if pipe is not None:
+                    pipe.close()
+
+
+if __name__ == "__main__":
+    from mpi4py import MPI
+
+    try:
+        check(MPI.COMM_WORLD)
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+        sys.stderr.flush()
+        MPI.COMM_WORLD.Abort(1)  # the others would wait for ever
+    print(f"rank {MPI.COMM_WORLD.Get_rank()} agrees", flush=True)
