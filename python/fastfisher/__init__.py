@@ -54,6 +54,7 @@ from fastfisher.solvers.spring import Spring
 if TYPE_CHECKING:
     from fastfisher import batch, families
     from fastfisher.applications.bounds import reparametrize
+    from fastfisher.applications.trust_region import TRPOStep, trpo_step, trust_region_step
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -103,6 +104,7 @@ __all__ = [
     "Spring",
     "SquareRootFisher",
     "Status",
+    "TRPOStep",
     "__version__",
     "batch",
     "chunks",
@@ -122,12 +124,15 @@ __all__ = [
     "show_config",
     "solve",
     "solve_path",
+    "trpo_step",
+    "trust_region_step",
 ]
 
 
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
     "applications.bounds": ("reparametrize",),
+    "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
     "batch": ("batch",),
     "families": (
         "families",
