@@ -132,9 +132,9 @@ def trpo_step(
 
     Raises
     ------
-    MemoryLimitError, TypeError, ValueError
-        For arguments of the wrong kind, shape or range, `theta` with NaN among them. Whatever the
-        caller's functions raise passes through.
+    NonFiniteError, MemoryLimitError, TypeError, ValueError
+        For arguments of the wrong kind, shape or range, or with NaN in `theta` or in a matrix.
+        Whatever the caller's functions raise passes through.
 
     See Also
     --------
