@@ -205,7 +205,9 @@ def main(path: str = "trpo_cartpole.png", updates=50, episodes=16, seeds=3) -> N
     left.axhline(SOLVED, color="0.6", lw=1, ls=":")
     right.axhline(MAX_KL, color="0.6", lw=1, ls=":")
     left.set(title=f"mean and range of {seeds} runs", xlabel="episodes", ylabel="return")
-    right.set(title="true KL divergence of each update, first run", xlabel="episodes", ylabel="nats")
+    right.set(
+        title="true KL divergence of each update, first run", xlabel="episodes", ylabel="nats"
+    )
     left.legend(frameon=False, fontsize=8, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=80)

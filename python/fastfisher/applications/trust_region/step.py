@@ -33,7 +33,7 @@ def trust_region_step(
 ) -> Solution:
     """Return the step Δ that ascends most among those of a given KL: max gᵀΔ with ½ΔᵀFΔ = max_kl.
 
-    Equivalent to ``x = np.linalg.solve(F + damping * np.eye(p), grad)`` and
+    Equivalent to ``x = ff.solve(F, grad, damping=damping).value`` and
     ``x * np.sqrt(2 * max_kl / (x @ F @ x))``.
 
     Parameters

@@ -219,7 +219,8 @@ def trpo_step(
         return unchanged
 
     slope = float((F._ops.to_vector("grad", g, F.dtype).conj() * full.value).sum().real)
-    farthest = max_kl * (1 + math.sqrt(float(np.finfo(old.dtype).eps)))
+    eps = max(float(np.finfo(dtype).eps) for dtype in (old.dtype, F.dtype))
+    farthest = max_kl * (1 + math.sqrt(eps))
     spent = astray = idle = 0  # trials that failed: too far, not finite, not better
     for j in range(backtracks + 1):
         step = (shrink**j * full.value).astype(old.dtype)
