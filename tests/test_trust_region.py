@@ -110,6 +110,13 @@ def test_rounding_is_not_taken_for_curvature():
         np.testing.assert_array_equal(caught.value.solution.value, np.zeros(20))
 
 
+def test_a_direction_that_is_flat_but_not_zero_is_taken():
+    """Its curvature is below 32 eps of the trace, as that of most is in a network."""
+    matrix = np.diag(np.logspace(0, -14, 8)).astype(np.float32)
+    step = ff.trust_region_step(matrix, np.eye(8)[7], 0.01).value
+    np.testing.assert_allclose(matrix[7, 7] * step[7] ** 2 / 2, 0.01, rtol=1e-6)
+
+
 def test_a_step_too_long_for_its_dtype_is_refused():
     tiny = np.full((1, 1), 1e-44, np.float32)
     solution = ff.trust_region_step(tiny, [1e-40], 1e36, on_failure="zero")

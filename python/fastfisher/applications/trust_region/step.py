@@ -13,10 +13,11 @@ from fastfisher.fisher.protocol import Fisher
 from fastfisher.functions import as_fisher, solve
 from fastfisher.solvers.solution import Solution, Status
 
-__all__ = ["as_curvature", "trust_region_step"]
+__all__ = ["as_metric", "trust_region_step"]
 
 _POLICIES = ("raise", "zero", "shift", "pinv")
-# Below this many eps ‖F‖ ‖x‖² a quadratic form xᵀFx is rounding; CG takes no smaller rtol either.
+# Below this many eps of Σ F_jj x_j² a quadratic form xᵀFx is taken for rounding: F_jk² ≤ F_jj F_kk
+# bounds the error of each of its terms by that, and CG takes no smaller tolerance either.
 _ROUNDING = 32.0
 
 
@@ -72,7 +73,7 @@ def trust_region_step(
     NotPositiveDefiniteError
         If F + damping is not positive definite, or ΔᵀFΔ is negative or zero to rounding.
     NonFiniteError
-        If the gradient or a product with F is not finite.
+        If the gradient or a product with F is not finite; for a matrix with NaN always.
     ConvergenceError, MemoryLimitError, TypeError, ValueError
         As ``ff.solve``; for `max_kl` that is not above 0. Errors that numbers cause have a
         ``solution``, if the solve got so far.
@@ -83,11 +84,11 @@ def trust_region_step(
 
     Notes
     -----
-    One solve, one product with F and its norm. With the damped F in place of F under the root, as
-    many codes have it, the step spends less than `max_kl`, by the factor xᵀFx / xᵀ(F + damping)x
-    that nobody sees. To second order the KL of Δ is `max_kl`; the true one is
-    max_kl (1 + O(√max_kl)). Of products alone the norm is not known: there only a quadratic form
-    that is not above zero is refused.
+    One solve, one product with F and its diagonal. With the damped F in place of F under the root,
+    as many codes have it, the step spends less than `max_kl`, by the factor
+    xᵀFx / xᵀ(F + damping)x. To second order the KL of Δ is `max_kl`; the true one is
+    max_kl (1 + O(√max_kl)). ΔᵀFΔ is zero to rounding when it is not above 32 eps Σ F_jj Δ_j²; of
+    products alone, when it is not above zero.
 
     References
     ----------
@@ -108,7 +109,7 @@ def trust_region_step(
             f"on_failure: expected one of {', '.join(_POLICIES)}, got {on_failure!r}. "
             "A step is never NaN: 'zero' leaves parameters where they are."
         )
-    F = as_curvature(fisher, grad)
+    F = as_metric(fisher, grad)
     flat, fold = F._unfolded("grad", grad)
     g = _check.columns(F._ops, "grad", flat, F.shape[0], F.dtype)
     if g.ndim != 1:
@@ -147,7 +148,7 @@ def trust_region_step(
     return _refused(lost, replace(direction, value=nothing, status=status), on_failure)
 
 
-def as_curvature(fisher: Any, grad: Any) -> Fisher:
+def as_metric(fisher: Any, grad: Any) -> Fisher:
     """Return a representation; of a function of vectors, the operator on vectors like `grad`."""
     if isinstance(fisher, Fisher) or hasattr(fisher, "shape") or not callable(fisher):
         return as_fisher(fisher)
@@ -159,8 +160,10 @@ def _curvature(F: Fisher, x: Any, size: float) -> tuple[float, float]:
     """Return xᵀFx and below what size it is rounding, of x whose largest entry was `size`."""
     if size == 0.0 or not math.isfinite(size):
         return size, 0.0  # nothing is spent along no direction, and what is not finite is told
-    eps = float(np.finfo(F.dtype).eps)
-    return F.quadratic_form(x), _ROUNDING * eps * F._eigenvalue_bound() * float((abs(x) ** 2).sum())
+    if isinstance(F, OperatorFisher):
+        return F.quadratic_form(x), 0.0  # its diagonal would take p products
+    apart = float((abs(F.diagonal()) * abs(x) ** 2).sum())
+    return F.quadratic_form(x), _ROUNDING * float(np.finfo(F.dtype).eps) * apart
 
 
 def _no_length(curvature: float, rounding: float) -> tuple[FisherError, Status]:
@@ -179,7 +182,8 @@ def _no_length(curvature: float, rounding: float) -> tuple[FisherError, Status]:
         ), Status.NEGATIVE_CURVATURE
     return NotPositiveDefiniteError(
         f"fisher: expected ΔᵀFΔ > 0, got {curvature:.3g}, which is zero to rounding. Along this "
-        "direction the model does not change, so that no KL divergence bounds a step.",
+        "direction the model does not change, so that no KL divergence bounds a step; more damping "
+        "turns it towards the gradient.",
         value=curvature,
     ), Status.NOT_POSITIVE_DEFINITE
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher.applications.trust_region.step import as_curvature, trust_region_step
+from fastfisher.applications.trust_region.step import as_metric, trust_region_step
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.solvers.cg import CG
@@ -142,11 +142,10 @@ def trpo_step(
 
     Notes
     -----
-    A trial costs one call of `kl`, and one of `objective` if that was small enough: at most
-    max_kl (1 + √eps), since where KL is quadratic the full step is at `max_kl` to rounding. NaN or
-    infinity from either is a trial that failed. Conjugate gradients run without a preconditioner,
-    as published, and stop early at a relative residual of 1e-5. The defaults are those of OpenAI's
-    Spinning Up; the paper itself says *until the objective improves* and gives no coefficient.
+    A trial costs one call of `kl`, and one of `objective` if that was at most max_kl (1 + √eps).
+    NaN or infinity from either is a trial that failed. Conjugate gradients run without a
+    preconditioner, as published, and stop early at a relative residual of 1e-5. The defaults are
+    those of OpenAI's Spinning Up; the paper says *until the objective improves* and gives none.
 
     References
     ----------
@@ -187,7 +186,7 @@ def trpo_step(
     if solver is None:
         solver = CG(_CG_RTOL, max_iterations=iterations, preconditioner=None, allow_truncated=True)
 
-    F = as_curvature(fisher, grad)
+    F = as_metric(fisher, grad)
     old, fold = _parameters(F, theta)
     before = _number("objective", objective(fold(old.copy())))
     g, _ = F._unfolded("grad", grad)
@@ -219,36 +218,38 @@ def trpo_step(
         return unchanged
 
     slope = float((F._ops.to_vector("grad", g, F.dtype).conj() * full.value).sum().real)
+    # Where KL is quadratic the full step is at max_kl to rounding, on either side of it.
     eps = max(float(np.finfo(dtype).eps) for dtype in (old.dtype, F.dtype))
     farthest = max_kl * (1 + math.sqrt(eps))
     spent = astray = idle = 0  # trials that failed: too far, not finite, not better
     for j in range(backtracks + 1):
         step = (shrink**j * full.value).astype(old.dtype)
-        trial = old + step
-        divergence = _number("kl", kl(fold(trial.copy())))
+        theta = old + step
+        divergence, after = _number("kl", kl(fold(theta.copy()))), math.nan
         if farthest < divergence < math.inf:
             spent += 1
             continue
-        after = math.nan
         if math.isfinite(divergence):
-            after = _number("objective", objective(fold(trial.copy())))
+            after = _number("objective", objective(fold(theta.copy())))
         if not math.isfinite(after):
             astray += 1
-        elif after > before and after - before >= ratio * shrink**j * slope:
-            return replace(
-                unchanged,
-                theta=fold(trial),
-                step=fold(step),
-                kl=divergence,
-                objective=after,
-                improvement=after - before,
-                predicted=shrink**j * slope,
-                status=Status.SUCCESS,
-                message="",
-                backtracks=j,
-            )
-        else:
+            continue
+        promised = shrink**j * slope
+        if not (after > before and after - before >= ratio * promised):
             idle += 1
+            continue
+        return replace(
+            unchanged,
+            theta=fold(theta),
+            step=fold(step),
+            kl=divergence,
+            objective=after,
+            improvement=after - before,
+            predicted=promised,
+            status=Status.SUCCESS,
+            message="",
+            backtracks=j,
+        )
     return replace(
         unchanged,
         status=Status.NON_FINITE if astray == backtracks + 1 else Status.STAGNATED,
