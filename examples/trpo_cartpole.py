@@ -23,7 +23,7 @@ try:
     import gymnasium
 except ImportError as error:
     raise ImportError(
-        "gymnasium: expected to be installed, found nothing. pip install 'fastfisher[examples]'."
+        "gymnasium: expected an installed package, got none. pip install 'fastfisher[examples]'."
     ) from error
 
 DISCOUNT, TRACE = 0.99, 0.97  # γ, and λ of the generalised advantages

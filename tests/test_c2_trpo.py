@@ -152,6 +152,15 @@ def test_c2_the_divergence_of_a_step_tends_to_max_kl(family, sign):
     assert errors[0] <= floor[0] or rate > 0.4  # half, or better where the third order vanishes
 
 
+def test_c2_a_linear_change_of_parameters_changes_nothing():
+    """θ = Jφ: the step of φ, with JᵀFJ and Jᵀg, is J⁻¹ times that of θ."""
+    F, g = draw(5)
+    J = oracle.rng(12).standard_normal((5, 5))
+    by_phi = ff.trust_region_step(ff.reparametrize(F, J), J.T @ g, 0.3).value
+    kappa = np.linalg.cond(F) * np.linalg.cond(J) ** 2
+    oracle.close(J @ by_phi, ff.trust_region_step(F, g, 0.3).value, np.float64, 10 * kappa)
+
+
 def test_c2_invariance_under_reparametrisation():
     """By the log of the mean or by the mean: the same distribution as δ → 0, only then."""
     mean, gradient = 0.7, 1.3

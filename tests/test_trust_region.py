@@ -1,7 +1,9 @@
 """Trust region: what each argument does, what trpo_step accepts, and every refusal."""
 
 import dataclasses
+import importlib
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -454,3 +456,10 @@ def test_the_example_prints_its_table_and_saves_its_picture(example, tmp_path, c
     assert "TRPO, max_kl = 0.01" in printed
     assert printed.count("policy gradient, rate") == len(example.RATES)
     assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_the_example_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    monkeypatch.delitem(sys.modules, "trpo_cartpole", raising=False)
+    with pytest.raises(ImportError, match=r"gymnasium: expected .*fastfisher\[examples\]"):
+        importlib.import_module("trpo_cartpole")
