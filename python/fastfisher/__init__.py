@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         marginalize,
         reparametrize,
     )
+    from fastfisher.applications.trust_region import TRPOStep, trpo_step, trust_region_step
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -109,6 +110,7 @@ __all__ = [
     "Spring",
     "SquareRootFisher",
     "Status",
+    "TRPOStep",
     "__version__",
     "add_prior",
     "batch",
@@ -133,6 +135,8 @@ __all__ = [
     "show_config",
     "solve",
     "solve_path",
+    "trpo_step",
+    "trust_region_step",
 ]
 
 
@@ -145,6 +149,8 @@ _LATER = {
         "marginalize",
         "reparametrize",
     ),
+    "applications.bounds": ("reparametrize",),
+    "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
     "batch": ("batch",),
     "distributed": ("distributed",),
     "families": (

@@ -5,6 +5,7 @@ from typing import Any
 from fastfisher import _check, _memory
 from fastfisher._ops import for_dtype, ops_of
 from fastfisher.fisher.dense import DenseFisher
+from fastfisher.fisher.operator import OperatorFisher, is_operator
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
 from fastfisher.solvers.solution import Solution
@@ -417,7 +418,7 @@ def solve(
     ----------
     fisher : Fisher or array (p, p)
         Any representation, or a symmetric or Hermitian matrix, of which only the lower triangle is
-        read.
+        read; or what has a shape and products ``fisher @ v`` alone, as SciPy's ``LinearOperator``.
     rhs : array (p,) or (p, k)
         One right-hand side or several as columns; None for the mean score of a representation that
         holds its scores.
@@ -471,9 +472,11 @@ def solve(
 
 
 def as_fisher(fisher: Any, n_threads: int | None = None) -> Fisher:
-    """Return a representation as it is, and a symmetric matrix as a DenseFisher."""
+    """Return a representation as it is, a symmetric matrix as a DenseFisher, or an operator's."""
     if isinstance(fisher, Fisher):
         return fisher
+    if is_operator(fisher):
+        return OperatorFisher.from_operator(fisher)
     array = _check.matrix(ops_of(fisher), fisher, "fisher")
     return DenseFisher.from_matrix(array, reduction="sum", n_threads=n_threads)
 

@@ -64,7 +64,7 @@ def choose_for_path(fisher: "Fisher", solver: Any, shifts: list[float]) -> Any:
 def choose_for_factor(fisher: "Fisher", solver: Any) -> Any:
     """Return `solver`, which must leave a factor behind, or for ``"auto"`` a direct one."""
     if solver == "auto":
-        if fisher._own_solver is not None:
+        if hasattr(fisher._own_solver, "factor"):
             return fisher._own_solver
         rows = fisher._scores_held
         return Dual() if rows is not None and rows < fisher.shape[0] else Cholesky()

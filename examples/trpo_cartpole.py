@@ -1,0 +1,219 @@
+"""TRPO on CartPole: a policy in plain NumPy learns to balance, beside the plain policy gradient.
+
+python examples/trpo_cartpole.py [picture.png]: both methods play the same number of episodes of
+gymnasium's CartPole-v1 with the same network, baseline and advantages; they differ in nothing but
+the step. The Fisher is the exact one of the policy at the visited states: with one logit z per
+state its score is (a − π) ∂z/∂θ, whose square has the mean π (1 − π) (∂z/∂θ)² over the actions, so
+no action is drawn for it.
+"""
+
+import sys
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+
+import fastfisher as ff
+from networks import Bernoulli, Dense, Network
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+try:
+    import gymnasium
+except ImportError as error:
+    raise ImportError(
+        "gymnasium: expected an installed package, got none. pip install 'fastfisher[examples]'."
+    ) from error
+
+DISCOUNT, TRACE = 0.99, 0.97  # γ, and λ of the generalised advantages
+SOLVED = 475.0  # the mean return that CartPole-v1 calls solved
+RATES = (1.0, 3.0, 10.0)  # of the plain policy gradient: the best one, and both its neighbours
+MAX_KL = 0.01
+POLICY = Network([Dense(4, 32), Dense(32, 1)], Bernoulli())
+
+
+@dataclass
+class Episodes:
+    """Episodes played side by side, (steps, episodes, …); `played` tells which steps count."""
+
+    states: np.ndarray
+    actions: np.ndarray
+    played: np.ndarray
+    failed: np.ndarray
+    last: np.ndarray
+
+    @property
+    def returns(self):
+        """One point for each step, as the game has it."""
+        return self.played.sum(axis=0)
+
+
+def play(environment, theta, rng, seed=None):
+    """Play one episode in each of the environment's copies."""
+    state, _ = environment.reset(seed=seed)
+    rows, alive = [], np.ones(environment.num_envs, bool)
+    while alive.any():
+        _, z = POLICY.forward(theta, state.astype(float))
+        action = POLICY.likelihood.draw(z, rng)[:, 0].astype(int)
+        new, _, failed, stopped, _ = environment.step(action)
+        rows.append((state, action, alive, failed & alive, new))
+        alive = alive & ~failed & ~stopped
+        state = new
+    states, actions, played, failed, after = (
+        np.array(column) for column in zip(*rows, strict=True)
+    )
+    final = played.sum(axis=0) - 1
+    last = after[final, np.arange(len(final))]
+    return Episodes(states.astype(float), actions, played, failed, last.astype(float))
+
+
+class Baseline:
+    """The value of a state, linear in its quadratic monomials."""
+
+    def __init__(self):
+        self.coefficients = np.zeros(15)
+
+    def features(self, states):
+        x = np.concatenate([states, np.ones((*states.shape[:-1], 1))], axis=-1)
+        i, j = np.triu_indices(5)
+        return x[..., i] * x[..., j]
+
+    def __call__(self, states):
+        return self.features(states) @ self.coefficients
+
+    def fit(self, states, values):
+        self.coefficients = np.linalg.lstsq(self.features(states), values)[0]
+
+
+def advantages(episodes, baseline):
+    """Generalised advantages, (steps, episodes): discounted sums of what beats the baseline."""
+    values = baseline(episodes.states)
+    following = np.concatenate([values[1:], values[:1]])
+    final = episodes.played.sum(axis=0) - 1
+    following[final, np.arange(len(final))] = baseline(episodes.last)
+    surprise = 1.0 + DISCOUNT * np.where(episodes.failed, 0.0, following) - values
+    out, ahead = np.zeros_like(values), np.zeros(values.shape[1])
+    for t in reversed(range(len(values))):
+        ahead = np.where(episodes.played[t], surprise[t] + DISCOUNT * TRACE * ahead, 0.0)
+        out[t] = ahead
+    return out, values
+
+
+class Surrogate:
+    """What an update may know: states, actions and advantages, and the policy that played."""
+
+    def __init__(self, theta, states, actions, advantage):
+        self.states, self.actions = states, actions[:, None].astype(float)
+        self.advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        self.inputs, z = POLICY.forward(theta, states)
+        self.theta, self.probability = theta, POLICY.likelihood.mean(z)
+        self.loss = POLICY.likelihood.loss(z, self.actions)[:, None]
+
+    def objective(self, theta):
+        """Mean of π(a∣s) / π_old(a∣s) times the advantage."""
+        _, z = POLICY.forward(theta, self.states)
+        ratio = np.exp(self.loss - POLICY.likelihood.loss(z, self.actions)[:, None])
+        return float((ratio[:, 0] * self.advantage).mean())
+
+    def kl(self, theta):
+        """Mean over the states of KL(π_old ‖ π)."""
+        _, z = POLICY.forward(theta, self.states)
+        old, new = (ff.Bernoulli(p[:, 0]) for p in (self.probability, POLICY.likelihood.mean(z)))
+        return float(old.kl(new).mean())
+
+    def gradient(self):
+        """Mean of the score (a − π) ∂z/∂θ times the advantage."""
+        weighted = (self.actions - self.probability) * self.advantage[:, None]
+        gradients = POLICY.backward(self.theta, self.inputs, weighted)
+        return POLICY.mean_gradient(self.inputs, gradients)
+
+    def fisher(self):
+        """Exact Fisher of the policy: mean over the states of π (1 − π) ∂z/∂θ (∂z/∂θ)ᵀ."""
+        spread = np.sqrt(self.probability * (1 - self.probability))
+        gradients = POLICY.backward(self.theta, self.inputs, spread)
+        return ff.LayerFisher(POLICY.scores(self.inputs, gradients))
+
+
+def trust_region(surrogate):
+    """Return the parameters after one TRPO update."""
+    return ff.trpo_step(
+        surrogate.objective,
+        surrogate.kl,
+        surrogate.theta,
+        surrogate.gradient(),
+        surrogate.fisher(),
+        max_kl=MAX_KL,
+    ).theta
+
+
+def plain(rate):
+    """Return the update by the gradient itself."""
+    return lambda surrogate: surrogate.theta + rate * surrogate.gradient()
+
+
+def copies(episodes):
+    """Return that many copies of the game."""
+    return gymnasium.make_vec(
+        "CartPole-v1", num_envs=episodes, vectorization_mode="vector_entry_point"
+    )
+
+
+def learn(update, seed, updates, episodes):
+    """Return the mean return before each update, the KL of each, and the last parameters."""
+    rng, environment = np.random.default_rng(seed), copies(episodes)
+    theta, baseline = POLICY.initial(rng), Baseline()
+    returns, divergences = [], []
+    for i in range(updates):
+        batch = play(environment, theta, rng, seed=None if i else seed)
+        advantage, values = advantages(batch, baseline)
+        at = batch.played
+        surrogate = Surrogate(theta, batch.states[at], batch.actions[at], advantage[at])
+        baseline.fit(batch.states[at], (advantage + values)[at])
+        theta = update(surrogate)
+        returns.append(batch.returns.mean())
+        divergences.append(surrogate.kl(theta))
+    environment.close()
+    return np.array(returns), np.array(divergences), theta
+
+
+def evaluate(theta, episodes=100, seed=1000):
+    """Return the mean return of new episodes."""
+    environment = copies(episodes)
+    mean = play(environment, theta, np.random.default_rng(seed), seed).returns.mean()
+    environment.close()
+    return float(mean)
+
+
+def main(path: str = "trpo_cartpole.png", updates=50, episodes=16, seeds=3) -> None:
+    """Print the table, draw the picture."""
+    methods = {f"TRPO, max_kl = {MAX_KL:g}": trust_region}
+    methods |= {f"policy gradient, rate {rate:g}": plain(rate) for rate in RATES}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    print(f"{updates * episodes} episodes each   mean return of the last tenth, 100 new episodes")
+    for color, (name, update) in zip(("C3", "C9", "C0", "C7"), methods.items(), strict=True):
+        runs = [learn(update, seed, updates, episodes) for seed in range(seeds)]
+        returns, divergences, thetas = zip(*runs, strict=True)
+        late = np.mean([r[-max(updates // 10, 1) :] for r in returns])
+        scores = "  ".join(f"{evaluate(theta):5.1f}" for theta in thetas)
+        print(f"{name:28} {late:15.1f}   {scores}")
+        played = episodes * np.arange(updates)
+        left.plot(played, np.mean(returns, axis=0), color, label=name, zorder=3)
+        ends = np.min(returns, axis=0), np.max(returns, axis=0)
+        left.fill_between(played, *ends, color=color, alpha=0.15, lw=0)
+        right.semilogy(played, np.maximum(divergences[0], 1e-6), color)
+    left.axhline(SOLVED, color="0.6", lw=1, ls=":")
+    right.axhline(MAX_KL, color="0.6", lw=1, ls=":")
+    left.set(title=f"mean and range of {seeds} runs", xlabel="episodes", ylabel="return")
+    right.set(
+        title="true KL divergence of each update, first run", xlabel="episodes", ylabel="nats"
+    )
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+    print(f"The picture is in {path}.")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
