@@ -54,6 +54,16 @@ from fastfisher.solvers.spring import Spring
 if TYPE_CHECKING:
     from fastfisher import batch, families
     from fastfisher.applications.bounds import reparametrize
+    from fastfisher.applications.inference import (
+        ChiSquaredTest,
+        ScoreTests,
+        opg_covariance,
+        sandwich_covariance,
+        score_covariance,
+        score_test,
+        score_tests,
+        wald_test,
+    )
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -75,6 +85,7 @@ __all__ = [
     "BlockDiagonalFisher",
     "BlockJacobi",
     "Categorical",
+    "ChiSquaredTest",
     "Cholesky",
     "Conv2dLayer",
     "ConvergenceError",
@@ -99,6 +110,7 @@ __all__ = [
     "PathSolution",
     "Poisson",
     "ScoreFisher",
+    "ScoreTests",
     "Solution",
     "Spring",
     "SquareRootFisher",
@@ -116,18 +128,34 @@ __all__ = [
     "load",
     "monte_carlo_fisher",
     "natural_gradient",
+    "opg_covariance",
     "output_fisher",
     "reparametrize",
+    "sandwich_covariance",
+    "score_covariance",
+    "score_test",
+    "score_tests",
     "set_num_threads",
     "show_config",
     "solve",
     "solve_path",
+    "wald_test",
 ]
 
 
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
     "applications.bounds": ("reparametrize",),
+    "applications.inference": (
+        "ChiSquaredTest",
+        "ScoreTests",
+        "opg_covariance",
+        "sandwich_covariance",
+        "score_covariance",
+        "score_test",
+        "score_tests",
+        "wald_test",
+    ),
     "batch": ("batch",),
     "families": (
         "families",
