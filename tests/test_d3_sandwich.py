@@ -152,7 +152,7 @@ def exact_inverse(A):
 
 
 def test_d3_longley_in_exact_arithmetic():
-    """κ(X) = 5e9: the package's pseudo-inverse keeps 7 digits, QR of columns to scale 10."""
+    """κ(X) = 5e9, and 4e4 of columns of one length, which is what QR's error grows with."""
     data = sm.datasets.longley.load()
     X = sm.add_constant(np.asarray(data.exog))
     S = X * np.asarray(sm.OLS(np.asarray(data.endog), X).fit().resid)[:, None]
@@ -160,8 +160,9 @@ def test_d3_longley_in_exact_arithmetic():
     inverse = exact_inverse(fractions(X).T @ fractions(X))
     M = fractions(S).T @ fractions(S)
     information = ff.SquareRootFisher.from_scores(X, reduction="sum")
-    close(ff.sandwich_covariance(information, S), (inverse @ M @ inverse).astype(float))
-    close(ff.opg_covariance(X, solver=ff.QR()), inverse.astype(float))
+    bound = 4e4 * 16 * np.finfo(float).eps
+    close(ff.sandwich_covariance(information, S), (inverse @ M @ inverse).astype(float), bound)
+    close(ff.opg_covariance(X, solver=ff.QR()), inverse.astype(float), bound)
 
 
 class Probit(GenericLikelihoodModel):

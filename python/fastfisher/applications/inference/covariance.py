@@ -19,8 +19,8 @@ def opg_covariance(
 ) -> Any:
     """Return the outer-product-of-gradients covariance of an estimate, (SᵀS)⁻¹ (BHHH).
 
-    Equivalent to ``np.linalg.inv(scores.T @ scores)``, or with weights
-    ``np.linalg.inv(scores.T @ (weights[:, None] * scores))``.
+    Equivalent to ``inv(scores.T @ scores)``, or with weights
+    ``inv(scores.T @ (weights[:, None] * scores))``.
 
     Parameters
     ----------
@@ -135,8 +135,9 @@ def score_covariance(
     -----
     Every case is a sum of terms c YᵀY, with rows of Y that are sums of scores: of the samples of a
     cluster, or of L + 1 consecutive ones, which make Bartlett's kernel in one symmetric product
-    (``"uniform"`` takes two, ``"parzen"`` L + 1). Rows are made in blocks of 2 MiB, so memory
-    beside the result is that and two indices per sample. n p²/2 multiplications at most for a term.
+    (``"uniform"`` takes two, ``"parzen"`` L + 1). n p²/2 multiplications for each term at most.
+    Rows are made in blocks of 2 MiB, so memory beside the result is that and a few indices per
+    sample.
 
     References
     ----------
@@ -175,7 +176,7 @@ def sandwich_covariance(
 ) -> Any:
     """Return the sandwich covariance of an estimate, A⁻¹ M A⁻¹, which needs no correct model.
 
-    Equivalent to ``np.linalg.inv(A) @ M @ np.linalg.inv(A)`` with the A of `information` and
+    Equivalent to ``inv(A) @ M @ inv(A)`` with the A of `information` and
     ``M = ff.score_covariance(scores, …)``, by two solves.
 
     Parameters

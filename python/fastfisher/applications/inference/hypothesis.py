@@ -66,7 +66,7 @@ def score_test(
 ) -> ChiSquaredTest:
     """Test restrictions by the score at the restricted estimate: gᵀF⁻¹g (Rao, Lagrange multiplier).
 
-    Equivalent to ``g @ np.linalg.solve(F, g)`` with the total score ``g = scores.sum(axis=0)`` and
+    Equivalent to ``g @ solve(F, g)`` with the total score ``g = scores.sum(axis=0)`` and
     the total information F, ``scores.T @ scores`` if none is given.
 
     Parameters
@@ -188,7 +188,7 @@ def wald_test(
 ) -> ChiSquaredTest:
     """Test restrictions Rθ = r at the free estimate: (Rθ̂ − r)ᵀ (R V Rᵀ)⁻¹ (Rθ̂ − r).
 
-    Equivalent to ``d @ np.linalg.solve(R @ V @ R.T, d)`` with ``d = R @ theta - value`` and V the
+    Equivalent to ``d @ solve(R @ V @ R.T, d)`` with ``d = R @ theta - value`` and V the
     covariance of the estimate, the inverse of the total information if `fisher` is given.
 
     Parameters

@@ -96,46 +96,51 @@ def terms(
 
 # ---- clusters ----
 def _of_clusters(S: Any, w: Any, total: float, clusters: Any, freedom: float) -> list[Term]:
-    """Return one term for one way of clustering; + first, + second, - both for two."""
-    samples = S.shape[0]
-    two = isinstance(clusters, tuple) and len(clusters) == 2 and np.ndim(clusters[0]) == 1
-    given = clusters if two else np.asarray(clusters)
-    if not two and given.ndim == 2 and given.shape[1] == 2:
-        given = tuple(given.T)
-        two = True
-    if not two:
-        return [_of_one_way(S, w, total, _numbered("clusters", given, samples), freedom, 1.0)]
-    first, second = (_numbered(f"clusters[{way}]", given[way], samples) for way in (0, 1))
-    both = np.unique(first * (second.max() + 1) + second, return_inverse=True)[1]
+    """Return a term for the clusters; of two ways one for each, less one for both at once."""
+    if not (isinstance(clusters, tuple) and len(clusters) == 2 and np.ndim(clusters[0]) == 1):
+        array = np.asanyarray(clusters)
+        two = array.ndim == 2 and array.shape[1] == 2
+        clusters = tuple(array.T) if two else (array,)
+    ways = [_numbered(labels, S.shape[0]) for labels in clusters]
+    if len(ways) == 2:
+        pairs = ways[0] * (ways[1].max() + 1) + ways[1]
+        ways.append(np.unique(pairs, return_inverse=True)[1])
+    signs = (1.0, 1.0, -1.0)
     return [
         _of_one_way(S, w, total, labels, freedom, sign)
-        for labels, sign in ((first, 1.0), (second, 1.0), (both, -1.0))
+        for labels, sign in zip(ways, signs, strict=False)
     ]
 
 
-def _numbered(name: str, labels: Any, samples: int) -> Any:
+def _numbered(labels: Any, samples: int) -> Any:
     """Return labels as numbers 0, 1, …, in the order of the labels."""
+    if isinstance(labels, np.ma.MaskedArray):
+        raise TypeError(
+            "clusters: expected plain arrays, got a masked one. "
+            "Its mask would be ignored: leave those samples out."
+        )
     labels = np.asarray(labels)
     if labels.shape != (samples,):
         raise ValueError(
-            f"{name}: expected shape ({samples},), one label per sample, got {labels.shape}. "
+            f"clusters: expected shape ({samples},), one label per sample, got {labels.shape}. "
             "Two ways of clustering are a tuple of two arrays, or an array (n, 2)."
         )
     try:
         missing = np.asarray(labels != labels, bool)  # NaN and NaT are equal to nothing
         if labels.dtype.kind == "O":
             missing |= np.array([label is None for label in labels])
+        if missing.any():
+            place = int(missing.argmax())
+            raise ValueError(
+                f"clusters: expected a label for every sample, got {labels[place]} at index "
+                f"{place}. Leave those samples out, or give each a label of its own."
+            )
         number = np.unique(labels, return_inverse=True)[1]
     except TypeError:
         raise TypeError(
-            f"{name}: expected labels that can be sorted, got a mixture of types or missing "
-            "values. Give numbers or strings, one per sample."
+            "clusters: expected labels that can be sorted, got some that cannot. "
+            "Give numbers or strings, not both."
         ) from None
-    if missing.any():
-        raise ValueError(
-            f"{name}: expected a label for every sample, got {labels[missing.argmax()]} at index "
-            f"{missing.argmax()}. Leave those samples out, or give each a label of its own."
-        )
     return number
 
 
@@ -148,16 +153,16 @@ def _of_one_way(S: Any, w: Any, total: float, labels: Any, freedom: float, sign:
             "The scores of a single cluster sum to the gradient, which is zero at an estimate."
         )
     factor = count / (count - 1) * (total - 1) / freedom if freedom else 1.0
-    order = np.argsort(labels, kind="stable")
-    return Term(sign * factor, lambda: _cluster_sums(S, w, labels, order))
+    return Term(sign * factor, lambda: _cluster_sums(S, w, labels))
 
 
-def _cluster_sums(S: Any, w: Any, labels: Any, order: Any) -> Iterator[tuple[Any, Any]]:
+def _cluster_sums(S: Any, w: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
     """Give Σ w s of each cluster, one after the other, from samples in the order of their labels.
 
     A cluster may lie in several blocks: the last sum of a block is held back until it is complete.
     """
     step = one_block(S.shape[1])
+    order = np.argsort(labels, kind="stable")
     last, held = -1, np.empty((0, S.shape[1]))
     for start in range(0, S.shape[0], step):
         block = order[start : start + step]
