@@ -60,6 +60,16 @@ if TYPE_CHECKING:
         marginalize,
         reparametrize,
     )
+    from fastfisher.applications.inference import (
+        ChiSquaredTest,
+        ScoreTests,
+        opg_covariance,
+        sandwich_covariance,
+        score_covariance,
+        score_test,
+        score_tests,
+        wald_test,
+    )
     from fastfisher.applications.trust_region import TRPOStep, trpo_step, trust_region_step
     from fastfisher.families import (
         Bernoulli,
@@ -82,6 +92,7 @@ __all__ = [
     "BlockDiagonalFisher",
     "BlockJacobi",
     "Categorical",
+    "ChiSquaredTest",
     "Cholesky",
     "Conv2dLayer",
     "ConvergenceError",
@@ -106,6 +117,7 @@ __all__ = [
     "PathSolution",
     "Poisson",
     "ScoreFisher",
+    "ScoreTests",
     "Solution",
     "Spring",
     "SquareRootFisher",
@@ -129,14 +141,20 @@ __all__ = [
     "marginalize",
     "monte_carlo_fisher",
     "natural_gradient",
+    "opg_covariance",
     "output_fisher",
     "reparametrize",
+    "sandwich_covariance",
+    "score_covariance",
+    "score_test",
+    "score_tests",
     "set_num_threads",
     "show_config",
     "solve",
     "solve_path",
     "trpo_step",
     "trust_region_step",
+    "wald_test",
 ]
 
 
@@ -151,6 +169,16 @@ _LATER = {
     ),
     "applications.bounds": ("reparametrize",),
     "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
+    "applications.inference": (
+        "ChiSquaredTest",
+        "ScoreTests",
+        "opg_covariance",
+        "sandwich_covariance",
+        "score_covariance",
+        "score_test",
+        "score_tests",
+        "wald_test",
+    ),
     "batch": ("batch",),
     "distributed": ("distributed",),
     "families": (

@@ -1,0 +1,20 @@
+"""Inference: tests and covariances of estimates, from scores and total information."""
+
+from fastfisher.applications.inference.covariance import (
+    opg_covariance,
+    sandwich_covariance,
+    score_covariance,
+)
+from fastfisher.applications.inference.hypothesis import ChiSquaredTest, score_test, wald_test
+from fastfisher.applications.inference.scan import ScoreTests, score_tests
+
+__all__ = [
+    "ChiSquaredTest",
+    "ScoreTests",
+    "opg_covariance",
+    "sandwich_covariance",
+    "score_covariance",
+    "score_test",
+    "score_tests",
+    "wald_test",
+]
