@@ -54,6 +54,8 @@ from fastfisher.solvers.spring import Spring
 if TYPE_CHECKING:
     from fastfisher import batch, families
     from fastfisher.applications.bounds import reparametrize
+    from fastfisher.applications.continual import ElasticWeightConsolidation, ewc_penalty
+    from fastfisher.applications.inference import kl_quadratic, laplace_sample
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -82,6 +84,7 @@ __all__ = [
     "DiagonalFisher",
     "Dual",
     "Eigh",
+    "ElasticWeightConsolidation",
     "Exponential",
     "FileFormatError",
     "Fisher",
@@ -107,12 +110,15 @@ __all__ = [
     "batch",
     "chunks",
     "empirical_fisher",
+    "ewc_penalty",
     "exact_fisher",
     "families",
     "fisher_diagonal",
     "fvp",
     "get_num_threads",
     "gram",
+    "kl_quadratic",
+    "laplace_sample",
     "load",
     "monte_carlo_fisher",
     "natural_gradient",
@@ -128,6 +134,8 @@ __all__ = [
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
     "applications.bounds": ("reparametrize",),
+    "applications.continual": ("ElasticWeightConsolidation", "ewc_penalty"),
+    "applications.inference": ("kl_quadratic", "laplace_sample"),
     "batch": ("batch",),
     "families": (
         "families",
