@@ -19,6 +19,7 @@ __all__ = [
     "cut",
     "damping",
     "dampings",
+    "diagonal",
     "finite_columns",
     "finite_inputs",
     "finite_report",
@@ -209,6 +210,25 @@ def matrix(ops: ModuleType, value: Any, name: str = "matrix") -> Any:
     return array
 
 
+def diagonal(ops: ModuleType, value: Any, name: str = "diagonal") -> Any:
+    """Return the diagonal of a Fisher, (p,), in float32 if it is that, else in float64."""
+    dtype = _NATIVE["f" if getattr(value, "dtype", None) == _NATIVE["f"] else "d"]
+    array = ops.to_vector(name, value, dtype)
+    if array.ndim != 1 or array.shape[0] == 0:
+        raise ValueError(
+            f"{name}: expected shape (p,) with p ≥ 1, got {array.shape}. "
+            "Give one number per parameter."
+        )
+    bad = ~((array >= 0.0) & (array < math.inf))
+    if bool(bad.any()):
+        place = int(bad.argmax())
+        raise ValueError(
+            f"{name}: expected finite numbers that are not negative, got {array[place]} at "
+            f"parameter {place}. A Fisher diagonal is a sum of squares of scores."
+        )
+    return array
+
+
 def columns(ops: ModuleType, name: str, value: Any, rows: int, dtype: np.dtype[Any]) -> Any:
     """Return a vector (p,), or several as columns (p, k), in `dtype`."""
     array = ops.to_vector(name, value, dtype)
@@ -230,19 +250,19 @@ def finite_columns(ops: ModuleType, name: str, value: Any, rows: int, dtype: np.
     return array
 
 
-def damping(ops: ModuleType, value: Any, params: int) -> Any:
+def damping(ops: ModuleType, value: Any, params: int, name: str = "damping") -> Any:
     """Return the damping as a float or a float64 vector (p,), finite and not negative."""
     if type(value) is float and 0.0 <= value < math.inf:
         return value
-    array = ops.to_vector("damping", value, np.dtype(np.float64))
+    array = ops.to_vector(name, value, np.dtype(np.float64))
     if array.ndim > 1 or (array.ndim == 1 and array.shape[0] != params):
         raise ValueError(
-            f"damping: expected a number or shape ({params},), got shape {array.shape}. "
-            "A vector adds diag(damping)."
+            f"{name}: expected a number or shape ({params},), got shape {array.shape}. "
+            f"A vector adds diag({name})."
         )
     if not bool(((array >= 0.0) & (array < math.inf)).all()):
         raise ValueError(
-            f"damping: expected finite numbers that are not negative, got {value}. "
+            f"{name}: expected finite numbers that are not negative, got {value}. "
             "Damping makes F + λI better conditioned; it never takes away."
         )
     return float(array) if array.ndim == 0 else array

@@ -2,9 +2,10 @@
 
 import math
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 from fastfisher import _check, _memory
+from fastfisher._ops import ops_of
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.accumulator import Accumulator
 from fastfisher.fisher.factor import DiagonalFactor, Factor
@@ -45,6 +46,27 @@ class DiagonalFisher(Accumulator):
     >>> F.solve(np.ones(2), damping=1.0).round(4)
     array([0.5   , 0.3333])
     """
+
+    @classmethod
+    def from_diagonal(cls, diagonal: Any, *, n_samples: int = 1, reduction: str = "mean") -> Self:
+        """Return a DiagonalFisher of an explicit diagonal.
+
+        Parameters
+        ----------
+        diagonal : array (p,)
+            Finite, not negative; float32 is kept, anything else becomes float64.
+        n_samples : int
+            How many samples it is the mean (or the sum) of: its weight in a later merge or update.
+        reduction : {"mean", "sum"}
+            Which of the two `diagonal` is.
+        """
+        array = _check.diagonal(ops_of(diagonal), diagonal)
+        samples = _check.count("n_samples", n_samples, 1)
+        fisher = cls(array.shape[0], dtype=array.dtype, reduction=reduction, like=array)
+        fisher._sums += array * (samples if fisher._reduction == "mean" else 1)
+        fisher._weight_sum = float(samples)
+        fisher._n_samples = samples
+        return fisher
 
     def diagonal(self) -> Any:
         """Return the diagonal of F, (p,)."""

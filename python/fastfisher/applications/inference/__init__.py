@@ -1,4 +1,4 @@
-"""Inference: tests and covariances of estimates, from scores and total information."""
+"""Inference: tests, covariances and samples of estimates, from scores and total information."""
 
 from fastfisher.applications.inference.covariance import (
     opg_covariance,
@@ -6,11 +6,14 @@ from fastfisher.applications.inference.covariance import (
     score_covariance,
 )
 from fastfisher.applications.inference.hypothesis import ChiSquaredTest, score_test, wald_test
+from fastfisher.applications.inference.laplace import kl_quadratic, laplace_sample
 from fastfisher.applications.inference.scan import ScoreTests, score_tests
 
 __all__ = [
     "ChiSquaredTest",
     "ScoreTests",
+    "kl_quadratic",
+    "laplace_sample",
     "opg_covariance",
     "sandwich_covariance",
     "score_covariance",
