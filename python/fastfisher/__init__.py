@@ -54,6 +54,7 @@ from fastfisher.solvers.spring import Spring
 if TYPE_CHECKING:
     from fastfisher import batch, families
     from fastfisher.applications.bounds import reparametrize
+    from fastfisher.applications.evolution import SNES, XNES, EvolutionResult
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CG",
     "QR",
+    "SNES",
+    "XNES",
     "Bernoulli",
     "Binomial",
     "BlockDiagonalFisher",
@@ -82,6 +85,7 @@ __all__ = [
     "DiagonalFisher",
     "Dual",
     "Eigh",
+    "EvolutionResult",
     "Exponential",
     "FileFormatError",
     "Fisher",
@@ -128,6 +132,7 @@ __all__ = [
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
     "applications.bounds": ("reparametrize",),
+    "applications.evolution": ("SNES", "XNES", "EvolutionResult"),
     "batch": ("batch",),
     "families": (
         "families",
