@@ -3,12 +3,14 @@
 from itertools import product
 from math import floor, log, sqrt
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
 import fastfisher as ff
 import oracle
+import xnes_rosenbrock
 from distributions import hermite, hermite_of_several
 
 EPS = np.finfo(np.float64).eps
@@ -77,7 +79,9 @@ def test_c5_gradient_of_the_expected_loss_is_the_mean_of_loss_times_score():
     by_differences = five_points(
         lambda theta: expected(quartic, family.with_parameters(theta)), family.parameters
     )
-    np.testing.assert_allclose(by_score, by_differences, rtol=0, atol=1e4 * EPS * abs(by_score).max())
+    np.testing.assert_allclose(
+        by_score, by_differences, rtol=0, atol=1e4 * EPS * abs(by_score).max()
+    )
 
 
 def test_c5_a_baseline_changes_nothing():
@@ -259,7 +263,7 @@ BUDGETS = {
 }
 
 
-def evaluations(kind, loss, p, seeds=9, turned=False):
+def evaluations(kind, loss, p, seeds, turned=False):
     Q = rotation(p) if turned else np.eye(p)
     start, sigma = (-np.ones(p), 0.5) if loss is rosenbrock else (np.ones(p), 1.0)
     for seed in range(seeds):
@@ -277,22 +281,23 @@ def evaluations(kind, loss, p, seeds=9, turned=False):
     ("kind", "loss", "p"), [(*case, p) for case, table in BUDGETS.items() for p in table]
 )
 def test_c5_reaches_1e_10_within_the_evaluations_of_others(kind, loss, p):
-    """Medians of 9 and 21 runs differ by chance: up to a third in two dimensions, a sixth above."""
-    median = np.median(list(evaluations(kind, loss, p)))
+    """Medians of some runs differ by chance: up to a third in two dimensions, a sixth above."""
+    median = np.median(list(evaluations(kind, loss, p, 9 if p == 2 else 3)))
     assert median <= (4 / 3 if p == 2 else 7 / 6) * BUDGETS[kind, loss][p]
 
 
 @pytest.mark.parametrize("loss", [sphere, ellipsoid, rosenbrock])
-@pytest.mark.parametrize("p", [2, 4, 8])
-def test_c5_xnes_needs_no_axes(loss, p):
-    median = np.median(list(evaluations(ff.XNES, loss, p, turned=True)))
-    assert median <= (4 / 3 if p == 2 else 7 / 6) * BUDGETS[ff.XNES, loss][p]
+def test_c5_xnes_needs_no_axes(loss):
+    median = np.median(list(evaluations(ff.XNES, loss, 4, 5, turned=True)))
+    assert median <= 7 / 6 * BUDGETS[ff.XNES, loss][4]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("loss", "median"), [(sphere, 20688), (ellipsoid, 27854)])
+@pytest.mark.parametrize(
+    ("loss", "median"), [(sphere, 20688), (ellipsoid, 27864), (rosenbrock, 30660)]
+)
 def test_c5_xnes_reaches_1e_10_in_16_dimensions(loss, median):
-    assert np.median(list(evaluations(ff.XNES, loss, 16, seeds=3, turned=True))) <= 7 / 6 * median
+    assert np.median(list(evaluations(ff.XNES, loss, 16, 3, turned=True))) <= 7 / 6 * median
 
 
 def test_c5_snes_needs_its_axes():
@@ -351,12 +356,12 @@ def test_c5_strategies_do_not_see_units(kind):
 
 # ---- many minima ----
 def test_c5_restarts_find_the_lowest_of_many_minima():
-    start = np.full(3, 3.0)
+    start = np.full(2, 3.0)
     found = []
     for restarts in (0, 9):
         results = [
-            ff.XNES(start, 2.0, rng=seed).minimize(
-                rastrigin, max_evaluations=60_000, target=1e-8, restarts=restarts, vectorized=True
+            ff.XNES(start, 2.0, rng=seed, tolerance=1e-6).minimize(
+                rastrigin, max_evaluations=20_000, target=1e-8, restarts=restarts, vectorized=True
             )
             for seed in range(5)
         ]
@@ -373,3 +378,11 @@ def test_c5_one_dimension():
             lambda x: np.exp(x[:, 0]) - 2 * x[:, 0], max_evaluations=4000, vectorized=True
         )
         assert result.theta[0] == pytest.approx(log(2), abs=1e-6)
+
+
+def test_c5_the_example_draws_its_picture(tmp_path, capsys):
+    path = tmp_path / "picture.png"
+    with mpl.rc_context():
+        xnes_rosenbrock.main(path, dimensions=(2,), evaluations=2000)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert "XNES          2" in capsys.readouterr().out

@@ -42,8 +42,9 @@ class EvolutionResult:
     status : Status
         ``SUCCESS`` if the target was reached or, without one, sigma fell below the tolerance;
         ``STAGNATED`` if the search came to rest otherwise, ``MAX_ITERATIONS`` if the next
-        generation would pass the budget, ``NON_FINITE`` if no loss of a generation was finite or
-        the search distribution left the range of float64, ``INTERRUPTED`` if the callback said so.
+        generation would pass the budget, ``NON_FINITE`` if losses were no longer finite, one was
+        −∞, or the search distribution left the range of float64, ``INTERRUPTED`` if the callback
+        said so.
     message : str
         The same in words.
     iterations : int

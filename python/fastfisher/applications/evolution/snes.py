@@ -52,8 +52,8 @@ class SNES(EvolutionStrategy):
     status : Status or None
         None while there is no reason to stop: ``SUCCESS`` where sigma fell below the tolerance;
         ``STAGNATED`` where the best loss stays the same, the mean no longer moves in float64 or the
-        condition of the covariance passed 1e14; ``NON_FINITE`` where the next search distribution
-        is out of the range of float64, and the last one was kept.
+        condition of the covariance passed 1e14; ``NON_FINITE`` where losses are no longer finite,
+        or the next search distribution is out of the range of float64 and the last one was kept.
     message : str
         The same in words.
     population, generations, evaluations : int

@@ -126,8 +126,9 @@ class EvolutionStrategy(ABC):
     def tell(self, losses: Any) -> None:
         """Move the search distribution by the losses of the population that was asked for.
 
-        Only their order counts. Equal losses share their utilities; NaN counts as infinite, and
-        infinite losses rank last. An error changes nothing: the population can be told again.
+        Only their order counts. Equal losses share their utilities; NaN ranks last, as infinity
+        does, and where no loss is finite nothing is learned. An error changes nothing: the
+        population can be told again.
 
         Parameters
         ----------
@@ -137,7 +138,7 @@ class EvolutionStrategy(ABC):
         Raises
         ------
         NonFiniteError
-            If no loss is finite, or one is −∞.
+            If a loss is −∞.
         RuntimeError
             If no population was asked for.
         TypeError, ValueError
@@ -148,7 +149,7 @@ class EvolutionStrategy(ABC):
                 "Call ask before each tell."
             )
         losses, finite = self._ranked(losses)
-        utilities = self._shared_utilities(losses)
+        utilities = self._shared_utilities(losses) if finite else np.zeros(self.population)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             mean = self.mean + self.mean_rate * (utilities @ self._steps)
             scale = self._moved(self._draws, utilities)
@@ -282,14 +283,13 @@ class EvolutionStrategy(ABC):
                 f"losses: expected shape ({self.population},), one per row of ask, got "
                 f"{losses.shape}. Give one number per point."
             )
-        finite = int(np.isfinite(losses).sum())
-        if finite == 0 or (losses == -math.inf).any():
-            found = "-inf" if (losses == -math.inf).any() else "none"
+        if (losses == -math.inf).any():
             raise NonFiniteError(
-                f"losses: expected at least one finite number and no -inf, got {found}. "
-                "Begin where the loss is defined, or with a smaller sigma."
+                f"losses: expected numbers above -inf, got -inf at row {int(losses.argmin())}. "
+                "A loss without a lower bound has no minimum: find out where it comes from.",
+                row=int(losses.argmin()),
             )
-        return np.where(np.isnan(losses), math.inf, losses), finite
+        return np.where(np.isnan(losses), math.inf, losses), int(np.isfinite(losses).sum())
 
     def _shared_utilities(self, losses: Array) -> Any:
         """Return the utility of each draw: that of its rank, the mean of those of equal losses."""
@@ -303,6 +303,8 @@ class EvolutionStrategy(ABC):
             self._stop(Status.SUCCESS, f"Sigma fell below {self.tolerance:g} of its start.")
         elif (self.mean + _SHARE * sigma == self.mean).any():
             self._stop(Status.STAGNATED, "Sigma is below the rounding of the mean.")
+        elif self._unchanged >= patience and self.generation_loss == math.inf:
+            self._stop(Status.NON_FINITE, f"No loss has been finite for {patience} generations.")
         elif self._unchanged >= patience:
             self._stop(
                 Status.STAGNATED, f"The best loss has not changed for {patience} generations."
