@@ -232,6 +232,8 @@ def test_losses_that_do_not_fit(kind, losses, error, message):
         ((np.ones(2), 0.0), {}, ValueError, "expected finite numbers above 0, got 0"),
         ((np.ones(2), [1.0, -1.0]), {}, ValueError, "numbers above 0, got -1 at index 1"),
         ((np.ones(2), math.inf), {}, ValueError, "expected finite numbers above 0, got inf"),
+        ((np.ones(2), 1e-160), {}, ValueError, "sigma: expected numbers whose squares float64 ho"),
+        ((np.ones(2), [1.0, 1e160]), {}, ValueError, "sigma: expected numbers whose squares"),
         ((np.ones(2), np.ones(3)), {}, ValueError, r"expected a number or shape \(2,\), got"),
         ((np.ones(2), np.ones((3, 3))), {}, ValueError, r"expected a number.* got \(3, 3\)"),
         ((np.ones(2), "1"), {}, TypeError, "expected real numbers"),

@@ -18,8 +18,6 @@ from fastfisher.solvers.solution import Status
 __all__ = ["Array", "EvolutionStrategy", "signed_sum"]
 
 Array = NDArray[np.float64]
-# Variances are held, so sigma² must be a normal number.
-_VARIANCES = (np.finfo(np.float64).tiny, np.finfo(np.float64).max)
 # Stopping rules of the CMA evolution strategy (Hansen, "The CMA evolution strategy: a tutorial",
 # arXiv:1604.00772, appendix B.3): the largest condition of the covariance, and the share of sigma
 # that must still move the mean.
@@ -72,8 +70,15 @@ class EvolutionStrategy(ABC):
 
     def _begin(self, scale: Any) -> None:
         """Hold A, and remember where the search began."""
+        with np.errstate(over="ignore", under="ignore"):
+            variances = self._variances(scale)
+        if not _held(variances):
+            raise ValueError(
+                "sigma: expected numbers whose squares float64 holds, got some from "
+                f"{scale.min():.3g} to {scale.max():.3g}. Bring parameters to a scale near 1."
+            )
         self._scale = scale
-        self._start = self.mean, scale, self._variances(scale)
+        self._start = self.mean, scale, variances
         self._unchanged = 0
 
     # ---- what a strategy writes ----
@@ -165,8 +170,7 @@ class EvolutionStrategy(ABC):
         self.generations += 1
         self.non_finite += self.population - finite
         self._draws = None
-        least, most = _VARIANCES
-        if not (np.isfinite(mean).all() and ((variances >= least) & (variances <= most)).all()):
+        if not (np.isfinite(mean).all() and _held(variances)):
             self._stop(Status.NON_FINITE, "The search distribution left the range of float64.")
             return
         self.mean, self._scale = domain.own(mean, mean.shape), scale
@@ -327,6 +331,12 @@ def signed_sum(function: Callable[..., Any], draws: Array, utilities: Array) -> 
     good, bad = utilities > 0, utilities < 0
     gain = function(draws[good], weights=utilities[good], reduction="sum")
     return gain - function(draws[bad], weights=-utilities[bad], reduction="sum")
+
+
+def _held(variances: Array) -> bool:
+    """Tell whether all are normal numbers: the covariance is formed of them."""
+    limits = np.finfo(np.float64)
+    return bool(((variances >= limits.tiny) & (variances <= limits.max)).all())
 
 
 def rate(name: str, value: float) -> float:
