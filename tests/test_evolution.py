@@ -274,7 +274,8 @@ def test_covariances_are_taken_as_they_are(kind):
     search = ff.XNES(np.ones(5), C, rng=0)
     np.testing.assert_allclose(search.covariance(), C, rtol=0, atol=20 * EPS * abs(C).max())
     np.testing.assert_allclose(search.sigma, np.sqrt(np.diag(C)), rtol=20 * EPS)
-    assert search.condition() == pytest.approx(np.linalg.cond(C))
+    correlation = C / np.outer(search.sigma, search.sigma)
+    assert search.condition() == pytest.approx(np.linalg.cond(correlation))
     lower = np.tril(C) + np.triu(np.full((5, 5), 7.0), 1)  # nobody reads the upper triangle
     np.testing.assert_array_equal(
         ff.XNES(np.ones(5), lower, rng=0).covariance(), search.covariance()
@@ -351,6 +352,24 @@ def test_stops_where_the_covariance_degenerates(kind):
     )
     assert result.status is ff.Status.STAGNATED
     assert result.message.startswith("The condition of the covariance has grown to ")
+
+
+def test_units_are_no_reason_to_stop(kind):
+    units = np.array([1e-12, 1.0, 1e12])
+    search = kind(units, 0.5 * units, rng=0)
+    assert search.condition() == pytest.approx(1.0)
+    result = search.minimize(
+        lambda x: sphere(x / units), max_evaluations=10_000, target=1e-10, vectorized=True
+    )
+    assert result.status is ff.Status.SUCCESS
+
+
+@pytest.mark.parametrize("sigma", [1e-150, 1e150])
+def test_the_ends_of_the_number_range(kind, sigma):
+    search = kind([0.0, sigma], sigma, tolerance=1e-2, rng=0)
+    result = search.minimize(lambda x: sphere(x / sigma), max_evaluations=10_000, vectorized=True)
+    assert result.status in {ff.Status.SUCCESS, ff.Status.NON_FINITE}
+    assert np.isfinite(search.condition())
 
 
 def test_stops_before_the_distribution_leaves_the_numbers(kind):

@@ -51,9 +51,9 @@ class SNES(EvolutionStrategy):
         Its loss; infinite before the first.
     status : Status or None
         None while there is no reason to stop: ``SUCCESS`` where sigma fell below the tolerance;
-        ``STAGNATED`` where the best loss stays the same, the mean no longer moves in float64 or the
-        condition of the covariance passed 1e14; ``NON_FINITE`` where losses are no longer finite,
-        or the next search distribution is out of the range of float64 and the last one was kept.
+        ``STAGNATED`` where the best loss stays the same, the mean no longer moves in float64 or
+        `condition` has grown past 1e14; ``NON_FINITE`` where losses are no longer finite, or the
+        next search distribution is out of the range of float64 and the last one was kept.
     message : str
         The same in words.
     population, generations, evaluations : int
@@ -146,8 +146,10 @@ class SNES(EvolutionStrategy):
         return np.diag(self._variances(self._scale))
 
     def condition(self) -> float:
-        """Return the condition number of the covariance, (max σ / min σ)²."""
-        return float(self._scale.max() / self._scale.min()) ** 2
+        """Return the condition of the covariance, parameters in units of their first sigma."""
+        with np.errstate(over="ignore", under="ignore"):
+            grown = self._scale / self._start[1]
+            return float(np.square(grown.max() / grown.min()))
 
 
 def standard_deviations(name: str, value: Any, params: int) -> Any:

@@ -100,10 +100,10 @@ class EvolutionStrategy(ABC):
 
     @abstractmethod
     def condition(self) -> float:
-        """Return the condition number of the covariance."""
+        """Return the condition of the covariance, parameters in units of their first sigma."""
 
     def _condition_now(self) -> float:
-        """Return the condition number of the covariance, or 1 if it is not looked at this time."""
+        """Return the condition, or 1 if it is not looked at this time."""
         return self.condition()
 
     # ---- what all of them have ----

@@ -162,8 +162,12 @@ class XNES(EvolutionStrategy):
         return gram(self._scale, reduction="sum")
 
     def condition(self) -> float:
-        """Return the condition number of the covariance; what is past 1e16 reads as infinite."""
-        values = np.linalg.eigvalsh(self.covariance())
+        """Return the condition of the covariance, parameters in units of their first sigma.
+
+        What is past 1e16 may read as infinite.
+        """
+        A = self._scale / np.sqrt(self._start[2])[:, None]
+        values = np.linalg.eigvalsh(gram(A / abs(A).max(), reduction="sum"))
         return float(values[-1] / values[0]) if values[0] > 0.0 else math.inf
 
     def _condition_now(self) -> float:
@@ -187,6 +191,7 @@ def _root(value: Any, params: int) -> Any:
     if not values[0] > params * np.finfo(np.float64).eps * values[-1]:
         raise NotPositiveDefiniteError(
             f"{name}: expected a positive definite covariance, got an eigenvalue of "
-            f"{values[0]:.3g} beside one of {values[-1]:.3g}. Leave out what does not vary."
+            f"{values[0]:.3g} beside one of {values[-1]:.3g}. Leave out what does not vary, or "
+            "give a vector of standard deviations."
         )
     return (V * np.sqrt(values)) @ V.T
