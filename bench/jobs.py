@@ -9,6 +9,7 @@ from . import (
     bench_cholesky,
     bench_complex,
     bench_diagonal,
+    bench_evolution,
     bench_fisher,
     bench_fvp,
     bench_gram,
@@ -40,6 +41,7 @@ TOPICS = (
     bench_path,
     bench_low_rank,
     bench_qr,
+    bench_evolution,
     bench_overhead,
 )
 JOBS: list[Job] = [job for topic in TOPICS for job in topic.JOBS]

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         reparametrize,
     )
     from fastfisher.applications.continual import ElasticWeightConsolidation, ewc_penalty
+    from fastfisher.applications.evolution import SNES, XNES, EvolutionResult
     from fastfisher.applications.inference import (
         ChiSquaredTest,
         ScoreTests,
@@ -90,6 +91,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CG",
     "QR",
+    "SNES",
+    "XNES",
     "Bernoulli",
     "Binomial",
     "BlockDiagonalFisher",
@@ -104,6 +107,7 @@ __all__ = [
     "Dual",
     "Eigh",
     "ElasticWeightConsolidation",
+    "EvolutionResult",
     "Exponential",
     "FileFormatError",
     "Fisher",
@@ -188,6 +192,8 @@ _LATER = {
         "wald_test",
     ),
     "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
+    "applications.bounds": ("reparametrize",),
+    "applications.evolution": ("SNES", "XNES", "EvolutionResult"),
     "batch": ("batch",),
     "distributed": ("distributed",),
     "families": (

@@ -1,0 +1,349 @@
+"""EvolutionStrategy: what natural evolution strategies share, from utilities to restarts."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfisher import _check
+from fastfisher._ops import ops_of
+from fastfisher.applications.evolution.minimize import EvolutionResult, minimize
+from fastfisher.errors import NonFiniteError
+from fastfisher.families import domain
+from fastfisher.solvers.solution import Status
+
+__all__ = ["Array", "EvolutionStrategy", "signed_sum"]
+
+Array = NDArray[np.float64]
+# Stopping rules of the CMA evolution strategy (Hansen, "The CMA evolution strategy: a tutorial",
+# arXiv:1604.00772, appendix B.3): the largest condition of the covariance, and the share of sigma
+# that must still move the mean.
+_WORST_CONDITION = 1e14
+_SHARE = 0.2
+
+
+class EvolutionStrategy(ABC):
+    """A search distribution N(mean, A Aᵀ) that follows the natural gradient of the expected loss.
+
+    A subclass holds A as its `_scale`. It says how normal draws become steps from the mean, which
+    variances that gives, and how utilities move A.
+    """
+
+    _scale: Array
+
+    def __init__(
+        self,
+        mean: Any,
+        *,
+        population: int | None,
+        utilities: Any,
+        mean_rate: float,
+        mirrored: bool,
+        tolerance: float,
+        rng: Any,
+    ) -> None:
+        start = domain.real("mean", mean)
+        if start.ndim != 1 or start.shape[0] == 0:
+            raise ValueError(
+                f"mean: expected shape (p,) with p ≥ 1, got {start.shape}. "
+                "Give an array also for a single parameter."
+            )
+        self.mean = domain.own(start, start.shape)
+        self.best: Any = None
+        self.best_loss = self.generation_loss = math.inf
+        self.evaluations = self.generations = self.non_finite = 0
+        self.status: Status | None = None
+        self.message = ""
+        if population is None:
+            population = 4 + math.floor(3 * math.log(start.shape[0]))
+        self._given_utilities = utilities
+        self._set_population(population)
+        self.mean_rate = rate("mean_rate", mean_rate)
+        self.mirrored = _check.flag("mirrored", mirrored)
+        self.tolerance = _check.cut("tolerance", tolerance)
+        self._rng = _check.generator(rng)
+        self._draws: Array | None = None
+        self._steps: Array
+
+    def _begin(self, scale: Any) -> None:
+        """Hold A, and remember where the search began."""
+        with np.errstate(over="ignore", under="ignore"):
+            variances = self._variances(scale)
+        if not _held(variances):
+            raise ValueError(
+                "sigma: expected numbers whose squares float64 holds, got some from "
+                f"{scale.min():.3g} to {scale.max():.3g}. Bring parameters to a scale near 1."
+            )
+        self._scale = scale
+        self._start = self.mean, scale, variances
+        self._unchanged = 0
+
+    # ---- what a strategy writes ----
+    @abstractmethod
+    def _spread(self, scale: Array, draws: Array) -> Any:
+        """Return A z of each draw."""
+
+    @abstractmethod
+    def _variances(self, scale: Array) -> Any:
+        """Return the diagonal of A Aᵀ."""
+
+    @abstractmethod
+    def _moved(self, draws: Array, utilities: Array) -> Any:
+        """Return A one natural gradient step on."""
+
+    @abstractmethod
+    def covariance(self) -> Any:
+        """Return the covariance A Aᵀ of the search distribution, (p, p)."""
+
+    @abstractmethod
+    def condition(self) -> float:
+        """Return the condition of the covariance, parameters in units of their first sigma."""
+
+    def _condition_now(self) -> float:
+        """Return the condition, or 1 if it is not looked at this time."""
+        return self.condition()
+
+    # ---- what all of them have ----
+    @property
+    def sigma(self) -> Any:
+        """Standard deviations of the search distribution, (p,)."""
+        return np.sqrt(self._variances(self._scale))
+
+    def ask(self) -> Any:
+        """Return the population to evaluate, drawn from the search distribution.
+
+        Returns
+        -------
+        array (population, p)
+            The same until its losses are told.
+        """
+        if self._draws is None:
+            half = -(-self.population // 2) if self.mirrored else self.population
+            draws = self._rng.standard_normal((half, len(self.mean)))
+            if self.mirrored:
+                draws = np.concatenate([draws, -draws])[: self.population]
+            self._draws, self._steps = draws, self._spread(self._scale, draws)
+        return self.mean + self._steps
+
+    def tell(self, losses: Any) -> None:
+        """Move the search distribution by the losses of the population that was asked for.
+
+        Only their order counts. Equal losses share their utilities; NaN ranks last, as infinity
+        does, and where no loss is finite nothing is learned. An error changes nothing: the
+        population can be told again.
+
+        Parameters
+        ----------
+        losses : array (population,)
+            Of the rows of `ask`, the smaller the better.
+
+        Raises
+        ------
+        NonFiniteError
+            If a loss is −∞.
+        RuntimeError
+            If no population was asked for.
+        TypeError, ValueError
+        """
+        if self._draws is None:
+            raise RuntimeError(
+                "tell: expected the losses of a population that was asked for, got none asked. "
+                "Call ask before each tell."
+            )
+        losses, finite = self._ranked(losses)
+        utilities = self._shared_utilities(losses) if finite else np.zeros(self.population)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            mean = self.mean + self.mean_rate * (utilities @ self._steps)
+            scale = self._moved(self._draws, utilities)
+            variances = self._variances(scale)
+        first = int(losses.argmin())
+        same = bool(losses[first] == self.generation_loss)
+        self._unchanged = self._unchanged + 1 if same else 0
+        self.generation_loss = float(losses[first])
+        if self.generation_loss < self.best_loss:
+            point = self.mean + self._steps[first]
+            self.best, self.best_loss = domain.own(point, point.shape), self.generation_loss
+        self.evaluations += self.population
+        self.generations += 1
+        self.non_finite += self.population - finite
+        self._draws = None
+        if not (np.isfinite(mean).all() and _held(variances)):
+            self._stop(Status.NON_FINITE, "The search distribution left the range of float64.")
+            return
+        self.mean, self._scale = domain.own(mean, mean.shape), scale
+        self._look(np.sqrt(variances))
+
+    def restart(self, mean: Any = None, population: int | None = None) -> Self:
+        """Begin again with the first covariance and, unless told otherwise, twice the population.
+
+        The best point, the counts and the stream of random numbers go on.
+
+        Parameters
+        ----------
+        mean : array (p,), optional
+            Where to begin. Default: a draw from the first search distribution.
+        population : int, optional
+            Default: twice the present one, after Auger and Hansen.
+
+        Returns
+        -------
+        The strategy itself.
+
+        References
+        ----------
+        A. Auger and N. Hansen, "A restart CMA evolution strategy with increasing population size",
+        CEC 2005, 1769.
+        """
+        centre, scale, _ = self._start
+        start = centre if mean is None else domain.real("mean", mean)
+        if start.shape != centre.shape:
+            raise ValueError(
+                f"mean: expected shape {centre.shape}, got {start.shape}. "
+                "A restart keeps the number of parameters."
+            )
+        self._set_population(2 * self.population if population is None else population)
+        if mean is None:
+            draw = self._rng.standard_normal((1, len(centre)))
+            start = centre + self._spread(scale, draw)[0]
+        self.mean, self._scale = domain.own(start, start.shape), scale
+        self.status, self.message, self._draws = None, "", None
+        self._unchanged = 0
+        return self
+
+    def minimize(
+        self,
+        loss: Callable[[Any], Any],
+        *,
+        max_evaluations: int,
+        target: float | None = None,
+        restarts: int = 0,
+        vectorized: bool = False,
+        callback: Callable[[Any], Any] | None = None,
+    ) -> EvolutionResult:
+        """Ask, evaluate and tell until there is a reason to stop; going on later is possible.
+
+        Parameters
+        ----------
+        loss : callable
+            ``loss(theta) -> float`` for one point (p,).
+        max_evaluations : int
+            Never more than these in this call; at least one population.
+        target : float, optional
+            Stop at a loss that is not above it.
+        restarts : int
+            How often to `restart` where the search comes to rest.
+        vectorized : bool
+            Whether it is ``loss(population) -> (population,)`` for all rows (population, p).
+        callback : callable, optional
+            Called with the strategy after each generation; a true answer ends the search.
+
+        Returns
+        -------
+        EvolutionResult
+
+        Raises
+        ------
+        TypeError, ValueError
+            And whatever `loss` raises.
+        """
+        return minimize(self, loss, max_evaluations, target, restarts, vectorized, callback)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self.mean)} parameters, population={self.population}, "
+            f"generations={self.generations}, best_loss={self.best_loss:g})"
+        )
+
+    # ---- shared steps ----
+    def _set_population(self, value: int) -> None:
+        """Hold the number of draws and their utilities, best first."""
+        population = _check.count("population", value, 2)
+        if self._given_utilities is None:
+            ranks = np.arange(1, population + 1)
+            shares = np.maximum(0.0, math.log(population / 2 + 1) - np.log(ranks))
+            utilities = shares / shares.sum() - 1 / population
+        else:
+            utilities = domain.real("utilities", self._given_utilities)
+            if utilities.shape != (population,):
+                raise ValueError(
+                    f"utilities: expected shape ({population},), got {utilities.shape}. "
+                    "Give one number per draw, or leave them out and any population will do."
+                )
+            if (np.diff(utilities) > 0).any() or utilities[0] == utilities[-1]:
+                raise ValueError(
+                    f"utilities: expected numbers that fall from the best draw to the worst, got "
+                    f"{utilities}. The best draw comes first."
+                )
+        self.population, self._utilities = population, utilities
+
+    def _ranked(self, value: Any) -> tuple[Array, int]:
+        """Return the losses with NaN as infinity, and how many are finite."""
+        losses = ops_of(value).to_vector("losses", value, np.dtype(np.float64))
+        if losses.shape != (self.population,):
+            raise ValueError(
+                f"losses: expected shape ({self.population},), one per row of ask, got "
+                f"{losses.shape}. Give one number per point."
+            )
+        if (losses == -math.inf).any():
+            raise NonFiniteError(
+                f"losses: expected numbers above -inf, got -inf at row {int(losses.argmin())}. "
+                "A loss without a lower bound has no minimum: find out where it comes from.",
+                row=int(losses.argmin()),
+            )
+        return np.where(np.isnan(losses), math.inf, losses), int(np.isfinite(losses).sum())
+
+    def _shared_utilities(self, losses: Array) -> Any:
+        """Return the utility of each draw: that of its rank, the mean of those of equal losses."""
+        _, place = np.unique(losses, return_inverse=True)
+        return (np.bincount(np.sort(place), self._utilities) / np.bincount(place))[place]
+
+    def _look(self, sigma: Array) -> None:
+        """Find a reason to stop, none of which depends on more than the order of losses."""
+        patience = 10 + math.ceil(30 * len(self.mean) / self.population)
+        if (sigma <= self.tolerance * np.sqrt(self._start[2])).all():
+            self._stop(Status.SUCCESS, f"Sigma fell below {self.tolerance:g} of its start.")
+        elif (self.mean + _SHARE * sigma == self.mean).any():
+            self._stop(Status.STAGNATED, "Sigma is below the rounding of the mean.")
+        elif self._unchanged >= patience and self.generation_loss == math.inf:
+            self._stop(Status.NON_FINITE, f"No loss has been finite for {patience} generations.")
+        elif self._unchanged >= patience:
+            self._stop(
+                Status.STAGNATED, f"The best loss has not changed for {patience} generations."
+            )
+        elif (condition := self._condition_now()) > _WORST_CONDITION:
+            self._stop(
+                Status.STAGNATED, f"The condition of the covariance has grown to {condition:.1g}."
+            )
+        else:
+            self.status, self.message = None, ""
+
+    def _stop(self, status: Status, message: str) -> None:
+        if self.non_finite:
+            message += f" {self.non_finite} of {self.evaluations} losses were not finite."
+        self.status, self.message = status, message
+
+
+def signed_sum(function: Callable[..., Any], draws: Array, utilities: Array) -> Any:
+    """Return Σ u z zᵀ, or its diagonal: weights are not negative, so those below 0 are apart."""
+    good, bad = utilities > 0, utilities < 0
+    gain = function(draws[good], weights=utilities[good], reduction="sum")
+    return gain - function(draws[bad], weights=-utilities[bad], reduction="sum")
+
+
+def _held(variances: Array) -> bool:
+    """Tell whether all are normal numbers: the covariance is formed of them."""
+    limits = np.finfo(np.float64)
+    return bool(((variances >= limits.tiny) & (variances <= limits.max)).all())
+
+
+def rate(name: str, value: float) -> float:
+    """Return a learning rate."""
+    number = _check.cut(name, value)
+    if number == 0.0:
+        raise ValueError(
+            f"{name}: expected a positive number, got 0. Leave it out for the default."
+        )
+    return number
