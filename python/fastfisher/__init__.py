@@ -179,6 +179,7 @@ _LATER = {
         "reparametrize",
     ),
     "applications.continual": ("ElasticWeightConsolidation", "ewc_penalty"),
+    "applications.evolution": ("SNES", "XNES", "EvolutionResult"),
     "applications.inference": (
         "ChiSquaredTest",
         "ScoreTests",
@@ -192,8 +193,6 @@ _LATER = {
         "wald_test",
     ),
     "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
-    "applications.bounds": ("reparametrize",),
-    "applications.evolution": ("SNES", "XNES", "EvolutionResult"),
     "batch": ("batch",),
     "distributed": ("distributed",),
     "families": (
