@@ -159,9 +159,11 @@ def over_pipes(job, size, timeout):
 
 if __name__ == "__main__":
     from mpi4py import MPI
+    from mpi4py.util import pkl5
 
     try:
         check(MPI.COMM_WORLD)
+        check(pkl5.Intracomm(MPI.COMM_WORLD))
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
         sys.stderr.flush()

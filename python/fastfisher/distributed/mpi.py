@@ -47,8 +47,8 @@ def allreduce(fisher: Sum, comm: Any, *, fixed_order: bool = False) -> Sum:
     -----
     MPI's sum sends, from each of w processes, 2 (w − 1) / w times the triangle when it works in a
     ring: p² numbers in all, whatever w. The tree takes ⌈log₂ w⌉ rounds to one process and as many
-    back. Both need memory for two more accumulators. Centred sums are first shifted to the common
-    mean, which takes one more sum of p numbers.
+    back. Either needs memory for up to three more accumulators. Centred sums are first shifted to
+    the common mean, which takes one more sum of p numbers.
 
     The sums of a `SquareRootFisher`, a `LowRankFisher` and of EKFAC are no plain sums: these
     always take the tree. Only they, and `fixed_order`, send pickles, which a copy is made of
