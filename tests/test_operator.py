@@ -50,6 +50,15 @@ def test_every_kind_is_solved_by_conjugate_gradients(matrix):
         np.testing.assert_allclose(total, matrix[:2, :2], rtol=1e-12)
 
 
+def test_a_path_of_dampings_shares_its_products(matrix):
+    operator, g = Product(matrix), np.linspace(-1, 1, P)
+    dampings = [0.01, 0.1, 1.0]
+    path = ff.solve_path(operator, g, dampings)
+    for value, damping in zip(path.value, dampings, strict=True):
+        np.testing.assert_allclose(value, np.linalg.solve(matrix + damping * np.eye(P), g), 1e-6)
+    assert operator.products <= 2 * P + len(dampings)  # one Krylov space, and the true residuals
+
+
 def test_a_function_is_a_fisher_for_the_trust_region(matrix):
     g = np.linspace(-1, 1, P)
     expected = ff.trust_region_step(matrix, g, 0.01, damping=0.1).value
