@@ -51,7 +51,7 @@ def priors(p):
 
 
 @pytest.mark.parametrize("name", [*CASES, *(f"complex-{name}" for name in COMPLEX)])
-def test_samples_of_any_representation_by_chi_squared(name):
+def test_d4_samples_of_any_representation_by_chi_squared(name):
     F, matrix, _ = CASES[name] if name in CASES else COMPLEX[name.removeprefix("complex-")]
     p = len(matrix)
     theta = oracle.draw(p, 2, matrix.dtype)[:, 0]
