@@ -185,6 +185,8 @@ def test_before_the_first_task_there_is_no_penalty():
     assert value == 0.0
     np.testing.assert_array_equal(gradient, np.zeros(4))
     assert not np.shares_memory(theta, gradient)
+    assert ff.ElasticWeightConsolidation(1.0).penalty([1, 2])[1].dtype == np.float64
+    assert ff.ElasticWeightConsolidation(1.0).penalty([1j, 2])[1].dtype == np.complex128
 
 
 def test_what_was_given_is_copied_and_left_alone():
@@ -297,21 +299,3 @@ def test_an_error_changes_nothing():
 def test_modes_and_decays_that_there_are_not(options, message):
     with pytest.raises(ValueError, match=message):
         ff.ElasticWeightConsolidation(1.0, **options)
-
-
-# ---- the diagonal as a representation ----
-def test_a_diagonal_fisher_of_explicit_numbers():
-    (f, *_), _, v = drawn(7)
-    F = ff.DiagonalFisher.from_diagonal(f, n_samples=5)
-    assert (F.n_samples, F.weight_sum, F.reduction) == (5, 5.0, "mean")
-    oracle.close(F.diagonal(), f, np.float64, 4)
-    oracle.close(F @ v, f * v, np.float64, 4)
-    S = oracle.draw(15, 7)
-    oracle.close(F.copy().update(S).diagonal(), (5 * f + (S**2).sum(axis=0)) / 20, float, 100)
-    total = ff.DiagonalFisher.from_diagonal(f.astype(np.float32), reduction="sum")
-    assert total.dtype == np.float32
-    np.testing.assert_array_equal(total.diagonal(), f.astype(np.float32))
-    with pytest.raises(ValueError, match="n_samples: expected at least 1, got 0"):
-        ff.DiagonalFisher.from_diagonal(f, n_samples=0)
-    with pytest.raises(ValueError, match="diagonal: expected finite numbers that are not negative"):
-        ff.DiagonalFisher.from_diagonal(-f)

@@ -51,3 +51,38 @@ def test_zeros_are_named():
     assert np.array_equal(solution.value, [1.0, 0.0, 0.25])
     assert solution.rank == 2
     assert ff.solve(F, np.ones(3), damping=0.5).method == "cholesky"
+
+
+def test_explicit_numbers_are_the_mean_or_the_sum_of_samples():
+    diagonal, v, S = *oracle.draw(7, 2).T, oracle.draw(15, 7)
+    diagonal = diagonal**2
+    F = ff.DiagonalFisher.from_diagonal(diagonal, n_samples=5)
+    assert (F.n_samples, F.weight_sum, F.reduction) == (5, 5.0, "mean")
+    oracle.close(F.diagonal(), diagonal, float, 4)
+    oracle.close(F @ v, diagonal * v, float, 4)
+    expected = (5 * diagonal + (S**2).sum(axis=0)) / 20
+    oracle.close(F.copy().update(S).diagonal(), expected, float, 100)
+    total = ff.DiagonalFisher.from_diagonal(diagonal.astype(np.float32), reduction="sum")
+    assert total.dtype == np.float32
+    np.testing.assert_array_equal(total.diagonal(), diagonal.astype(np.float32))
+    assert ff.DiagonalFisher.from_diagonal([1, 2]).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ([1.0, -2.0],),
+            "diagonal: expected finite numbers that are not negative, got -2.0 at par",
+        ),
+        (([np.nan],), "diagonal: expected finite numbers that are not negative, got nan at parame"),
+        ((np.ones((2, 2)),), r"diagonal: expected shape \(p,\) with p ≥ 1, got \(2, 2\)"),
+        (([1.0], 0), "n_samples: expected at least 1, got 0"),
+        (([1.0], 1, "max"), "reduction: expected 'mean' or 'sum', got 'max'"),
+    ],
+)
+def test_explicit_numbers_that_are_no_diagonal(arguments, message):
+    diagonal, *rest = arguments
+    options = dict(zip(("n_samples", "reduction"), rest, strict=False))
+    with pytest.raises(ValueError, match=message):
+        ff.DiagonalFisher.from_diagonal(diagonal, **options)

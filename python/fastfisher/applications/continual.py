@@ -214,7 +214,8 @@ class ElasticWeightConsolidation:
         NonFiniteError, TypeError, ValueError
         """
         if not self._terms:
-            return 0.0, np.zeros_like(ops_of(theta).to_array("theta", theta))
+            dtype = np.dtype(np.complex128 if np.iscomplexobj(theta) else np.float64)
+            return 0.0, np.zeros_like(ops_of(theta).to_vector("theta", theta, dtype))
         parts = [
             _penalty(F, theta, anchor, self.strength * weight) for weight, F, anchor in self._terms
         ]

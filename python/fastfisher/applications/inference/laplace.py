@@ -68,8 +68,9 @@ def laplace_sample(
 ) -> Any:
     """Draw from N(θ̂, (F + prior precision)⁻¹), with F the total information.
 
-    Equivalent to ``rng.multivariate_normal(theta, np.linalg.inv(F + prior_precision * np.eye(p)))``
-    where F of a mean-reduced Fisher is its weight sum times the mean; no inverse is formed.
+    Equivalent to ``rng.multivariate_normal(theta, C, size)`` with C the inverse of
+    ``F + prior_precision * np.eye(p)``, which is never formed; F of a mean-reduced Fisher is its
+    weight sum times the mean.
 
     Parameters
     ----------
