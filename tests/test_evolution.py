@@ -373,7 +373,7 @@ def test_the_ends_of_the_number_range(kind, sigma):
 
 
 def test_stops_before_the_distribution_leaves_the_numbers(kind):
-    search = kind([0.0], 1.0, rng=0)
+    search = kind([0.0], 1e130, rng=0)
     result = search.minimize(lambda x: float(-x[0]), max_evaluations=100_000)
     assert result.status is search.status is ff.Status.NON_FINITE
     assert result.message == "The search distribution left the range of float64."
