@@ -564,12 +564,15 @@ def test_a_restart_for_which_there_is_no_room_is_not_begun(kind):
     ],
 )
 def test_a_bad_restart_changes_nothing(kind, arguments, options, message):
-    search = run(kind(np.ones(3), 0.5, population=2, utilities=[1.0, -1.0], rng=0), 3)
+    utilities = np.array([1.0, -1.0])
+    search = run(kind(np.ones(3), 0.5, population=2, utilities=utilities, rng=0), 3)
+    utilities[:] = 0.0  # the caller's own
     before, asked = state(search), search.ask()
     with pytest.raises(ValueError, match=message):
         search.restart(*arguments, **options)
     np.testing.assert_array_equal(state(search), before)
     np.testing.assert_array_equal(search.ask(), asked)
+    assert search.restart(population=2).population == 2
 
 
 # ---- copies ----
