@@ -373,7 +373,7 @@ def test_the_ends_of_the_number_range(kind, sigma):
 
 
 def test_stops_before_the_distribution_leaves_the_numbers(kind):
-    search = kind([0.0], 1.0, rng=0)
+    search = kind([0.0], 1e130, rng=0)
     result = search.minimize(lambda x: float(-x[0]), max_evaluations=100_000)
     assert result.status is search.status is ff.Status.NON_FINITE
     assert result.message == "The search distribution left the range of float64."
@@ -564,12 +564,15 @@ def test_a_restart_for_which_there_is_no_room_is_not_begun(kind):
     ],
 )
 def test_a_bad_restart_changes_nothing(kind, arguments, options, message):
-    search = run(kind(np.ones(3), 0.5, population=2, utilities=[1.0, -1.0], rng=0), 3)
+    utilities = np.array([1.0, -1.0])
+    search = run(kind(np.ones(3), 0.5, population=2, utilities=utilities, rng=0), 3)
+    utilities[:] = 0.0  # the caller's own
     before, asked = state(search), search.ask()
     with pytest.raises(ValueError, match=message):
         search.restart(*arguments, **options)
     np.testing.assert_array_equal(state(search), before)
     np.testing.assert_array_equal(search.ask(), asked)
+    assert search.restart(population=2).population == 2
 
 
 # ---- copies ----

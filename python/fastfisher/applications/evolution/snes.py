@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _memory
-from fastfisher.applications.evolution.strategy import Array, EvolutionStrategy, rate, signed_sum
+from fastfisher.applications.evolution.strategy import EvolutionStrategy, rate
+from fastfisher.applications.evolution.utilities import Array, signed_sum
 from fastfisher.families import domain
 from fastfisher.functions import fisher_diagonal
 

@@ -6,23 +6,24 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
 from fastfisher.applications.evolution.minimize import EvolutionResult, minimize
+from fastfisher.applications.evolution.utilities import Array, by_rank, of_population
 from fastfisher.errors import NonFiniteError
 from fastfisher.families import domain
 from fastfisher.solvers.solution import Status
 
-__all__ = ["Array", "EvolutionStrategy", "signed_sum"]
+__all__ = ["EvolutionStrategy", "rate"]
 
-Array = NDArray[np.float64]
 # Stopping rules of the CMA evolution strategy (Hansen, "The CMA evolution strategy: a tutorial",
-# arXiv:1604.00772, appendix B.3): the largest condition of the covariance, and the share of sigma
-# that must still move the mean.
+# arXiv:1604.00772, appendix B.3), like the default tolerance of 1e-12: the largest condition of the
+# covariance, the share of sigma that must still move the mean, and for how many generations,
+# 10 + ⌈30 p / population⌉, the best loss may stay the same.
 _WORST_CONDITION = 1e14
 _SHARE = 0.2
+_PATIENCE = (10, 30)
 
 
 class EvolutionStrategy(ABC):
@@ -61,6 +62,7 @@ class EvolutionStrategy(ABC):
             population = 4 + math.floor(3 * math.log(start.shape[0]))
         self._given_utilities = utilities
         self._set_population(population)
+        self._given_utilities = None if utilities is None else self._utilities  # our own copy
         self.mean_rate = rate("mean_rate", mean_rate)
         self.mirrored = _check.flag("mirrored", mirrored)
         self.tolerance = _check.cut("tolerance", tolerance)
@@ -74,8 +76,9 @@ class EvolutionStrategy(ABC):
             variances = self._variances(scale)
         if not _held(variances):
             raise ValueError(
-                "sigma: expected numbers whose squares float64 holds, got some from "
-                f"{scale.min():.3g} to {scale.max():.3g}. Bring parameters to a scale near 1."
+                "sigma: expected numbers whose squares float64 holds, got variances from "
+                f"{variances.min():.3g} to {variances.max():.3g}. Bring parameters to a scale near "
+                "1."
             )
         self._scale = scale
         self._start = self.mean, scale, variances
@@ -154,7 +157,7 @@ class EvolutionStrategy(ABC):
                 "Call ask before each tell."
             )
         losses, finite = self._ranked(losses)
-        utilities = self._shared_utilities(losses) if finite else np.zeros(self.population)
+        utilities = by_rank(self._utilities, losses) if finite else np.zeros(self.population)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             mean = self.mean + self.mean_rate * (utilities @ self._steps)
             scale = self._moved(self._draws, utilities)
@@ -261,23 +264,8 @@ class EvolutionStrategy(ABC):
     def _set_population(self, value: int) -> None:
         """Hold the number of draws and their utilities, best first."""
         population = _check.count("population", value, 2)
-        if self._given_utilities is None:
-            ranks = np.arange(1, population + 1)
-            shares = np.maximum(0.0, math.log(population / 2 + 1) - np.log(ranks))
-            utilities = shares / shares.sum() - 1 / population
-        else:
-            utilities = domain.real("utilities", self._given_utilities)
-            if utilities.shape != (population,):
-                raise ValueError(
-                    f"utilities: expected shape ({population},), got {utilities.shape}. "
-                    "Give one number per draw, or leave them out and any population will do."
-                )
-            if (np.diff(utilities) > 0).any() or utilities[0] == utilities[-1]:
-                raise ValueError(
-                    f"utilities: expected numbers that fall from the best draw to the worst, got "
-                    f"{utilities}. The best draw comes first."
-                )
-        self.population, self._utilities = population, utilities
+        self._utilities = of_population(self._given_utilities, population)
+        self.population = population
 
     def _ranked(self, value: Any) -> tuple[Array, int]:
         """Return the losses with NaN as infinity, and how many are finite."""
@@ -295,14 +283,10 @@ class EvolutionStrategy(ABC):
             )
         return np.where(np.isnan(losses), math.inf, losses), int(np.isfinite(losses).sum())
 
-    def _shared_utilities(self, losses: Array) -> Any:
-        """Return the utility of each draw: that of its rank, the mean of those of equal losses."""
-        _, place = np.unique(losses, return_inverse=True)
-        return (np.bincount(np.sort(place), self._utilities) / np.bincount(place))[place]
-
     def _look(self, sigma: Array) -> None:
         """Find a reason to stop, none of which depends on more than the order of losses."""
-        patience = 10 + math.ceil(30 * len(self.mean) / self.population)
+        least, per_share = _PATIENCE
+        patience = least + math.ceil(per_share * len(self.mean) / self.population)
         if (sigma <= self.tolerance * np.sqrt(self._start[2])).all():
             self._stop(Status.SUCCESS, f"Sigma fell below {self.tolerance:g} of its start.")
         elif (self.mean + _SHARE * sigma == self.mean).any():
@@ -324,13 +308,6 @@ class EvolutionStrategy(ABC):
         if self.non_finite:
             message += f" {self.non_finite} of {self.evaluations} losses were not finite."
         self.status, self.message = status, message
-
-
-def signed_sum(function: Callable[..., Any], draws: Array, utilities: Array) -> Any:
-    """Return Σ u z zᵀ, or its diagonal: weights are not negative, so those below 0 are apart."""
-    good, bad = utilities > 0, utilities < 0
-    gain = function(draws[good], weights=utilities[good], reduction="sum")
-    return gain - function(draws[bad], weights=-utilities[bad], reduction="sum")
 
 
 def _held(variances: Array) -> bool:

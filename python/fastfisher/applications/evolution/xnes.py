@@ -8,7 +8,8 @@ import numpy as np
 from fastfisher import _check, _memory
 from fastfisher._ops import ops_of
 from fastfisher.applications.evolution.snes import standard_deviations
-from fastfisher.applications.evolution.strategy import Array, EvolutionStrategy, rate, signed_sum
+from fastfisher.applications.evolution.strategy import EvolutionStrategy, rate
+from fastfisher.applications.evolution.utilities import Array, signed_sum
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.functions import empirical_fisher, gram
 
