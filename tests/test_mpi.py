@@ -27,7 +27,7 @@ def mpiexec():
 
 
 MPIEXEC = mpiexec()
-mpi = pytest.mark.skipif(MPIEXEC is None, reason="mpi4py and its mpiexec")
+mpi = pytest.mark.skipif(MPIEXEC is None, reason="needs mpi4py and its mpiexec")
 
 
 def in_processes(script, size):
