@@ -19,6 +19,7 @@ from . import (
     bench_overhead,
     bench_path,
     bench_qr,
+    bench_sandwich,
     bench_stream,
 )
 from .job import Job
@@ -40,6 +41,7 @@ TOPICS = (
     bench_path,
     bench_low_rank,
     bench_qr,
+    bench_sandwich,
     bench_overhead,
 )
 JOBS: list[Job] = [job for topic in TOPICS for job in topic.JOBS]
