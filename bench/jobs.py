@@ -20,6 +20,7 @@ from . import (
     bench_overhead,
     bench_path,
     bench_qr,
+    bench_sandwich,
     bench_stream,
 )
 from .job import Job
@@ -42,6 +43,7 @@ TOPICS = (
     bench_low_rank,
     bench_qr,
     bench_evolution,
+    bench_sandwich,
     bench_overhead,
 )
 JOBS: list[Job] = [job for topic in TOPICS for job in topic.JOBS]

@@ -218,18 +218,19 @@ def test_d3_pairs_of_samples_that_share_a_label():
     )
 
 
-@pytest.mark.parametrize("shape", ["many", "few", "one large", "all different"])
+@pytest.mark.parametrize("shape", ["many", "few", "one large", "all different", "over 2^16"])
 def test_d3_clusters_across_blocks(shape):
     """More rows than are made at a time, so that clusters begin and end inside of blocks."""
-    S = oracle.draw(40_000, 3)
+    S = oracle.draw(100_000 if shape == "over 2^16" else 40_000, 3)
     rng = oracle.rng(8)
     labels = {
         "many": rng.integers(0, 5000, 40_000),
         "few": rng.integers(0, 2, 40_000),
         "one large": np.where(np.arange(40_000) < 39_000, 0, np.arange(40_000)),
         "all different": rng.permutation(40_000),
+        "over 2^16": rng.integers(0, 300_000, 100_000),  # 85 000 of them are there
     }[shape]
-    sums = np.zeros((40_000, 3))
+    sums = np.zeros((labels.max() + 1, 3))
     np.add.at(sums, labels, S)
     expected = sums.T @ sums
     for dtype in (np.float64, np.float32):

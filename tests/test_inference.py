@@ -118,6 +118,9 @@ def test_weights_that_are_zero_for_a_whole_block():
     "labels",
     [
         np.repeat([3, -1, 7, 3], 5),
+        np.repeat(np.array([5, -128, 127, 5], np.int8), 5),
+        np.repeat(np.array([5, -(2**63), 2**63 - 1, 5]), 5),
+        np.repeat(np.array([2**63, 1, 2**64 - 1, 2**63], np.uint64), 5),
         np.repeat([0.5, -np.inf, 2.5, 0.5], 5),
         np.repeat(["b", "a", "c", "b"], 5),
         np.repeat(np.array(["b", "a", "c", "b"], object), 5),

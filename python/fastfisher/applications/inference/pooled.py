@@ -103,8 +103,7 @@ def _of_clusters(S: Any, w: Any, total: float, clusters: Any, freedom: float) ->
         clusters = tuple(array.T) if two else (array,)
     ways = [_numbered(labels, S.shape[0]) for labels in clusters]
     if len(ways) == 2:
-        pairs = ways[0] * (ways[1].max() + 1) + ways[1]
-        ways.append(np.unique(pairs, return_inverse=True)[1])
+        ways.append(_numbered(ways[0] * (ways[1].max() + 1) + ways[1], S.shape[0]))
     signs = (1.0, 1.0, -1.0)
     return [
         _of_one_way(S, w, total, labels, freedom, sign)
@@ -125,6 +124,12 @@ def _numbered(labels: Any, samples: int) -> Any:
             f"clusters: expected shape ({samples},), one label per sample, got {labels.shape}. "
             "Two ways of clustering are a tuple of two arrays, or an array (n, 2)."
         )
+    if labels.dtype.kind in "biu" and np.can_cast(labels.dtype, np.int64):
+        number = labels.astype(np.int64)
+        least, most = int(number.min()), int(number.max())
+        if most - least < 4 * samples:  # counted: sorting takes ten times as long
+            number -= least
+            return (np.cumsum(np.bincount(number) > 0) - 1)[number]
     try:
         missing = np.asarray(labels != labels, bool)  # NaN and NaT are equal to nothing
         if labels.dtype.kind == "O":
@@ -135,18 +140,17 @@ def _numbered(labels: Any, samples: int) -> Any:
                 f"clusters: expected a label for every sample, got {labels[place]} at index "
                 f"{place}. Leave those samples out, or give each a label of its own."
             )
-        number = np.unique(labels, return_inverse=True)[1]
+        return np.unique(labels, return_inverse=True)[1]
     except TypeError:
         raise TypeError(
             "clusters: expected labels that can be sorted, got some that cannot. "
             "Give numbers or strings, not both."
         ) from None
-    return number
 
 
 def _of_one_way(S: Any, w: Any, total: float, labels: Any, freedom: float, sign: float) -> Term:
     """Return ± c YᵀY with one row of Y for each cluster; c = G/(G − 1) · (n − 1)/(n − p)."""
-    count = len(np.unique(labels if w is None else labels[w > 0]))
+    count = np.count_nonzero(np.bincount(labels if w is None else labels[w > 0]))
     if count < 2:
         raise ValueError(
             f"clusters: expected at least 2 different labels, got {count}. "
@@ -162,7 +166,7 @@ def _cluster_sums(S: Any, w: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
     A cluster may lie in several blocks: the last sum of a block is held back until it is complete.
     """
     step = one_block(S.shape[1])
-    order = np.argsort(labels, kind="stable")
+    order = _order(labels)
     last, held = -1, np.empty((0, S.shape[1]))
     for start in range(0, S.shape[0], step):
         block = order[start : start + step]
@@ -177,6 +181,17 @@ def _cluster_sums(S: Any, w: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
         last, held = mine[-1], sums[-1:]
         yield sums[:-1], None
     yield held, None
+
+
+def _order(labels: Any) -> Any:
+    """Return the stable order of labels below 2³².
+
+    Numbers of 16 bits are sorted by radix, twice in less than half the time of 64 bits once.
+    """
+    order = np.argsort(labels.astype(np.uint16), kind="stable")
+    if labels.max() < 2**16:
+        return order
+    return order[np.argsort((labels >> 16).astype(np.uint16)[order], kind="stable")]
 
 
 # ---- series ----

@@ -15,8 +15,8 @@ from fastfisher.solvers import Status
 __all__ = ["ScoreTests", "score_tests"]
 
 # Bytes of candidates that are made float64 at a time, to be read again from the cache. Measured for
-# 2000 and 50 000 samples: 2 MiB took the least time, 32 MiB 4 to 8 times as long.
-_BLOCK = 2 * 2**20
+# 1000 to 50 000 samples on one thread: the same from 1/4 to 8 MiB, up to 3 times as long with 32.
+_BLOCK = 8 * 2**20
 # But no fewer columns, of which one byte each would cost a line of the cache.
 _LEAST_COLUMNS = 16
 # Share of Σ w c² that is left of a candidate below which it is freed of X once more: at 1 % it has
@@ -112,7 +112,7 @@ def score_tests(
     Let A = XᵀWX. Of a candidate c the part that X does not explain is c̃ = c − X A⁻¹XᵀWc, and
     U = Σ r c̃ for residuals r, V = Σ w c̃², or Σ r² c̃² if robust. V is a sum of squares, which does
     not cancel however close to X a candidate is, and c̃ is freed of X twice where little is left of
-    c. 4 n q operations per candidate; memory beside the results is some blocks of 2 MiB, or of 16
+    c. 4 n q operations per candidate; memory beside the results is some blocks of 8 MiB, or of 16
     columns.
 
     References
