@@ -54,6 +54,14 @@ from fastfisher.solvers.spring import Spring
 if TYPE_CHECKING:
     from fastfisher import batch, families
     from fastfisher.applications.bounds import reparametrize
+    from fastfisher.applications.descent import (
+        Adam,
+        AdamState,
+        DescentRecord,
+        DescentResult,
+        DescentState,
+        natural_gradient_descent,
+    )
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -70,6 +78,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CG",
     "QR",
+    "Adam",
+    "AdamState",
     "Bernoulli",
     "Binomial",
     "BlockDiagonalFisher",
@@ -79,6 +89,9 @@ __all__ = [
     "Conv2dLayer",
     "ConvergenceError",
     "DenseFisher",
+    "DescentRecord",
+    "DescentResult",
+    "DescentState",
     "DiagonalFisher",
     "Dual",
     "Eigh",
@@ -116,6 +129,7 @@ __all__ = [
     "load",
     "monte_carlo_fisher",
     "natural_gradient",
+    "natural_gradient_descent",
     "output_fisher",
     "reparametrize",
     "set_num_threads",
@@ -128,6 +142,14 @@ __all__ = [
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
     "applications.bounds": ("reparametrize",),
+    "applications.descent": (
+        "Adam",
+        "AdamState",
+        "DescentRecord",
+        "DescentResult",
+        "DescentState",
+        "natural_gradient_descent",
+    ),
     "batch": ("batch",),
     "families": (
         "families",

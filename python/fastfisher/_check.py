@@ -29,6 +29,7 @@ __all__ = [
     "matrix",
     "narrowing",
     "native_dtype",
+    "positive",
     "positive_definite_report",
     "real_of",
     "reduction",
@@ -350,6 +351,17 @@ def cut(name: str, value: Any) -> float:
         raise ValueError(
             f"{name}: expected a finite number that is not negative, got {value!r}. Give a float."
         )
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """Return a finite number above 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{name}: expected a finite number above 0, got {value!r}. Give a float.")
     return number
 
 
