@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
 
+import curved_valley
 import fastfisher as ff
 import oracle
 
@@ -226,3 +227,44 @@ def test_b2_invariant_under_reparametrisation_as_the_step_goes_to_0(name):
     # That of ordinary gradients goes to something else.
     assert ordinary[-1] > 0.8 * ordinary[0]
     assert ordinary[-1] > 10 * apart[-1]
+
+
+# ---- the example ----
+def test_the_curved_valley_is_rosenbrocks():
+    """½ (1 − θ₁)² + 50 (θ₂ − θ₁²)², with the derivatives that the example claims."""
+    theta, h = np.array([-0.7, 0.4]), 1e-5
+
+    def loss(at):
+        return 0.5 * (1 - at[0]) ** 2 + 50 * (at[1] - at[0] ** 2) ** 2
+
+    value, gradient, hessian = curved_valley.newton(theta)
+    np.testing.assert_allclose(value, loss(theta), rtol=1e-13)
+    slopes = [(loss(theta + h * e) - loss(theta - h * e)) / (2 * h) for e in np.eye(2)]
+    np.testing.assert_allclose(gradient, slopes, atol=1e-7)
+    turns = [
+        (curved_valley.newton(theta + h * e)[1] - curved_valley.newton(theta - h * e)[1]) / (2 * h)
+        for e in np.eye(2)
+    ]
+    np.testing.assert_allclose(hessian.to_dense(), turns, atol=1e-5)
+    J = np.array([[1.0, 0.0], [1.4, 1.0]])
+    exact = J.T @ np.diag([1.0, 100.0]) @ J
+    np.testing.assert_allclose(curved_valley.natural(theta)[2].to_dense(), exact, rtol=1e-13)
+
+
+def test_steps_bounded_in_kl_lead_straight_from_distribution_to_distribution():
+    path = curved_valley.followed(curved_valley.natural, max_kl=1e-3, max_iterations=30)
+    means = np.array([curved_valley.family(theta).mean.ravel() for theta in path])
+    along = means[-1] - means[0]
+    across = np.abs((means - means[0]) @ [along[1], -along[0]])
+    assert across.max() < 0.02 * along @ along
+    bent = np.abs((path - path[0]) @ [path[-1, 1] - path[0, 1], path[0, 0] - path[-1, 0]])
+    assert bent.max() > 0.02 * np.sum((path[-1] - path[0]) ** 2)
+
+
+def test_the_example_runs_to_its_picture(tmp_path, capsys):
+    picture = tmp_path / "picture.png"
+    curved_valley.main(picture, limit=30)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    table = capsys.readouterr().out
+    assert table.count("\n") == 7
+    assert ">   30" in table
