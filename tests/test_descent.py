@@ -515,6 +515,35 @@ def test_backtracking_comes_back_from_where_the_loss_is_not_finite():
     np.testing.assert_allclose(result.theta, 1.0, atol=1e-6)
 
 
+def test_an_infinite_loss_is_the_edge_of_the_domain():
+    def model(theta):
+        if theta[0] <= 0:
+            return math.inf, None, None
+        return theta[0] - math.log(theta[0]), 1 - 1 / theta, dense([1 / theta**2])
+
+    result = ff.natural_gradient_descent(model, [2.5], backtracking=10)
+    assert result.status == ff.Status.SUCCESS
+    result = ff.natural_gradient_descent(model, [2.5])
+    assert (result.status, result.iterations) == (ff.Status.NON_FINITE, 0)
+
+
+def test_a_family_that_overflows_midway_ends_the_loop():
+    """From a rate far too small, a step of Fisher scoring overshoots to exp(10¹⁰) = ∞."""
+
+    def model(theta):
+        with np.errstate(over="ignore"):
+            rate = np.exp(theta)
+        family = ff.Poisson(rate)
+        return -family.log_prob(1.0).sum(), rate - 1.0, dense([rate])
+
+    result = ff.natural_gradient_descent(model, [-23.0])
+    assert (result.status, result.iterations) == (ff.Status.NON_FINITE, 0)
+    assert "rate: expected finite numbers above 0, got inf" in result.message
+    result = ff.natural_gradient_descent(model, [-23.0], damping=1.0, adaptive=True)
+    assert result.status == ff.Status.SUCCESS
+    np.testing.assert_allclose(result.theta, 0.0, atol=1e-5)
+
+
 def test_a_singular_fisher_raises_at_the_start_and_ends_the_loop_later():
     def singular_below(threshold):
         def model(theta):

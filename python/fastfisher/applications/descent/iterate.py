@@ -39,7 +39,7 @@ class Iterate:
     ) -> None:
         self._model, self._loss = model, loss
         self._steps, self._damping, self._halvings = steps, damping, halvings
-        self._refuses = damping.may_grow or halvings > 0
+        self._refuses = damping.adaptive or halvings > 0
         self._step: Step | None = None
         self._natural: Any = None
         self._used, self._ratio = damping.value, math.nan

@@ -47,7 +47,8 @@ def natural_gradient_descent(
         ``model(theta)`` returns (loss, gradient, curvature): the number to be minimised, its
         gradient (p,), and F as scores (n, p), as a list of layers, or as any `Fisher`. F is on the
         scale of the loss: a mean of losses takes a mean-reduced F, a sum of them one of sums.
-        Scores of shape (p, p) might be a matrix and are refused: wrap either.
+        Scores of shape (p, p) might be a matrix and are refused: wrap either. Where θ is outside
+        the domain, return an infinite loss: the rest is not looked at then.
     theta : array (p,)
         The start; float64, or float32. The model gets copies.
     step_size : float or callable
@@ -68,7 +69,7 @@ def natural_gradient_descent(
         Steps with ½ ΔᵀFΔ above it are shortened to it. Without damping and momentum that is the
         steepest descent of the linearised loss on the ball KL ≤ max_kl, −F⁻¹g √(2 max_kl / gᵀF⁻¹g).
     momentum : float
-        μ < 1: adds μ times the step before.
+        μ < 1: adds μ times the step before, unless steps may be refused and that leads uphill.
     backtracking : int
         How often to halve a step that does not lower the loss (by 1e-4 of what its slope says)
         before it is given up.
@@ -113,7 +114,8 @@ def natural_gradient_descent(
     and with `adaptive` another solve. Every iterate that is returned was evaluated.
 
     A loss of mini-batches works with the plain step, momentum and `max_kl` as it stands: nothing
-    compares losses then. Set ``tolerance=0``: what a batch says of convergence is noise.
+    compares losses then. Set ``tolerance=0``: what a batch says of convergence is noise, and so are
+    the gain ratios of the history.
 
     A model may keep one Fisher and update it (KFAC). If a step may be refused it then needs `loss`,
     for a refused step must not leave traces; that is noticed, and raises. Arrays of scores that the
@@ -149,7 +151,9 @@ def natural_gradient_descent(
     with _bar(progress, limit) as bar:
         while (stop := at.solve()) is None:
             if bar is not None:
-                bar.set_postfix(loss=f"{at.point.loss:.6g}", decrement=f"{at.decrement:.1e}")
+                bar.set_postfix(
+                    loss=f"{at.point.loss:.6g}", decrement=f"{at.decrement:.1e}", refresh=False
+                )
             if _ends(callback, at):
                 stop = Status.INTERRUPTED, "the callback ended it"
             elif at.arrived(tolerance):
@@ -157,7 +161,7 @@ def natural_gradient_descent(
             elif at.change <= loss_tolerance and loss_tolerance > 0.0:
                 stop = Status.SUCCESS, f"the loss changed by at most {loss_tolerance:g} of itself"
             elif at.iteration == limit:
-                stop = Status.MAX_ITERATIONS, f"max_iterations, {limit}, was reached"
+                stop = Status.MAX_ITERATIONS, f"max_iterations = {limit} was reached"
             else:
                 stop = at.advance()
             if stop is not None:

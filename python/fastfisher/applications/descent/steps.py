@@ -10,7 +10,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher.applications.descent.model import Point
 from fastfisher.errors import NonFiniteError
-from fastfisher.functions import solve
+from fastfisher.solvers.solve import solve_system
 
 __all__ = ["Damping", "Step", "Steps"]
 
@@ -79,13 +79,14 @@ class Steps:
         return self._solved(point, damping.start, "nan")[1] <= tolerance
 
     def _solved(self, point: Point, damping: Any, on_failure: str) -> tuple[Any, float]:
-        solution = solve(
+        solution = solve_system(
             point.fisher,
             point.gradient,
             damping=damping,
             damping_mode=self.damping_mode,
             solver=self.solver,
             on_failure=on_failure,
+            diagnose=False,
         )
         natural = solution.value.astype(point.theta.dtype, copy=False)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -120,8 +121,8 @@ class Damping:
 
     def __init__(self, value: Any, adaptive: bool, bounds: Any) -> None:
         self.value = self.start = value
-        self._adaptive = _check.flag("adaptive", adaptive)
-        if not self._adaptive:
+        self.adaptive = _check.flag("adaptive", adaptive)
+        if not self.adaptive:
             return
         self._least, self._most = _bounds(bounds)
         self.value = self.start = _check.positive("damping", value)
@@ -135,12 +136,12 @@ class Damping:
     @property
     def may_grow(self) -> bool:
         """Whether it is adaptive and below its upper bound."""
-        return self._adaptive and self.value < self._most
+        return self.adaptive and self.value < self._most
 
     @property
     def grown(self) -> bool:
         """Whether it is adaptive and above its start."""
-        return self._adaptive and bool(self.value > self.start)
+        return self.adaptive and bool(self.value > self.start)
 
     def grow(self) -> bool:
         """Raise λ after a step that was refused; False at the upper bound."""
@@ -152,7 +153,7 @@ class Damping:
 
     def follow(self, ratio: float) -> None:
         """Shrink λ after a step that kept its promise, raise it a little after one that did not."""
-        if self._adaptive:
+        if self.adaptive:
             factor = max(1 / 3, 1 - (2 * min(ratio, 1.0) - 1) ** 3)
             self.value = min(self._most, max(self._least, self.value * factor))
             self._growth = 2.0
