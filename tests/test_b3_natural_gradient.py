@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 
 import fastfisher as ff
+import fisher_scoring
 from fastfisher.demo.models import Network
 
 FAR_FEWER = 10
@@ -61,6 +62,9 @@ class ComplementaryLogLog:
         texture_smoothness_symmetry = [1, 4, 8]  # the classes overlap in these
         self.X, self.y = standardised(x[:, texture_smoothness_symmetry]), 1.0 - y
 
+    def loss(self, theta):
+        return -ff.Bernoulli(self.mean(self.X @ theta)).log_prob(self.y).mean()
+
     def mean(self, eta):
         return -np.expm1(-np.exp(eta))
 
@@ -79,14 +83,21 @@ def start(glm):
     return theta
 
 
-def score_and_fisher_step(glm, theta):
-    """Mean score and F⁻¹ mean score, the exact Fisher from weighted rows: E = Xᵀ diag(μ'²/v) X."""
-    eta = glm.X @ theta
-    slope, variance = glm.slope(eta), glm.variance(eta)
-    weights = slope**2 / variance
-    total_score = glm.X.T @ (slope / variance * (glm.y - glm.mean(eta)))
-    step = ff.natural_gradient(glm.X, total_score / weights.sum(), weights=weights, damping=0.0)
-    return total_score / len(glm.y), step
+def model_of(glm):
+    """Loss, gradient and the exact Fisher in totals, from weighted rows: F = Xᵀ diag(μ'²/v) X."""
+
+    def model(theta):
+        eta = glm.X @ theta
+        slope, variance, mean = glm.slope(eta), glm.variance(eta), glm.mean(eta)
+        F = ff.DenseFisher.from_scores(glm.X, weights=slope**2 / variance, reduction="sum")
+        return len(glm.y) * glm.loss(theta), glm.X.T @ (slope / variance * (mean - glm.y)), F
+
+    return model
+
+
+def steps_to(target, result):
+    """Steps that the descent took to the target."""
+    return next(record.iteration for record in result.history if record.loss <= target)
 
 
 def gradient_descent_steps(loss, gradient, theta, target, rates, max_steps):
@@ -107,19 +118,18 @@ def gradient_descent_steps(loss, gradient, theta, target, rates, max_steps):
 @pytest.mark.parametrize("glm", [Logistic(), Poisson()], ids=lambda glm: type(glm).__name__)
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of gradient descent's long steps
 def test_glm_converges_in_far_fewer_steps(glm):
-    theta, losses = start(glm), []
-    for _ in range(25):
-        losses.append(glm.loss(theta))
-        score, step = score_and_fisher_step(glm, theta)
-        theta = theta + step
-    assert np.abs(score).max() < 1e-12 * max(1.0, glm.y.max())
-    target = losses[-1] + 1e-6 * (losses[0] - losses[-1])
-    steps = next(i for i, loss in enumerate(losses) if loss <= target)
+    model, samples = model_of(glm), len(glm.y)
+    result = ff.natural_gradient_descent(model, start(glm), tolerance=1e-24)
+    assert result.status == ff.Status.SUCCESS
+    assert np.abs(result.gradient).max() < 1e-12 * samples * max(1.0, glm.y.max())
+    first = result.history[0].loss
+    target = result.loss + 1e-6 * (first - result.loss)
+    steps = steps_to(target, result)
     descent = gradient_descent_steps(
         glm.loss,
-        lambda at: glm.X.T @ (glm.mean(glm.X @ at) - glm.y) / len(glm.y),
+        lambda at: glm.X.T @ (glm.mean(glm.X @ at) - glm.y) / samples,
         start(glm),
-        target,
+        target / samples,
         np.geomspace(1e-4, 30, 12),
         2000,
     )
@@ -131,26 +141,26 @@ def test_softmax_regression_converges_in_far_fewer_steps():
     """Digits with a Gaussian prior: damping by its precision is the Fisher of the posterior."""
     x, y = load_digits(return_X_y=True)
     x, y = x[:600] / 16, y[:600].astype(np.intp)
-    model = Network(64, 10)
+    network = Network(64, 10)
 
     def loss(theta):
-        return model.evaluate(theta, x, y)[0] + PRIOR / 2 * theta @ theta
+        return network.evaluate(theta, x, y)[0] + PRIOR / 2 * theta @ theta
 
-    def score(theta):
-        return model.mean_score(theta, x, y) - PRIOR * theta
+    def gradient(theta):
+        return PRIOR * theta - network.mean_score(theta, x, y)
 
-    theta, losses = np.zeros(model.n_params), []
-    for _ in range(10):
-        losses.append(loss(theta))
-        rows, weights = model.class_scores(theta, x)
-        theta = theta + ff.natural_gradient(rows, score(theta), weights=weights, damping=PRIOR)
-    assert np.abs(score(theta)).max() < 1e-12
-    target = losses[-1] + 1e-6 * (losses[0] - losses[-1])
-    steps = next(i for i, value in enumerate(losses) if value <= target)
+    def model(theta):
+        rows, weights = network.class_scores(theta, x)
+        return loss(theta), gradient(theta), ff.ScoreFisher(rows, weights=weights)
+
+    start = np.zeros(network.n_params)
+    result = ff.natural_gradient_descent(model, start, damping=PRIOR, tolerance=1e-24)
+    assert result.status == ff.Status.SUCCESS
+    assert np.abs(result.gradient).max() < 1e-12
+    target = result.loss + 1e-6 * (result.history[0].loss - result.loss)
+    steps = steps_to(target, result)
     rates = np.geomspace(0.1, 10, 5)
-    descent = gradient_descent_steps(
-        loss, lambda at: -score(at), np.zeros(model.n_params), target, rates, 400
-    )
+    descent = gradient_descent_steps(loss, gradient, start, target, rates, 400)
     assert steps <= 8
     assert descent >= FAR_FEWER * steps
 
@@ -159,25 +169,56 @@ def test_softmax_regression_converges_in_far_fewer_steps():
 def test_empirical_fisher_descends_on_softmax_regression(damping):
     x, y = load_digits(return_X_y=True)
     x, y = x[:600] / 16, y[:600].astype(np.intp)
-    model = Network(64, 10)
-    theta = np.zeros(model.n_params)
-    before = model.evaluate(theta, x, y)[0]
-    for _ in range(10):
-        theta = theta + ff.natural_gradient(model.scores(theta, x, y), damping=damping)
-    assert model.evaluate(theta, x, y)[0] < 0.25 * before
+    network = Network(64, 10)
+
+    def model(theta):
+        S = network.scores(theta, x, y)
+        return network.evaluate(theta, x, y)[0], -S.mean(axis=0), S
+
+    result = ff.natural_gradient_descent(
+        model, np.zeros(network.n_params), damping=damping, max_iterations=10
+    )
+    assert result.loss < 0.25 * result.history[0].loss
 
 
 @pytest.mark.parametrize(
     "glm", [Logistic(), Poisson(), ComplementaryLogLog()], ids=lambda glm: type(glm).__name__
 )
 def test_fisher_scoring_is_iteratively_reweighted_least_squares(glm):
-    theta = irls = start(glm)
-    for _ in range(8):
-        theta = theta + score_and_fisher_step(glm, theta)[1]
-
+    path = []
+    ff.natural_gradient_descent(
+        model_of(glm),
+        start(glm),
+        tolerance=0.0,
+        max_iterations=8,
+        callback=lambda state: path.append(state.theta),
+    )
+    irls = start(glm)
+    for theta in path[1:]:
         eta = glm.X @ irls
         slope, variance = glm.slope(eta), glm.variance(eta)
         root = slope / np.sqrt(variance)
         working = eta + (glm.y - glm.mean(eta)) / slope
         irls = np.linalg.lstsq(root[:, None] * glm.X, root * working)[0]
         np.testing.assert_allclose(theta, irls, rtol=0, atol=1e-10 * np.abs(irls).max())
+    assert len(path) == 9
+
+
+@pytest.mark.parametrize("problem", range(3), ids=["binomial", "probit", "poisson"])
+def test_fisher_scoring_equals_a_statistics_package_on_its_own_data(problem):
+    _, ours, theirs = list(fisher_scoring.problems())[problem]
+    result, F = fisher_scoring.fisher_scoring(*ours)
+    assert result.status == ff.Status.SUCCESS
+    reference = theirs.fit(tol=1e-13, tol_criterion="params")
+    np.testing.assert_allclose(result.theta, reference.params, rtol=1e-10)
+    np.testing.assert_allclose(result.loss, -reference.llf, rtol=1e-12)
+    # Standard errors: theirs come from an inverse that loses digits by the condition number.
+    errors = np.sqrt(F.factor().inverse_diagonal())
+    np.testing.assert_allclose(errors, reference.bse, rtol=1e-9)
+
+
+def test_the_example_of_fisher_scoring_runs_to_its_picture(tmp_path, capsys):
+    picture = tmp_path / "picture.png"
+    fisher_scoring.main(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.count("p =") == 3

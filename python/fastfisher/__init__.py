@@ -61,6 +61,14 @@ if TYPE_CHECKING:
         reparametrize,
     )
     from fastfisher.applications.continual import ElasticWeightConsolidation, ewc_penalty
+    from fastfisher.applications.descent import (
+        Adam,
+        AdamState,
+        DescentRecord,
+        DescentResult,
+        DescentState,
+        natural_gradient_descent,
+    )
     from fastfisher.applications.evolution import SNES, XNES, EvolutionResult
     from fastfisher.applications.inference import (
         ChiSquaredTest,
@@ -93,6 +101,8 @@ __all__ = [
     "QR",
     "SNES",
     "XNES",
+    "Adam",
+    "AdamState",
     "Bernoulli",
     "Binomial",
     "BlockDiagonalFisher",
@@ -103,6 +113,9 @@ __all__ = [
     "Conv2dLayer",
     "ConvergenceError",
     "DenseFisher",
+    "DescentRecord",
+    "DescentResult",
+    "DescentState",
     "DiagonalFisher",
     "Dual",
     "Eigh",
@@ -152,6 +165,7 @@ __all__ = [
     "marginalize",
     "monte_carlo_fisher",
     "natural_gradient",
+    "natural_gradient_descent",
     "opg_covariance",
     "output_fisher",
     "reparametrize",
@@ -179,6 +193,14 @@ _LATER = {
         "reparametrize",
     ),
     "applications.continual": ("ElasticWeightConsolidation", "ewc_penalty"),
+    "applications.descent": (
+        "Adam",
+        "AdamState",
+        "DescentRecord",
+        "DescentResult",
+        "DescentState",
+        "natural_gradient_descent",
+    ),
     "applications.evolution": ("SNES", "XNES", "EvolutionResult"),
     "applications.inference": (
         "ChiSquaredTest",

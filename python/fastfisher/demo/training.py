@@ -52,13 +52,11 @@ class Adam:
     def iterates(
         self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
     ) -> Iterator[Array]:
-        m, v, step = np.zeros_like(theta), np.zeros_like(theta), 0
+        adam = ff.Adam(step_size=self.rate)
+        state = adam.start(theta)
         for x, y in batches(sample, self.batch, rng):
-            g, step = network.mean_score(theta, x, y), step + 1
-            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-            scale = np.sqrt(v / (1 - 0.999**step)) + 1e-8
-            theta = theta + self.rate * (m / (1 - 0.9**step)) / scale
-            yield theta
+            state = adam.step(state, -network.mean_score(state.theta, x, y))
+            yield state.theta
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Domains: what parameters and observations may be, checked before anything is computed."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,14 +29,7 @@ _DOUBLE = np.dtype(np.float64)
 def observed(value: Any) -> Array:
     """Return observations as float64, all finite."""
     array = _numbers("x", value)
-    _demand(
-        "x",
-        "finite values",
-        array,
-        np.isfinite(array),
-        "Leave missing observations out.",
-        NonFiniteError,
-    )
+    _demand("x", "finite values", array, np.isfinite(array), "Leave missing observations out.")
     return array
 
 
@@ -114,10 +106,10 @@ def _demand(
     array: Array,
     good: Any,
     advice: str,
-    error: Callable[[str], Exception] = ValueError,
 ) -> None:
-    """Raise, naming the first number that is not good."""
+    """Raise, naming the first number that is not good, and one that is none for what it is."""
     if not good.all():
         place = tuple(int(i) for i in np.unravel_index(int(np.argmin(good)), array.shape))
         where = f" at index {place[0] if len(place) == 1 else place}" if place else ""
+        error = ValueError if math.isfinite(array[place]) else NonFiniteError
         raise error(f"{name}: expected {expected}, got {array[place]:g}{where}. {advice}")
