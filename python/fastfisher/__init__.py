@@ -54,6 +54,11 @@ from fastfisher.solvers.spring import Spring
 if TYPE_CHECKING:
     from fastfisher import batch, families
     from fastfisher.applications.bounds import reparametrize
+    from fastfisher.applications.least_squares import (
+        LeastSquaresResult,
+        gauss_newton,
+        levenberg_marquardt,
+    )
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -89,6 +94,7 @@ __all__ = [
     "Gaussian",
     "KroneckerFisher",
     "LayerFisher",
+    "LeastSquaresResult",
     "LinearLayer",
     "LowRankFisher",
     "MemoryLimitError",
@@ -111,8 +117,10 @@ __all__ = [
     "families",
     "fisher_diagonal",
     "fvp",
+    "gauss_newton",
     "get_num_threads",
     "gram",
+    "levenberg_marquardt",
     "load",
     "monte_carlo_fisher",
     "natural_gradient",
@@ -128,6 +136,7 @@ __all__ = [
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
     "applications.bounds": ("reparametrize",),
+    "applications.least_squares": ("LeastSquaresResult", "gauss_newton", "levenberg_marquardt"),
     "batch": ("batch",),
     "families": (
         "families",
