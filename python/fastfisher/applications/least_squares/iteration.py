@@ -41,6 +41,7 @@ class Trial(NamedTuple):
     gain: float
     after: Point | None
     failure: tuple[Status, str] | None
+    hopeless: bool = False
 
 
 def iterate(
@@ -54,7 +55,7 @@ def iterate(
     point, iteration = model.first(), 0
     history: dict[str, list[float]] = {"loss": [point.loss], "damping": [], "gain": []}
     last: tuple[Status, str] | None = None  # why the step before was not taken
-    settling = np.inf  # the smallest predicted fall below rounding
+    settling = promised = np.inf  # the predicted falls: smallest below rounding, and of the model
 
     def ending(status: Status, message: str) -> Ending:
         return Ending(point, status, message, iteration, history)
@@ -69,17 +70,19 @@ def iterate(
             return ending(Status.MAX_ITERATIONS, f"not converged in {max_iterations} iterations")
         iteration += 1
         history["damping"].append(rule.damping)
-        trial = _try(model, rule, point)
+        trial = _try(model, rule, point, last)
         proposal, after = trial.proposal, trial.after
         small = "" if last or proposal is None else _small(proposal, point, tolerances)
         history["gain"].append(trial.gain)
+        if last is None:
+            promised = proposal.predicted if proposal is not None and proposal.full else np.inf
         if after is not None and proposal is not None:
-            if proposal.predicted > point.rounding:
+            if proposal.predicted > point.rounding or not proposal.full:
                 settling = np.inf
             elif proposal.predicted < settling:
                 settling = proposal.predicted
             else:  # the loss says nothing any more, and the gradient no longer falls
-                after, small = None, "the loss has settled to rounding"
+                after, small = None, _SETTLED
         if after is not None:
             point, last = after, None
             rule.accept(trial.gain)
@@ -89,19 +92,19 @@ def iterate(
         if callback is not None and callback(iteration, point.theta.copy(), point.loss):
             return ending(Status.INTERRUPTED, f"ended by the callback at iteration {iteration}")
         if after is None:
-            still = proposal is not None and np.array_equal(
-                point.theta + proposal.delta, point.theta
-            )
-            last = last if still and last else trial.failure
-            if still or not rule.reject():
-                return ending(*(last or (Status.STAGNATED, _NO_DESCENT)))
+            last = trial.failure or (Status.STAGNATED, _NO_DESCENT)
+            if trial.hopeless or not rule.reject():
+                if promised <= point.blur:
+                    return ending(Status.SUCCESS, _SETTLED)
+                return ending(*last)
 
 
+_SETTLED = "the loss has settled to rounding"
 _NO_DESCENT = "no step along the linear model lowers the loss"
 
 
-def _try(model: Model, rule: Rule, point: Point) -> Trial:
-    """Take the rule's next step and judge it."""
+def _try(model: Model, rule: Rule, point: Point, last: tuple[Status, str] | None) -> Trial:
+    """Take the rule's next step and judge it; `last` is why the one before was not taken."""
     try:
         proposal = rule.propose(model, point)
     except NotPositiveDefiniteError as error:
@@ -112,12 +115,15 @@ def _try(model: Model, rule: Rule, point: Point) -> Trial:
         return Trial(None, np.nan, None, (Status.NON_FINITE, str(error)))
     if proposal is None:
         return Trial(None, np.nan, None, (Status.STAGNATED, _NO_DESCENT))
+    blurred = proposal.predicted <= point.rounding
+    if last and blurred and not proposal.full:  # shorter still would not be seen
+        return Trial(proposal, np.nan, None, last, hopeless=True)
     theta = point.theta + proposal.delta
     tried = model.at(theta)
     if tried is None:
         return Trial(proposal, -np.inf, None, (Status.NON_FINITE, _non_finite("residuals", point)))
     fall = model.fall(point, *tried)
-    if proposal.predicted <= point.rounding and fall >= -point.rounding:
+    if blurred and fall >= -point.rounding:
         gain = 1.0  # as far as rounding lets one see
     else:
         gain = fall / proposal.predicted if proposal.predicted > 0 else -np.inf

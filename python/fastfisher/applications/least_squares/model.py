@@ -87,10 +87,12 @@ class Model:
         linear = self._linearise(theta, r)
         if linear is None:
             return None
-        # eps ‖r‖ (‖r‖ + Σ ‖J_j‖ |θ_j|): what rounding of r and θ does to the loss.
-        norm = math.sqrt(2 * loss)
-        scale = np.sum(np.sqrt(linear.diagonal) * np.abs(theta), dtype=np.float64)
-        return Point(theta, r, loss, linear, self.eps * norm * (norm + float(scale)))
+        scale = float(np.sum(np.sqrt(linear.diagonal) * np.abs(theta), dtype=np.float64))
+        noise = self.eps * (math.sqrt(2 * loss) + scale)
+        error = 0.0
+        if isinstance(self._jacobian, str):  # eps/h, as large as the truncation
+            error = self.eps ** (1 - _DIFFERENCES[self._jacobian])
+        return Point(theta, r, loss, linear, noise, error * scale)
 
     def fall(self, point: "Point", r: Any, loss: float) -> float:
         """Return the fall of the loss to r₊ as ½ (r − r₊)ᵀ W (r + r₊), which does not cancel."""
@@ -219,10 +221,20 @@ class Linearisation:
 class Point:
     """Parameters that a fit has reached, with all that is known there."""
 
-    __slots__ = ("linear", "loss", "r", "rounding", "theta")
+    __slots__ = ("blur", "linear", "loss", "noise", "r", "rounding", "theta")
 
     def __init__(
-        self, theta: Any, r: Any, loss: float, linear: Linearisation, rounding: float
+        self,
+        theta: Any,
+        r: Any,
+        loss: float,
+        linear: Linearisation,
+        noise: float,
+        error: float,
     ) -> None:
         self.theta, self.r, self.loss, self.linear = theta, r, loss, linear
-        self.rounding = rounding
+        # What rounding of r and θ does to ‖r‖, eps (‖r‖ + Σ ‖J_j‖ |θ_j|), and what it does to the
+        # loss; and falls of the loss that a J of that error may promise though they are not there.
+        self.noise = noise
+        self.rounding = math.sqrt(2 * loss) * noise
+        self.blur = self.rounding + 0.5 * error**2

@@ -62,7 +62,9 @@ class Damped:
         v = linear.step(shift)
         curvature, damped = linear.curvature(v), _square(v, shift)
         proposal = Proposal(v, 0.5 * curvature + damped, damped <= curvature)
-        if not (self._accelerated and linear.rows) or proposal.predicted <= point.rounding:
+        if not (self._accelerated and linear.rows):
+            return proposal
+        if curvature <= (10 * 2 / _PROBE**2 * point.noise) ** 2:  # a tenth of the bend were noise
             return proposal
         bend = model.bend(point, v, _PROBE)
         if bend is None:
