@@ -83,6 +83,13 @@ if TYPE_CHECKING:
         wald_test,
     )
     from fastfisher.applications.trust_region import TRPOStep, trpo_step, trust_region_step
+    from fastfisher import batch, families
+    from fastfisher.applications.bounds import reparametrize
+    from fastfisher.applications.least_squares import (
+        LeastSquaresResult,
+        gauss_newton,
+        levenberg_marquardt,
+    )
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -128,6 +135,7 @@ __all__ = [
     "Gaussian",
     "KroneckerFisher",
     "LayerFisher",
+    "LeastSquaresResult",
     "LinearLayer",
     "LowRankFisher",
     "MemoryLimitError",
@@ -157,10 +165,12 @@ __all__ = [
     "families",
     "fisher_diagonal",
     "fvp",
+    "gauss_newton",
     "get_num_threads",
     "gram",
     "kl_quadratic",
     "laplace_sample",
+    "levenberg_marquardt",
     "load",
     "marginalize",
     "monte_carlo_fisher",
@@ -215,6 +225,8 @@ _LATER = {
         "wald_test",
     ),
     "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
+    "applications.bounds": ("reparametrize",),
+    "applications.least_squares": ("LeastSquaresResult", "gauss_newton", "levenberg_marquardt"),
     "batch": ("batch",),
     "distributed": ("distributed",),
     "families": (

@@ -26,17 +26,25 @@ class Root:
     that it is. Complex numbers are held in the real form of ``numpy_hermitian``: L Lᵀ is that of
     ½ conj(F).
 
-    With `with_root` the vector √w is a last column beside the scores, which `split` takes out: what
-    became of it is z = Qᴴ √w, and R⁻¹ z solves F x = Σ w s*.
+    With `with_root` the vector √w is a last column beside the scores, and `with_targets` it is √w y
+    for the y that comes with them. `split` takes out what became of it, z = Qᴴ √w y, and R⁻¹ z
+    solves F x = Σ w s* y, the least-squares problem min Σ w |sᵀx − y|².
     """
 
     __slots__ = ("dtype", "extra", "panels", "parts", "size")
 
-    def __init__(self, size: int, dtype: np.dtype[Any], *, with_root: bool = False) -> None:
+    def __init__(
+        self,
+        size: int,
+        dtype: np.dtype[Any],
+        *,
+        with_root: bool = False,
+        with_targets: bool = False,
+    ) -> None:
         self.size = size
         self.dtype = dtype
         self.parts = 2 if dtype.kind == "c" else 1
-        self.extra = int(with_root)
+        self.extra = self.parts if with_targets else int(with_root)
         self.panels: Array = core.triangle_zeros(self._order, _check.real_of(dtype).itemsize)
 
     @property
@@ -90,12 +98,18 @@ class Root:
         *,
         check_finite: bool,
         threads: int,
+        targets: Array | None = None,
     ) -> None:
-        """Add Σ w (s − m)* (s − m)ᵀ to F; an error spoils the root."""
+        """Add Σ w (s − m)* (s − m)ᵀ to F; an error spoils the root. Targets are (n, 1)."""
+        with_root = bool(self.extra)
+        if targets is not None:  # one more score
+            with_root = False
+            scores = np.hstack([scores, targets], dtype=self.dtype)
+            mean = None if mean is None else np.append(mean, np.zeros(1, mean.dtype))
         if mean is not None:
             mean = mean.view(_check.real_of(mean.dtype))
         report = core.qr_scores(
-            real.bits(scores), weights, mean, bool(self.extra), self.panels, check_finite, threads
+            real.bits(scores), weights, mean, with_root, self.panels, check_finite, threads
         )
         _check.finite_report(report, "scores")
 
@@ -125,9 +139,10 @@ class Root:
 
     def split(self) -> Array:
         """Take out z, (p, 1)."""
-        z = np.empty((self._order, 1), self.panels.dtype)
-        core.qr_split(self.panels, z[:, 0])
-        self.extra = 0
+        while self.extra:  # of a complex column the second half says nothing new
+            z = np.empty((self._order, 1), self.panels.dtype)
+            core.qr_split(self.panels, z[:, 0])
+            self.extra -= 1
         self.panels = self.panels[: self.length(self.size, self.dtype)]
         z = math.sqrt(self.parts) * z[:-1]
         return z if self.parts == 1 else hermitian.joined(z, conjugate=True)

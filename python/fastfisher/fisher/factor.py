@@ -271,16 +271,16 @@ class DualFactor(Factor):
         return self._factor.solve(Y, self._threads)
 
     def solve_mean_score(self) -> Any:
-        """Return A⁻¹ times the mean score, (p, 1): Uᴴ (c UUᴴ + λI)⁻¹ √w / Σw when not centred."""
+        """Return A⁻¹ g for the g that None stands for, (p, 1): b Uᴴ (c UUᴴ + λI)⁻¹ √w y."""
         fisher = self._fisher
-        if fisher.center:
+        scale = fisher._row_space_scale
+        if scale is None:
             mean = fisher._mean_score(self._threads)
             return self.solve_columns(
                 mean if self._stretch is None else mean / self._stretch[:, None]
             )
-        z = self._factor.solve(fisher._root_weights(), self._threads)
-        x = fisher._rooted_transpose_dot(z, self._threads) / fisher.weight_sum
-        return self._stretched(x)
+        z = self._factor.solve(fisher._rooted_targets(), self._threads)
+        return self._stretched(scale * fisher._rooted_transpose_dot(z, self._threads))
 
     def quadratic_columns(self, V: Any) -> Any:
         """Return (‖v‖² − c ‖L⁻¹ U v‖²) / λ for each column, never below 0."""

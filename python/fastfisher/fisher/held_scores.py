@@ -11,6 +11,8 @@ from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.spectrum import cutoff, smooth_inverse, squares
+from fastfisher.solvers.solution import Solution
+from fastfisher.solvers.solve import solve_system
 
 __all__ = ["HeldScores"]
 
@@ -24,6 +26,8 @@ class HeldScores(Fisher):
     _weights: Any
     _root: Any
     _mean: Any
+    # y (n, 1), by which the right-hand side None is c Uᴴ √w y; None for the mean score.
+    _targets: Any = None
 
     # ---- what a subclass writes ----
     @abstractmethod
@@ -64,11 +68,100 @@ class HeldScores(Fisher):
         self._raise_if_scores_spoil(values)
         return values if columns.ndim == 2 else float(values[0])
 
-    # ---- the mean score ----
+    def least_squares(
+        self,
+        targets: Any,
+        *,
+        damping: Any = 0.0,
+        damping_mode: str = "absolute",
+        solver: Any = "auto",
+        on_failure: str = "raise",
+        n_threads: int | None = None,
+    ) -> Solution:
+        """Return the x whose products with the scores come nearest to the targets y.
+
+        Equivalent to ``np.linalg.lstsq(S, y)[0]`` without weights, damping and centring: x
+        minimises c Σ w |sᵀx − y|² + Σ λ |x|², with c = 1/Σw for a mean and 1 for a sum. That is
+        (F + damping)⁻¹ g for g = c Σ w s* y, but g is never formed where the solver can do without.
+
+        Parameters
+        ----------
+        targets : array (n,)
+            y, one number per sample; complex if the scores are.
+        damping : float or array (p,)
+            λ, finite and not negative; a vector adds diag(λ).
+        damping_mode : {"absolute", "trace", "diagonal"}
+            F + λI, F + λ (tr F / p) I, or F + λ diag(F).
+        solver : "auto" or a solver
+            ``QR()`` solves the least-squares problem itself, R⁻¹ Qᴴ √w y, with an error that grows
+            with the condition number κ of the scores, and the dual is Uᴴ (UUᴴ + λI)⁻¹ √w y; the
+            others solve the normal equations, whose error grows with κ².
+        on_failure : {"raise", "nan", "shift", "pinv"}
+            See ``fastfisher.solve``.
+        n_threads : int, optional
+
+        Returns
+        -------
+        Solution
+            Its value is x (p,), of a network in layers the list of weights.
+
+        Raises
+        ------
+        NotPositiveDefiniteError, NonFiniteError, MemoryLimitError, TypeError, ValueError
+
+        Notes
+        -----
+        A centred F subtracts the mean score from the scores, and g is their covariance with y: with
+        local energies for y this is stochastic reconfiguration, and with ``Dual()`` its form for
+        n < p (minSR). ``QR()`` takes a copy of the scores with y beside them.
+
+        References
+        ----------
+        Å. Björck, "Numerical Methods for Least Squares Problems", SIAM 1996, ch. 2.
+
+        Examples
+        --------
+        >>> import numpy as np, fastfisher as ff
+        >>> x = np.array([0.0, 1.0, 2.0])
+        >>> F = ff.ScoreFisher(np.column_stack([np.ones(3), x]), reduction="sum")
+        >>> F.least_squares(1 + 2 * x, solver=ff.QR()).value.round(12)
+        array([1., 2.])
+        """
+        y = _check.finite_columns(self._ops, "targets", targets, self._n_samples, self._dtype)
+        if y.ndim != 1:
+            raise ValueError(
+                f"targets: expected shape ({self._n_samples},), got {y.shape}. Give one number per "
+                "sample."
+            )
+        if self._center:  # centred scores do not see the mean, but rounding would
+            y = y - self._ops.xp.average(y, weights=self._weights).astype(y.dtype)
+        fisher = object.__new__(type(self))
+        fisher.__dict__.update(self.__dict__)
+        fisher._targets = y.reshape(-1, 1)
+        return solve_system(
+            fisher,
+            None,
+            damping=damping,
+            damping_mode=damping_mode,
+            solver=solver,
+            on_failure=on_failure,
+            threads=_check.threads(n_threads),
+        )
+
+    # ---- the right-hand side None: the mean score, or that of the targets ----
     def _mean_or_none(self) -> Any:
         return self._mean
 
+    @property
+    def _row_space_scale(self) -> float | None:
+        if self._targets is not None:
+            return self._scale
+        # The mean of centred scores does not lie in the row space of U.
+        return None if self._center else 1.0 / self.weight_sum
+
     def _mean_score(self, threads: int) -> Any:
+        if self._targets is not None:
+            return self._scale * self._rooted_transpose_dot(self._rooted_targets(), threads)
         mean = self._column_mean(threads) if self._mean is None else self._mean
         return mean.reshape(-1, 1).conj()
 
@@ -77,6 +170,12 @@ class HeldScores(Fisher):
         if self._root is None:
             return self._ops.xp.ones((self._n_samples, 1), self._dtype)
         return self._root.reshape(-1, 1)
+
+    def _rooted_targets(self) -> Any:
+        """Return √w y, (n, 1), which is √w for the mean score."""
+        if self._targets is None:
+            return self._root_weights()
+        return self._targets if self._root is None else self._targets * self._root[:, None]
 
     # ---- the dual ----
     @property
@@ -92,24 +191,24 @@ class HeldScores(Fisher):
         return DualFactor(self, shift, threads, with_norm)
 
     def _dual_rhs(self, rhs: Any, threads: int) -> Any:
-        """Return g, or None for the mean score where it has a formula of its own.
+        """Return g, or None for one of the row space, b Uᴴ √w y, which has a formula of its own.
 
-        Of centred scores it has none: their mean does not lie in the row space of U, and what lies
-        outside, m / λ, makes up the most of the answer, so that nothing cancels.
+        The mean of centred scores has none: what lies outside the row space, m / λ, makes up the
+        most of the answer, so that nothing cancels.
         """
-        return self._mean_score(threads) if rhs is None and self._center else rhs
+        return self._mean_score(threads) if rhs is None and self._row_space_scale is None else rhs
 
     def _dual_inner(self, rhs: Any, threads: int) -> Any:
-        """Return what the n × n matrix is solved with: U g, or √w for the mean score Uᴴ√w / Σw."""
-        return self._root_weights() if rhs is None else self._rooted_dot(rhs, threads)
+        """Return what the n × n matrix is solved with: U g, or √w y for g = b Uᴴ √w y (None)."""
+        return self._rooted_targets() if rhs is None else self._rooted_dot(rhs, threads)
 
     def _from_dual(self, rhs: Any, Z: Any, shifts: list[float], threads: int) -> Any:
         """Return (g − c Uᴴ z) / λ for every λ side by side, z = (c UUᴴ + λI)⁻¹ U g.
 
-        For the mean score (None) it is Uᴴ z / Σw with z = (c UUᴴ + λI)⁻¹ √w.
+        For g = b Uᴴ √w y (None) it is b Uᴴ z with z = (c UUᴴ + λI)⁻¹ √w y.
         """
         if rhs is None:
-            return self._rooted_transpose_dot(Z, threads) / self.weight_sum
+            return self._row_space_scale * self._rooted_transpose_dot(Z, threads)
         xp, columns = self._ops.xp, rhs.shape[1]
         X = xp.tile(rhs, len(shifts)) - self._scale * self._rooted_transpose_dot(Z, threads)
         return X / xp.repeat(xp.asarray(shifts, self._real_dtype), columns)
@@ -199,7 +298,7 @@ class HeldScores(Fisher):
         """Return f(F + λ) g for every λ side by side, (p, m·k), f by `smooth_inverse`, and ranks.
 
         f(F + λ) g = f(λ) g + c Uᴴ Q diag((f(w + λ) − f(λ)) / w) Qᴴ U g with c UUᴴ = Q w Qᴴ, and
-        Uᴴ Q diag(f(w + λ)) Qᴴ √w / Σw for the mean score.
+        b Uᴴ Q diag(f(w + λ)) Qᴴ √w y for g = b Uᴴ √w y.
         """
         xp, rhs = self._ops.xp, self._dual_rhs(rhs, threads)
         values, Q = self._gram_spectrum()
@@ -220,7 +319,7 @@ class HeldScores(Fisher):
         Z = Q @ xp.hstack(weighed).astype(self._dtype, copy=False)
         X = self._rooted_transpose_dot(Z, threads)
         if rhs is None:
-            return X / self.weight_sum, ranks
+            return self._row_space_scale * X, ranks
         return X + xp.hstack([rhs[:, :0], *(rhs * self._real_dtype.type(b) for b in bases)]), ranks
 
     def _leading(self, k: int) -> tuple[Any, Any]:

@@ -358,12 +358,22 @@ class LayerFisher(Layered, HeldScores):
             "LayerFisher as a root",
             "Use solver=Dual() (n < p) or CG(), which need no p².",
         )
-        root = Root(self._params, self._dtype, with_root=with_root)
+        targets = self._targets if with_root else None
+        root = Root(
+            self._params, self._dtype, with_root=with_root, with_targets=targets is not None
+        )
         for block in self._scores.row_blocks():
             rows = self._scores.rows(block)
             self._raise_if_scores_spoil(rows)
             weights = None if self._weights is None else self._weights[block]
-            root.add_scores(rows, weights, self._mean, check_finite=True, threads=threads)
+            root.add_scores(
+                rows,
+                weights,
+                self._mean,
+                check_finite=True,
+                threads=threads,
+                targets=None if targets is None else targets[block],
+            )
         return root
 
     def _block_triangle(self, start: int, stop: int, threads: int) -> tuple[Any, float]:

@@ -421,8 +421,13 @@ class Fisher(ABC):
             "The dual needs the scores: use ScoreFisher."
         )
 
+    @property
+    def _row_space_scale(self) -> float | None:
+        """The b in the right-hand side b Uᴴ √w y that None stands for; None where it is not so."""
+        return None
+
     def _square_root(self, threads: int, *, with_root: bool = False) -> Any:  # noqa: ARG002
-        """Return a root R that may be used up, with F = c RᴴR; `with_root` adds the column √w."""
+        """Return a root R that may be used up, with F = c RᴴR; `with_root` adds the column √w y."""
         raise TypeError(
             f"solver: expected Cholesky() or CG() for {type(self).__name__}, got QR(). "
             "QR needs the scores: use ScoreFisher, or SquareRootFisher to stream them."

@@ -134,19 +134,23 @@ class ScoreFisher(HeldScores):
         return triangle, self._scale
 
     def _square_root(self, threads: int, *, with_root: bool = False) -> Any:
-        Root = self._ops.Root
+        Root, targets = self._ops.Root, self._targets if with_root else None
+        copy = 0 if targets is None else (self._scores.size + len(targets)) * self._dtype.itemsize
         _memory.guard(
-            Root.bytes_to_sum(self._n_samples, self._params, self._dtype, threads),
+            Root.bytes_to_sum(self._n_samples, self._params, self._dtype, threads) + copy,
             "ScoreFisher as a root",
             "Use solver=Dual() (n < p) or CG(), which need no p².",
         )
-        root = Root(self._params, self._dtype, with_root=with_root)
+        root = Root(
+            self._params, self._dtype, with_root=with_root, with_targets=targets is not None
+        )
         root.add_scores(
             self._scores,
             self._weights,
             self._mean,
             check_finite=self._check_finite,
             threads=threads,
+            targets=targets,
         )
         return root
 

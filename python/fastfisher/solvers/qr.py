@@ -29,8 +29,8 @@ class QR:
     κ the condition number of the scores, that of F is κ²: Cholesky of F fails from κ ≈ 10⁸ on and
     leaves no digit of a covariance, QR goes on to κ ≈ 10¹⁶. Damping enters as rows √λ I below R, so
     it is not squared either. ``natural_gradient`` with `grad` None solves the least-squares problem
-    min ‖U x − √(w/Σw)‖ itself, x = R⁻¹ Qᵀ √(w/Σw), whose error grows with κ alone; a general right-
-    hand side takes R⁻¹ R⁻ᵀ g.
+    min ‖U x − √(w/Σw)‖ itself, x = R⁻¹ Qᵀ √(w/Σw), whose error grows with κ alone, and
+    ``ScoreFisher.least_squares`` that of any targets; a general right-hand side takes R⁻¹ R⁻ᵀ g.
 
     Needs a `ScoreFisher` or a `SquareRootFisher`: a matrix has lost these digits already.
 
@@ -83,12 +83,12 @@ class QR:
         self, fisher: "Fisher", rhs: Any, shift: Any, *, threads: int = 0, diagnose: bool = True
     ) -> Solution:
         """Solve (F + shift) x = rhs; see `fastfisher.solvers` for the arguments."""
-        least_squares = rhs is None and not fisher.center
-        if rhs is None and (diagnose or not least_squares):
+        b = fisher._row_space_scale if rhs is None else None
+        if rhs is None and (diagnose or b is None):
             rhs = fisher._mean_score(threads)
-        root = fisher._square_root(threads, with_root=least_squares)
+        root = fisher._square_root(threads, with_root=b is not None)
         root.damp(fisher._scale, shift, threads)
-        z = root.split() / (fisher._scale * fisher.weight_sum) if least_squares else None
+        z = None if b is None else root.split() * (b / fisher._scale)
         if self.rank_revealing:
             spectrum = _Spectrum(fisher, root)
             told = spectrum.told(0.0, self._tolerance(fisher))
@@ -117,17 +117,15 @@ class QR:
         Each damping is then absorbed by a copy of R, 2p³/3 multiplications, or added to the squares
         of the singular values where those are asked for.
         """
-        least_squares = rhs is None and not fisher.center
+        b = fisher._row_space_scale if rhs is None else None
         if rhs is None:
             rhs = fisher._mean_score(threads)
-        root, tolerance = (
-            fisher._square_root(threads, with_root=least_squares),
-            self._tolerance(fisher),
-        )
-        unit, spectrum, z = fisher._scale * fisher.weight_sum, None, None
+        root = fisher._square_root(threads, with_root=b is not None)
+        tolerance, unit = self._tolerance(fisher), None if b is None else b / fisher._scale
+        spectrum, z = None, None
         if self.rank_revealing:
             root.damp(fisher._scale, 0.0, threads)
-            z = root.split() / unit if least_squares else None
+            z = None if unit is None else root.split() * unit
             spectrum = _Spectrum(fisher, root)
         values = [rhs[:, :0]]
 
@@ -143,7 +141,7 @@ class QR:
             else:
                 own = root.copy()
                 own.damp(fisher._scale, shift, threads)
-                head = own.split() / unit if least_squares else None
+                head = None if unit is None else own.split() * unit
                 factor = own.factor(tolerance, threads=threads)
                 told = {"rcond": factor.rcond(threads)}
                 values.append(

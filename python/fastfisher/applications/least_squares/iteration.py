@@ -1,0 +1,166 @@
+"""The loop of a least-squares fit: propose, try, judge, until a stopping rule is met."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastfisher.applications.least_squares.model import Model, Point
+from fastfisher.applications.least_squares.steps import Proposal, Rule
+from fastfisher.errors import ConvergenceError, NonFiniteError, NotPositiveDefiniteError
+from fastfisher.solvers.solution import Status
+
+__all__ = ["Ending", "Tolerances", "iterate"]
+
+# The least part of the predicted fall that must be met; that of MINPACK's lmder.
+_LEAST_GAIN = 1e-4
+
+
+class Tolerances(NamedTuple):
+    """When a fit has arrived."""
+
+    gradient: float
+    step: float
+    reduction: float
+
+
+class Ending(NamedTuple):
+    """Where and why a fit ended."""
+
+    point: Point
+    status: Status
+    message: str
+    iterations: int
+    history: dict[str, list[float]]
+
+
+class Trial(NamedTuple):
+    """One step: where it led, or why it was not taken."""
+
+    proposal: Proposal | None
+    gain: float
+    after: Point | None
+    failure: tuple[Status, str] | None
+    hopeless: bool = False
+
+
+def iterate(
+    model: Model,
+    rule: Rule,
+    tolerances: Tolerances,
+    max_iterations: int,
+    callback: Callable[[int, Any, float], Any] | None,
+) -> Ending:
+    """Follow the rule's steps from the model's start."""
+    point, iteration = model.first(), 0
+    history: dict[str, list[float]] = {"loss": [point.loss], "damping": [], "gain": []}
+    last: tuple[Status, str] | None = None  # why the step before was not taken
+    settling = promised = np.inf  # the predicted falls: smallest below rounding, and of the model
+
+    def ending(status: Status, message: str) -> Ending:
+        return Ending(point, status, message, iteration, history)
+
+    if point.loss > 0 and not point.linear.gradient.any():
+        return ending(Status.ZERO_GRADIENT, "the gradient is zero at the start")
+    while True:
+        rest = "" if last else _at_rest(point, tolerances)
+        if rest:
+            return ending(Status.SUCCESS, rest)
+        if iteration == max_iterations:
+            return ending(Status.MAX_ITERATIONS, f"not converged in {max_iterations} iterations")
+        iteration += 1
+        history["damping"].append(rule.damping)
+        trial = _try(model, rule, point, last)
+        proposal, after = trial.proposal, trial.after
+        small = "" if last or proposal is None else _small(proposal, point, tolerances)
+        history["gain"].append(trial.gain)
+        if last is None:
+            promised = proposal.predicted if proposal is not None and proposal.full else np.inf
+        if after is not None and proposal is not None:
+            if proposal.predicted > point.rounding or not proposal.full:
+                settling = np.inf
+            elif proposal.predicted < settling:
+                settling = proposal.predicted
+            else:  # the loss says nothing any more, and the gradient no longer falls
+                after, small = None, _SETTLED
+        if after is not None:
+            point, last = after, None
+            rule.accept(trial.gain)
+        history["loss"].append(point.loss)
+        if small:
+            return ending(Status.SUCCESS, small)
+        if callback is not None and callback(iteration, point.theta.copy(), point.loss):
+            return ending(Status.INTERRUPTED, f"ended by the callback at iteration {iteration}")
+        if after is None:
+            last = trial.failure or (Status.STAGNATED, _NO_DESCENT)
+            if trial.hopeless or not rule.reject():
+                if promised <= point.blur:
+                    return ending(Status.SUCCESS, _SETTLED)
+                return ending(*last)
+
+
+_SETTLED = "the loss has settled to rounding"
+_NO_DESCENT = "no step along the linear model lowers the loss"
+
+
+def _try(model: Model, rule: Rule, point: Point, last: tuple[Status, str] | None) -> Trial:
+    """Take the rule's next step and judge it; `last` is why the one before was not taken."""
+    try:
+        proposal = rule.propose(model, point)
+    except NotPositiveDefiniteError as error:
+        return Trial(None, np.nan, None, (Status.NOT_POSITIVE_DEFINITE, str(error)))
+    except ConvergenceError as error:
+        return Trial(None, np.nan, None, (Status.MAX_ITERATIONS, str(error)))
+    except NonFiniteError as error:
+        return Trial(None, np.nan, None, (Status.NON_FINITE, str(error)))
+    if proposal is None:
+        return Trial(None, np.nan, None, (Status.STAGNATED, _NO_DESCENT))
+    blurred = proposal.predicted <= point.rounding
+    if last and blurred and not proposal.full:  # shorter still would not be seen
+        return Trial(proposal, np.nan, None, last, hopeless=True)
+    theta = point.theta + proposal.delta
+    tried = model.at(theta)
+    if tried is None:
+        return Trial(proposal, -np.inf, None, (Status.NON_FINITE, _non_finite("residuals", point)))
+    fall = model.fall(point, *tried)
+    if blurred and fall >= -point.rounding:
+        gain = 1.0  # as far as rounding lets one see
+    else:
+        gain = fall / proposal.predicted if proposal.predicted > 0 else -np.inf
+    if not gain >= _LEAST_GAIN:
+        return Trial(proposal, gain, None, (Status.STAGNATED, _NO_DESCENT))
+    after = model.point(theta, *tried)
+    if after is None:
+        return Trial(proposal, gain, None, (Status.NON_FINITE, _non_finite("Jacobian", point)))
+    return Trial(proposal, gain, after, None)
+
+
+def _at_rest(point: Point, tolerances: Tolerances) -> str:
+    """Return why no step is needed, or an empty string."""
+    if point.loss == 0.0:
+        return "the residuals are zero"
+    norms = np.sqrt(point.linear.diagonal.astype(np.float64) * (2 * point.loss))
+    cosine = float((np.abs(point.linear.gradient) / np.where(norms > 0, norms, 1.0)).max())
+    if cosine <= tolerances.gradient:
+        return (
+            f"the cosine between residuals and the columns of the Jacobian is at most {cosine:.1e}"
+        )
+    return ""
+
+
+def _small(proposal: Proposal, point: Point, tolerances: Tolerances) -> str:
+    """Return why this is the last step, or an empty string."""
+    if not proposal.full:
+        return ""
+    if proposal.predicted <= tolerances.reduction * point.loss:
+        return f"the loss can fall by {proposal.predicted / point.loss:.1e} of itself"
+    if (np.abs(proposal.delta) <= tolerances.step * np.abs(point.theta)).all():
+        return "the step is small beside every parameter"
+    return ""
+
+
+def _non_finite(what: str, point: Point) -> str:
+    return (
+        f"{what} not finite however short the step; the parameters returned are the last good ones,"
+        f" of loss {point.loss:g}"
+    )

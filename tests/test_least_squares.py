@@ -1,0 +1,494 @@
+"""Least squares: statistics of other packages, every ending, any Fisher, and every refusal."""
+
+import re
+
+import numpy as np
+import pytest
+import scipy.optimize
+import statsmodels.api as sm
+
+import fastfisher as ff
+import nist
+import oracle
+import representations
+
+FITS = {"damped": ff.levenberg_marquardt, "plain": ff.gauss_newton}
+X = np.linspace(0.0, 4.0, 25)
+Y = 5 * np.exp(-0.5 * X) + 0.1 * oracle.draw(25, 1)[:, 0]
+SIGMA = oracle.draw_weights(25) + 0.2
+
+
+def decay(x, a, k):
+    return a * np.exp(-k * x)
+
+
+def residuals(b):
+    return decay(X, *b) - Y
+
+
+def jacobian(b):
+    e = np.exp(-b[1] * X)
+    return np.column_stack([e, -b[0] * X * e])
+
+
+def line():
+    """Return a linear problem: the design and the data."""
+    return oracle.draw(40, 5), oracle.draw(40, 2)[:, 1]
+
+
+# ---- what is found ----
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_a_linear_model_takes_one_step_of_gauss_newton(fit):
+    A, y = line()
+    expected = np.linalg.lstsq(A, y)[0]
+    found = fit(lambda b: A @ b - y, np.zeros(5), jacobian=lambda b: A)
+    assert found.status is ff.Status.SUCCESS
+    oracle.close(found.theta, expected, float, 1000)
+    if fit is ff.gauss_newton:
+        after = []
+        fit(
+            lambda b: A @ b - y,
+            np.full(5, 100.0),
+            jacobian=lambda b: A,
+            callback=lambda i, b, loss: after.append(b),
+        )
+        oracle.close(after[0], expected, float, 1e5)
+
+
+def test_statistics_of_a_linear_model_are_those_of_statsmodels():
+    A, y = line()
+    ols = sm.OLS(y, A).fit()
+    found = ff.gauss_newton(lambda b: A @ b - y, np.zeros(5), jacobian=lambda b: A)
+    np.testing.assert_allclose(found.theta, ols.params, rtol=1e-10)
+    np.testing.assert_allclose(found.standard_errors(), ols.bse, rtol=1e-12)
+    np.testing.assert_allclose(found.covariance(), ols.cov_params(), rtol=1e-10, atol=1e-14)
+    assert found.degrees_of_freedom == ols.df_resid
+    assert abs(found.residual_standard_deviation**2 / ols.mse_resid - 1) < 1e-12
+    assert abs(2 * found.loss / ols.ssr - 1) < 1e-12
+
+    sigma = oracle.draw_weights(40) + 0.5
+    wls = sm.WLS(y, A, weights=1 / sigma**2).fit()
+    found = ff.gauss_newton(lambda b: A @ b - y, np.zeros(5), jacobian=lambda b: A, sigma=sigma)
+    np.testing.assert_allclose(found.theta, wls.params, rtol=1e-10)
+    np.testing.assert_allclose(found.standard_errors(), wls.bse, rtol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [None, SIGMA, 0.3])
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_covariances_are_those_of_curve_fit(fit, sigma, absolute):
+    given = None if sigma is None else np.broadcast_to(sigma, 25)
+    expected, pcov = scipy.optimize.curve_fit(
+        decay, X, Y, [4.0, 0.6], sigma=given, absolute_sigma=absolute and sigma is not None,
+        jac=lambda x, *b: jacobian(b), xtol=1e-12, ftol=1e-12,
+    )  # fmt: skip
+    found = fit(
+        residuals, [4.0, 0.6], jacobian=jacobian, sigma=sigma,
+        absolute_sigma=absolute and sigma is not None,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.theta, expected, rtol=1e-6)
+    np.testing.assert_allclose(found.covariance(), pcov, rtol=1e-5)
+    np.testing.assert_allclose(found.standard_errors() ** 2, np.diag(found.covariance()), rtol=1e-9)
+    w = 1.0 if sigma is None else 1 / np.broadcast_to(sigma, 25) ** 2
+    J, r = jacobian(found.theta), residuals(found.theta)
+    np.testing.assert_allclose(found.fisher.to_dense(), J.T @ (np.ones(25) * w * J.T).T, rtol=1e-12)
+    assert np.array_equal(found.residuals, r)
+    assert np.array_equal(found.jacobian, J)
+    assert abs(found.gradient).max() < 1e-8
+    assert abs(found.loss - 0.5 * np.sum(w * r**2)) < 1e-12 * found.loss
+
+
+@pytest.mark.parametrize("how", [None, "3-point", "2-point"])
+def test_differences_are_the_derivatives(how):
+    exact = ff.levenberg_marquardt(residuals, [1.0, 1.0], jacobian=jacobian)
+    found = ff.levenberg_marquardt(residuals, [1.0, 1.0], jacobian=how)
+    rtol = 1e-7 if how == "2-point" else 1e-9
+    np.testing.assert_allclose(found.jacobian, exact.jacobian, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(found.theta, exact.theta, rtol=rtol)
+    calls = 1 if how == "2-point" else 2
+    assert found.evaluations > calls * 2 * found.iterations / 2
+    at_zero = ff.levenberg_marquardt(lambda b: b - [1.0, 2.0], [0.0, 0.0], jacobian=how)
+    np.testing.assert_allclose(at_zero.theta, [1.0, 2.0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_single_precision_stays_single(fit):
+    x, y = X.astype(np.float32), Y.astype(np.float32)
+
+    def r(b):
+        assert b.dtype == np.float32
+        return b[0] * np.exp(-b[1] * x) - y
+
+    exact = fit(residuals, [4.0, 0.6], jacobian=jacobian)
+    found = fit(r, np.array([4.0, 0.6], np.float32))
+    assert found.status is ff.Status.SUCCESS
+    assert found.theta.dtype == found.jacobian.dtype == np.float32
+    assert found.standard_errors().dtype == np.float32
+    np.testing.assert_allclose(found.theta, exact.theta, rtol=1e-4)
+    np.testing.assert_allclose(found.standard_errors(), exact.standard_errors(), rtol=1e-3)
+
+
+def test_results_do_not_depend_on_units():
+    """With Marquardt's scale another unit of a parameter changes its number alone."""
+    unit = np.array([2.0**20, 2.0**-30])
+    first = ff.levenberg_marquardt(residuals, [1.0, 2.0], jacobian=jacobian)
+    second = ff.levenberg_marquardt(
+        lambda b: residuals(b * unit),
+        np.array([1.0, 2.0]) / unit,
+        jacobian=lambda b: jacobian(b * unit) * unit,
+    )
+    np.testing.assert_allclose(second.theta * unit, first.theta, rtol=1e-12)
+    np.testing.assert_allclose(second.history["loss"], first.history["loss"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"damping_mode": "absolute"}, {"acceleration": False}])
+@pytest.mark.parametrize("damping", [1e-8, 1.0, 1e4])
+def test_every_damping_leads_there(damping, options):
+    found = ff.levenberg_marquardt(
+        residuals, [1.0, 2.0], jacobian=jacobian, damping=damping, **options
+    )
+    assert found.status is ff.Status.SUCCESS
+    exact = ff.gauss_newton(residuals, [4.0, 0.6], jacobian=jacobian)
+    np.testing.assert_allclose(found.theta, exact.theta, rtol=1e-9)
+    assert found.history["loss"].shape == (found.iterations + 1,)
+    assert (np.diff(found.history["loss"]) <= 1e-14 * found.loss).all()
+    assert found.history["damping"].shape == found.history["gain"].shape == (found.iterations,)
+    assert found.history["damping"][0] == damping
+
+
+def test_damping_stays_within_its_bounds():
+    found = ff.levenberg_marquardt(
+        residuals, [4.0, 0.6], jacobian=jacobian, damping=0.1, damping_bounds=(0.05, 0.5)
+    )
+    assert found.history["damping"].min() == 0.05
+    assert found.history["damping"].max() <= 0.5
+    assert found.damping_used == 0.05
+
+
+def test_more_parameters_than_residuals():
+    """The minimum is a surface; with damping a point of it is found, by QR or the dual."""
+    A, y = oracle.draw(6, 15), oracle.draw(6, 1)[:, 0]
+    for solver in (None, ff.Dual()):
+        found = ff.levenberg_marquardt(
+            lambda b: A @ b + 0.1 * np.sin(b[:6]) - y, np.zeros(15), solver=solver
+        )
+        assert found.loss < 1e-20
+        assert found.status is ff.Status.SUCCESS, found.message
+        with pytest.raises(ValueError, match="degrees_of_freedom: expected at least 1, got -9"):
+            found.standard_errors()
+
+
+# ---- any representation ----
+CASES = {
+    name: rest
+    for name, *rest in representations.cases()
+    if "mean" in name and "9" in name or "60" in name
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_representation_stands_for_the_hessian(name):
+    """The gradient is exact, so whatever F is, the gain ratio leads to the minimum."""
+    F, matrix, S = CASES[name]
+    S = np.asarray(S, float)
+    p = len(matrix)
+    truth = np.linspace(-1, 1, p)
+    total = 1.0 if F.reduction == "sum" else F.weight_sum
+    scale = np.sqrt(np.trace(total * matrix) / np.sum(S**2))
+    A = np.vstack([S * scale, 0.3 * np.eye(p)])  # determined, and about as curved as F
+
+    found = ff.levenberg_marquardt(
+        lambda b: A @ (b - truth),
+        np.zeros(p),
+        jacobian=lambda b: (F, A.T @ (A @ (b - truth))),
+        max_iterations=400,
+    )
+    start = 0.5 * np.sum((A @ truth) ** 2)
+    assert found.fisher is F
+    assert found.jacobian is None
+    assert found.loss < 1e-3 * start
+    assert (np.diff(found.history["loss"]) <= 1e-13 * start).all()
+
+
+def test_statistics_of_a_representation_are_of_total_information():
+    J = jacobian([5.0, 0.5])
+    by_rows = ff.levenberg_marquardt(residuals, [5.0, 0.5], jacobian=jacobian)
+    for F in (ff.DenseFisher, ff.ScoreFisher, ff.SquareRootFisher):
+        for reduction in ("mean", "sum"):
+            found = ff.levenberg_marquardt(
+                residuals,
+                [5.0, 0.5],
+                jacobian=lambda b, F=F, reduction=reduction: (
+                    F.from_scores(jacobian(b), reduction=reduction),
+                    jacobian(b).T @ residuals(b),
+                ),
+            )
+            np.testing.assert_allclose(found.theta, by_rows.theta, rtol=1e-9)
+            np.testing.assert_allclose(
+                found.standard_errors(), by_rows.standard_errors(), rtol=1e-9
+            )
+            np.testing.assert_allclose(found.covariance(), by_rows.covariance(), rtol=1e-8)
+    assert J.shape == (25, 2)
+
+
+# ---- endings ----
+def test_it_ends_where_the_residuals_are_zero():
+    found = ff.gauss_newton(lambda b: np.array([b[0] - 1, 2 * b[0] - 2]), [3.0],
+                            jacobian=lambda b: np.array([[1.0], [2.0]]))  # fmt: skip
+    assert (found.status, found.message) == (ff.Status.SUCCESS, "the residuals are zero")
+    assert found.theta == 1.0
+    assert found.loss == 0.0
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "message"),
+    [
+        ("gradient_tolerance", "cosine between residuals and the columns"),
+        ("step_tolerance", "the step is small beside every parameter"),
+        ("reduction_tolerance", "the loss can fall by .* of itself"),
+    ],
+)
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_every_stopping_rule(fit, tolerance, message):
+    options = dict.fromkeys(("gradient_tolerance", "step_tolerance", "reduction_tolerance"), 0.0)
+    found = fit(residuals, [4.0, 0.6], jacobian=jacobian, **{**options, tolerance: 1e-6})
+    assert found.status is ff.Status.SUCCESS
+    assert re.search(message, found.message)
+    exact = fit(residuals, [4.0, 0.6], jacobian=jacobian, **options)
+    assert exact.status in (ff.Status.SUCCESS, ff.Status.STAGNATED)
+    assert found.iterations < exact.iterations
+    np.testing.assert_allclose(found.theta, exact.theta, rtol=1e-3)
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_a_zero_gradient_at_the_start_is_named(fit):
+    found = fit(
+        lambda b: np.array([b[0] ** 2 + 1, 1.0]), [0.0], jacobian=lambda b: 2 * b * [[1], [0]]
+    )
+    assert found.status is ff.Status.ZERO_GRADIENT
+    assert (found.theta, found.iterations) == (0.0, 0)
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_the_number_of_iterations_is_kept(fit):
+    for most in (0, 1, 3):
+        found = fit(residuals, [1.0, 2.0], jacobian=jacobian, max_iterations=most)
+        assert (found.status, found.iterations) == (ff.Status.MAX_ITERATIONS, most)
+        assert found.message == f"not converged in {most} iterations"
+        assert found.loss == found.history["loss"].min()
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_a_callback_may_end_it(fit):
+    seen = []
+
+    def callback(iteration, theta, loss):
+        seen.append((iteration, theta.copy(), loss))
+        theta[:] = np.nan  # a copy
+        return iteration == 2
+
+    found = fit(residuals, [4.0, 0.6], jacobian=jacobian, callback=callback)
+    assert found.status is ff.Status.INTERRUPTED
+    assert "callback at iteration 2" in found.message
+    assert [one[0] for one in seen] == [1, 2]
+    assert np.array_equal(seen[1][1], found.theta)
+    assert seen[1][2] == found.loss
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_steps_that_turn_non_finite_are_not_taken(fit, bad):
+    """A wall at b = 1: the minimum beyond it cannot be reached, the last good state is returned."""
+
+    def r(b):
+        return np.where(b[0] < 1, b - 3.0, bad)
+
+    found = fit(r, [0.0], jacobian=lambda b: np.ones((1, 1)))
+    assert found.status is ff.Status.NON_FINITE
+    assert "the last good ones" in found.message
+    assert 0.9 < found.theta[0] < 1.0
+    assert np.isfinite(found.residuals).all()
+    assert np.isfinite(found.gradient).all()
+
+    # A wall that the way leads around does not end it.
+    found = fit(
+        lambda b: np.where(b > 1.5, bad, b**2 - 1), [0.1], jacobian=lambda b: np.diag(2 * b)
+    )
+    assert found.status is ff.Status.SUCCESS
+    np.testing.assert_allclose(found.theta, 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_a_jacobian_that_turns_non_finite(fit):
+    def J(b):
+        return np.where(b[0] < 1, 1.0, np.nan).reshape(1, 1)
+
+    found = fit(lambda b: b - 3.0, [0.0], jacobian=J)
+    assert found.status is ff.Status.NON_FINITE
+    assert found.message.startswith("Jacobian not finite")
+    assert 0.9 < found.theta[0] < 1.0
+
+
+def test_a_wrong_jacobian_stagnates():
+    for fit in FITS.values():
+        found = fit(residuals, [4.0, 0.6], jacobian=lambda b: -jacobian(b))
+        assert found.status is ff.Status.STAGNATED
+        assert found.message == "no step along the linear model lowers the loss"
+        assert np.array_equal(found.theta, [4.0, 0.6])
+
+
+def test_a_jacobian_that_determines_no_step():
+    def r(b):
+        return (b[0] + b[1]) * X - Y
+
+    def J(b):
+        return np.column_stack([X, X])
+
+    found = ff.gauss_newton(r, [0.0, 0.0], jacobian=J)
+    assert found.status is ff.Status.NOT_POSITIVE_DEFINITE
+    assert "parameter 1" in found.message
+    assert np.array_equal(found.theta, [0.0, 0.0])
+    found = ff.levenberg_marquardt(r, [0.0, 0.0], jacobian=J)
+    assert found.status is ff.Status.SUCCESS
+    np.testing.assert_allclose(found.theta.sum(), X @ Y / (X @ X), rtol=1e-9)
+    for ask in (found.standard_errors, found.covariance):
+        with pytest.raises(ff.NotPositiveDefiniteError):
+            ask()
+    unused = ff.levenberg_marquardt(lambda b: b[0] * X - Y, [0.0, 7.0])
+    assert unused.status is ff.Status.SUCCESS
+    assert unused.theta[1] == 7.0
+
+
+def test_the_loss_may_settle_to_rounding():
+    """Forward differences are wrong by 1e-8, so the promised fall ends above its tolerance."""
+    problem = nist.problem("Roszman1")
+    found = ff.levenberg_marquardt(problem.residuals, problem.starts[0], jacobian="2-point")
+    assert found.status is ff.Status.SUCCESS
+    assert found.message == "the loss has settled to rounding"
+    assert nist.digits(found.theta, problem.certified) > 5
+
+
+# ---- manners ----
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_callers_arrays_are_theirs(fit):
+    start = np.array([4.0, 0.6])
+    sigma = SIGMA.copy()
+    start.flags.writeable = sigma.flags.writeable = False
+    r, J = np.empty(25), np.empty((25, 2))
+
+    def buffered(b):
+        r[:] = residuals(b)
+        b[:] = np.nan  # a copy
+        return r[:]
+
+    def buffered_jacobian(b):
+        J[:] = jacobian(b)
+        b[:] = np.nan
+        return J[:]
+
+    expected = fit(residuals, start, jacobian=jacobian, sigma=sigma)
+    found = fit(buffered, start, jacobian=buffered_jacobian, sigma=sigma)
+    r[:], J[:] = 0, 0
+    for name in ("theta", "residuals", "jacobian", "gradient"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
+    assert np.array_equal(start, [4.0, 0.6])
+    assert found.theta is not start
+    by_differences = fit(lambda b: buffered(b), start, sigma=sigma)
+    np.testing.assert_allclose(by_differences.theta, expected.theta, rtol=1e-9)
+
+
+def test_lists_and_whole_numbers_are_taken():
+    found = ff.gauss_newton(
+        lambda b: [b[0] - 1.0, b[0] - 2.0], [0], jacobian=lambda b: [[1.0], [1.0]]
+    )
+    assert found.theta == 1.5
+    assert found.theta.dtype == np.float64
+
+
+def test_an_error_of_the_callers_function_is_passed_on():
+    with pytest.raises(ZeroDivisionError):
+        ff.levenberg_marquardt(lambda b: 1 // 0, [1.0])
+
+
+BAD = [
+    ({"theta": [[1.0]]}, ValueError, r"theta: expected shape \(p,\) with p ≥ 1, got \(1, 1\)"),
+    ({"theta": []}, ValueError, r"theta: expected shape \(p,\) with p ≥ 1, got \(0,\)"),
+    ({"theta": [1j, 1.0]}, TypeError, "theta: expected real numbers, got complex128"),
+    ({"theta": [np.nan, 1.0]}, ff.NonFiniteError, "theta: expected finite values"),
+    ({"theta": ["a", "b"]}, TypeError, "theta: expected float64"),
+    ({"residuals": lambda b: np.ones((2, 2))}, ValueError, r"residuals: expected shape \(n,\)"),
+    ({"residuals": lambda b: []}, ValueError, r"residuals: expected shape \(n,\) with n ≥ 1"),
+    ({"residuals": lambda b: b * 1j}, TypeError, "residuals: expected real numbers"),
+    (
+        {"residuals": lambda b: np.full(25, np.nan)},
+        ff.NonFiniteError,
+        "residuals: expected finite values and a finite sum of squares at the start",
+    ),
+    ({"residuals": lambda b: np.full(25, 1e200)}, ff.NonFiniteError, "overflow. Start from other"),
+    (
+        {"jacobian": lambda b: np.ones((2, 25))},
+        ValueError,
+        r"jacobian: expected shape \(25, 2\), one row per residual, got \(2, 25\)",
+    ),
+    (
+        {"jacobian": lambda b: np.full((25, 2), np.inf)},
+        ff.NonFiniteError,
+        "jacobian: expected finite values at the start",
+    ),
+    ({"jacobian": "4-point"}, ValueError, "jacobian: expected a function, None, '2-point' or"),
+    (
+        {"jacobian": lambda b: (ff.DenseFisher(3), np.ones(2))},
+        ValueError,
+        r"jacobian: expected a Fisher of 2 parameters and a gradient \(2,\), got \(3, 3\)",
+    ),
+    ({"sigma": np.ones(3)}, ValueError, r"sigma: expected a number or shape \(25,\), got \(3,\)"),
+    ({"sigma": 0.0}, ValueError, "sigma: expected positive finite numbers"),
+    ({"sigma": np.inf}, ValueError, "sigma: expected positive finite numbers"),
+    ({"absolute_sigma": 1}, TypeError, "absolute_sigma: expected True or False, got int"),
+    ({"max_iterations": -1}, ValueError, "max_iterations: expected at least 0, got -1"),
+    ({"gradient_tolerance": -1.0}, ValueError, "gradient_tolerance: expected a finite number"),
+    ({"step_tolerance": np.nan}, ValueError, "step_tolerance: expected a finite number"),
+    ({"reduction_tolerance": "x"}, ValueError, "reduction_tolerance: expected a finite number"),
+]
+BAD_DAMPING = [
+    ({"damping": 0.0}, ValueError, "gauss_newton is the method without damping"),
+    ({"damping": -1.0}, ValueError, "damping: expected a finite number that is not negative"),
+    ({"damping_bounds": (1.0, 1e-6)}, ValueError, "damping: expected 0 < 1 ≤ damping ≤ 1e-06"),
+    ({"damping_bounds": (1.0, 2.0)}, ValueError, "damping: expected 0 < 1 ≤ damping ≤ 2"),
+    ({"damping_bounds": 3.0}, ValueError, "damping_bounds: expected a pair of numbers, got 3.0"),
+    ({"damping_mode": "trace"}, ValueError, "damping_mode: expected 'diagonal' or 'absolute'"),
+    ({"acceleration": None}, TypeError, "acceleration: expected True or False"),
+]
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD)
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_bad_input_is_named(fit, bad, error, message):
+    given = {"residuals": residuals, "theta": [4.0, 0.6], "jacobian": jacobian, **bad}
+    with pytest.raises(error, match=message):
+        fit(**given)
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD_DAMPING)
+def test_bad_dampings_are_named(bad, error, message):
+    with pytest.raises(error, match=message):
+        ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=jacobian, **bad)
+
+
+def test_too_few_residuals_for_a_step_without_damping():
+    with pytest.raises(ValueError, match="residuals: expected at least 2, one per parameter, got"):
+        ff.gauss_newton(lambda b: b[:1], [1.0, 2.0])
+
+
+def test_residuals_keep_their_number():
+    lengths = iter([5, 5, 4])
+    with pytest.raises(ValueError, match=r"residuals: expected shape \(5,\) as at the start"):
+        ff.gauss_newton(lambda b: np.full(next(lengths), b[0]), [1.0])
+
+
+def test_as_many_residuals_as_parameters_leave_no_scatter():
+    found = ff.gauss_newton(lambda b: b - 1.0, [0.0], absolute_sigma=True, sigma=0.5)
+    assert found.standard_errors() == 0.5
+    found = ff.gauss_newton(lambda b: b - 1.0, [0.0])
+    with pytest.raises(ValueError, match="degrees_of_freedom: expected at least 1, got 0"):
+        found.covariance()
