@@ -82,14 +82,12 @@ if TYPE_CHECKING:
         score_tests,
         wald_test,
     )
-    from fastfisher.applications.trust_region import TRPOStep, trpo_step, trust_region_step
-    from fastfisher import batch, families
-    from fastfisher.applications.bounds import reparametrize
     from fastfisher.applications.least_squares import (
         LeastSquaresResult,
         gauss_newton,
         levenberg_marquardt,
     )
+    from fastfisher.applications.trust_region import TRPOStep, trpo_step, trust_region_step
     from fastfisher.families import (
         Bernoulli,
         Binomial,
@@ -224,9 +222,8 @@ _LATER = {
         "score_tests",
         "wald_test",
     ),
-    "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
-    "applications.bounds": ("reparametrize",),
     "applications.least_squares": ("LeastSquaresResult", "gauss_newton", "levenberg_marquardt"),
+    "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
     "batch": ("batch",),
     "distributed": ("distributed",),
     "families": (
