@@ -153,6 +153,16 @@ def test_online_decay_is_that_of_the_fishers():
     same(ewc.penalty(theta), ff.ewc_penalty(running, theta, anchors[1], 1.0))
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+def test_online_mode_takes_complex_diagonals(decay):
+    S = oracle.draw(20, 5, np.complex128)
+    F, (first, second, theta) = ff.DiagonalFisher.from_scores(S), oracle.draw(3, 5, np.complex128)
+    ewc = ff.ElasticWeightConsolidation(1.0, mode="online", decay=decay)
+    ewc.consolidate(first, F).consolidate(second, F)
+    matrix = (1 + decay) * np.diag((np.abs(S) ** 2).mean(axis=0))
+    same(ewc.penalty(theta), quadratic(matrix, theta - second, 1.0))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_two_tasks_of_any_representation(name):
     F, matrix, _ = CASES[name]

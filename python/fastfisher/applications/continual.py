@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from itertools import compress
 from typing import Any, Self
 
 import numpy as np
@@ -191,7 +192,7 @@ class ElasticWeightConsolidation:
         if self.mode == "separate":
             self._terms = [*self._terms, (1.0, F, anchor)]
         else:
-            held = [(self.decay * weight, old) for weight, old, _ in self._terms]
+            held = [(self.decay * weight, old) for weight, old, _ in self._terms if self.decay]
             self._terms = [(weight, one, anchor) for weight, one in _gathered([*held, (1.0, F)])]
         self.n_tasks += 1
         return self
@@ -259,10 +260,10 @@ def _penalty(F: Fisher, theta: Any, anchor: Any, strength: float) -> tuple[float
 
 
 def _gathered(terms: list[tuple[float, Fisher]]) -> list[tuple[float, Fisher]]:
-    """Return the same weighted sum of Fishers with all diagonals in one."""
-    diagonals = [(weight, F) for weight, F in terms if isinstance(F, DiagonalFisher)]
-    if len(diagonals) < 2:
+    """Return the same weighted sum of Fishers with all real diagonals in one."""
+    real = [isinstance(F, DiagonalFisher) and F.dtype.kind != "c" for _, F in terms]
+    if sum(real) < 2:
         return terms
-    others = [(weight, F) for weight, F in terms if not isinstance(F, DiagonalFisher)]
-    total = sum(weight * F.diagonal() for weight, F in diagonals)
+    total = sum(weight * F.diagonal() for weight, F in compress(terms, real))
+    others = [term for term, diagonal in zip(terms, real, strict=True) if not diagonal]
     return [*others, (1.0, DiagonalFisher.from_diagonal(total, reduction="sum"))]
