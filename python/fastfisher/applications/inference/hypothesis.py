@@ -86,7 +86,7 @@ def score_test(
     covariance : array (p, p), optional
         Of estimates, evaluated there, for example ``ff.sandwich_covariance(fisher, scores,
         clusters=…)``: it replaces F⁻¹ in the middle, for a test that needs no correct model. Needs
-        R and `fisher`.
+        R.
     weights : array (n,), optional
         A weight of w counts a sample w times.
     n_threads : int, optional
@@ -126,31 +126,7 @@ def score_test(
     >>> round(test.statistic, 2), test.df, round(test.p_value, 4)
     (5.76, 1, 0.0164)
     """
-    array = scores if type(scores) is np.ndarray else np.asarray(scores)
-    if array.ndim == 1:
-        if fisher is None:
-            raise ValueError(
-                "fisher: expected the information beside a total score (p,), got None. "
-                "Give the scores of each sample, (n, p), to use their outer product."
-            )
-        if weights is not None:
-            raise ValueError(
-                "weights: expected None beside a total score (p,), got an array. "
-                "Weights belong to the scores of each sample."
-            )
-        F, scale = _real_total(fisher)
-        g = _check.finite_columns(F._ops, "scores", scores, F.shape[0], F.dtype)
-    else:
-        S, threads = real_scores(scores), _check.threads(n_threads)
-        ops, wide = ops_of(S), np.dtype(np.float64)
-        w, total = _check.weights(ops, weights, S.shape[0], wide)
-        g = total * ops.column_mean(S, w, wide, True, threads)
-        if fisher is None:
-            fisher = DenseFisher.from_scores(
-                S, weights=w, dtype=wide, reduction="sum", n_threads=n_threads
-            )
-        F, scale = _real_total(fisher)
-        g = _check.columns(F._ops, "scores", g, F.shape[0], F.dtype)
+    F, scale, g = _with_total_score(scores, fisher, weights, n_threads)
     if R is None:
         if df is None or covariance is not None:
             raise ValueError(
@@ -274,6 +250,35 @@ def _real_total(fisher: Any) -> tuple[Any, float]:
             "Give a complex parameter as its real and its imaginary part."
         )
     return F, scale
+
+
+def _with_total_score(
+    scores: Any, fisher: Any, weights: Any, n_threads: int | None
+) -> tuple[Any, float, Any]:
+    """Return F, c and g: c F the total information, of the scores if none is given, g their sum."""
+    if np.ndim(scores) == 1:
+        if fisher is None:
+            raise ValueError(
+                "fisher: expected the information beside a total score (p,), got None. "
+                "Give the scores of each sample, (n, p), to use their outer product."
+            )
+        if weights is not None:
+            raise ValueError(
+                "weights: expected None beside a total score (p,), got an array. "
+                "Weights belong to the scores of each sample."
+            )
+        F, scale = _real_total(fisher)
+        return F, scale, _check.finite_columns(F._ops, "scores", scores, F.shape[0], F.dtype)
+    S, threads = real_scores(scores), _check.threads(n_threads)
+    ops, wide = ops_of(S), np.dtype(np.float64)
+    w, total = _check.weights(ops, weights, S.shape[0], wide)
+    g = total * ops.column_mean(S, w, wide, True, threads)
+    if fisher is None:
+        fisher = DenseFisher.from_scores(
+            S, weights=w, dtype=wide, reduction="sum", n_threads=n_threads
+        )
+    F, scale = _real_total(fisher)
+    return F, scale, _check.columns(F._ops, "scores", g, F.shape[0], F.dtype)
 
 
 def _covariance(value: Any) -> Any:

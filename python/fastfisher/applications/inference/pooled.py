@@ -144,7 +144,7 @@ def _numbered(labels: Any, samples: int) -> Any:
     except TypeError:
         raise TypeError(
             "clusters: expected labels that can be sorted, got some that cannot. "
-            "Give numbers or strings, not both."
+            "Give numbers or strings, not both, and leave out what is missing."
         ) from None
 
 
