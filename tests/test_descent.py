@@ -9,6 +9,7 @@ import pytest
 import fastfisher as ff
 import oracle
 import representations
+from networks import Bernoulli, Dense, Network
 
 CASES = {name: rest for name, *rest in representations.cases()}
 EPS = np.finfo(np.float64).eps
@@ -77,6 +78,28 @@ def test_one_damped_step_is_the_formula_for_any_representation(name):
     np.testing.assert_allclose(step.kl, 0.125 * natural @ matrix @ natural, rtol=1e-9)
     assert (step.step_size, step.damping, step.iteration) == (0.5, damping, 1)
     np.testing.assert_allclose(step.gain_ratio, 1.0, rtol=1e-9)  # L is the model's quadratic
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_adaptive_steps_of_bounded_kl_descend_with_any_representation(name):
+    """F stands for a Hessian that is twice as large in some directions: steps are refused."""
+    F, matrix, _ = CASES[name]
+    p = len(matrix)
+    hessian = matrix + 2 * np.diag(np.diag(matrix))
+    theta, center = oracle.rng(2).standard_normal((2, p))
+    result = ff.natural_gradient_descent(
+        lambda at: (0.5 * (at - center) @ hessian @ (at - center), hessian @ (at - center), F),
+        theta,
+        damping=0.01 * np.abs(matrix).max(),
+        adaptive=True,
+        max_kl=np.trace(matrix),
+        momentum=0.3,
+        max_iterations=60,
+    )
+    assert result.loss < 1e-3 * result.history[0].loss
+    assert all(record.kl <= np.trace(matrix) * (1 + 1e-12) for record in result.history)
+    falls = -np.diff([record.loss for record in result.history])
+    assert falls.min() > -1e-14 * result.history[0].loss
 
 
 def test_scores_and_layers_are_taken_as_they_are():
@@ -323,6 +346,34 @@ def test_a_fisher_that_is_kept_and_updated():
         steep, np.ones(3), backtracking=9, loss=lambda theta: 50 * theta @ theta, max_iterations=3
     )
     assert result.loss < 150.0
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kfac", "layers"])
+def test_a_network_learns_by_a_kept_kronecker_fisher_and_by_its_layers(kept):
+    rng = oracle.rng(7)
+    network = Network([Dense(6, 5), Dense(5, 3), Dense(3, 6)], Bernoulli())
+    x = (rng.random((64, 1)) < np.linspace(0.1, 0.9, 6)).astype(float)
+    K = ff.KroneckerFisher(network.shapes)
+
+    def model(theta):
+        inputs, z = network.forward(theta, x)
+        gradients = network.backward(theta, inputs, x - network.likelihood.mean(z))
+        layers = network.scores(inputs, gradients)
+        curvature = K.decay(0.9).update(layers) if kept else layers
+        loss = network.likelihood.loss(z, x).mean()
+        return loss, -network.mean_gradient(inputs, gradients), curvature
+
+    result = ff.natural_gradient_descent(
+        model,
+        network.initial(rng),
+        damping=0.1,
+        damping_mode="factored" if kept else "absolute",
+        max_kl=0.1,
+        momentum=0.5,
+        max_iterations=25,
+    )
+    assert result.status == ff.Status.MAX_ITERATIONS
+    assert result.loss < 0.8 * result.history[0].loss
 
 
 def test_callers_data_stay_as_they_are():
