@@ -288,6 +288,11 @@ def test_a_callback_may_end_it(fit):
     assert found.status is ff.Status.INTERRUPTED
     assert "callback at iteration 2" in found.message
     assert [one[0] for one in seen] == [1, 2]
+    seen.clear()
+    whole = fit(residuals, [4.0, 0.6], jacobian=jacobian, callback=lambda *one: seen.append(one))
+    assert [one[0] for one in seen] == list(range(1, whole.iterations + 1))
+    assert [one[2] for one in seen] == whole.history["loss"][1:].tolist()
+    seen[:] = [(1, None, None), (2, found.theta, found.loss)]
     assert np.array_equal(seen[1][1], found.theta)
     assert seen[1][2] == found.loss
 
@@ -354,6 +359,37 @@ def test_a_jacobian_that_determines_no_step():
     unused = ff.levenberg_marquardt(lambda b: b[0] * X - Y, [0.0, 7.0])
     assert unused.status is ff.Status.SUCCESS
     assert unused.theta[1] == 7.0
+
+
+def test_an_iterative_solver_that_does_not_converge_takes_more_damping():
+    exact = ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=jacobian)
+    found = ff.levenberg_marquardt(
+        residuals, [4.0, 0.6], jacobian=jacobian, solver=ff.CG(max_iterations=1), damping=1e-6
+    )
+    assert found.history["damping"].max() > 1e-6
+    assert found.status is ff.Status.MAX_ITERATIONS
+    assert exact.loss < found.loss < found.history["loss"][0]
+    found = ff.gauss_newton(
+        residuals, [4.0, 0.6], jacobian=jacobian, solver=ff.CG(max_iterations=1)
+    )
+    assert found.status is ff.Status.MAX_ITERATIONS
+    assert np.array_equal(found.theta, [4.0, 0.6])
+
+
+def test_a_jacobian_whose_squares_overflow():
+    """Its columns are finite, their norms are not: no step can be computed, and that is said."""
+
+    def r(b):
+        return np.array([b[0] - 1.0, 0.5])
+
+    def J(b):
+        return np.array([[1.0 if b[0] == 0.0 else 1e300], [0.0]])
+
+    for fit in FITS.values():
+        found = fit(r, [0.0], jacobian=J)
+        assert found.status is ff.Status.NON_FINITE
+        assert found.message.startswith("Jacobian not finite")
+        assert found.theta == 0.0
 
 
 def test_the_loss_may_settle_to_rounding():
@@ -441,6 +477,7 @@ BAD = [
     ({"sigma": np.ones(3)}, ValueError, r"sigma: expected a number or shape \(25,\), got \(3,\)"),
     ({"sigma": 0.0}, ValueError, "sigma: expected positive finite numbers"),
     ({"sigma": np.inf}, ValueError, "sigma: expected positive finite numbers"),
+    ({"sigma": 1e-200}, ff.NonFiniteError, "overflow. Start from other"),
     ({"absolute_sigma": 1}, TypeError, "absolute_sigma: expected True or False, got int"),
     ({"max_iterations": -1}, ValueError, "max_iterations: expected at least 0, got -1"),
     ({"gradient_tolerance": -1.0}, ValueError, "gradient_tolerance: expected a finite number"),
