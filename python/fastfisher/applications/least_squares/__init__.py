@@ -159,9 +159,10 @@ def gauss_newton(
 ) -> LeastSquaresResult:
     """Minimise ½ ‖r(θ)/σ‖² by Newton's method with JᵀWJ for the Hessian, steps halved at need.
 
-    Equivalent to ``theta -= np.linalg.lstsq(J, r)[0]`` until it stands still. A linear model takes
-    one step. A step that does not lower the loss is halved until it does, and the next one may be
-    twice as long again. Start it near the solution; `levenberg_marquardt` comes from further away.
+    Equivalent to ``theta -= lstsq(J(theta), r(theta))[0]`` until it stands still. A linear model
+    takes one step. A step that does not lower the loss is halved until it does, and the next one
+    may be twice as long again. Start it near the solution; `levenberg_marquardt` comes from further
+    away.
 
     Parameters
     ----------

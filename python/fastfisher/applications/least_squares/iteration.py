@@ -87,9 +87,10 @@ def iterate(
             point, last = after, None
             rule.accept(trial.gain)
         history["loss"].append(point.loss)
+        stop = callback is not None and callback(iteration, point.theta.copy(), point.loss)
         if small:
             return ending(Status.SUCCESS, small)
-        if callback is not None and callback(iteration, point.theta.copy(), point.loss):
+        if stop:
             return ending(Status.INTERRUPTED, f"ended by the callback at iteration {iteration}")
         if after is None:
             last = trial.failure or (Status.STAGNATED, _NO_DESCENT)

@@ -85,7 +85,7 @@ class Model:
     def point(self, theta: Any, r: Any, loss: float) -> "Point | None":
         """Return the point with its Jacobian, or None where that is not finite."""
         linear = self._linearise(theta, r)
-        if linear is None:
+        if linear is None or not np.isfinite(linear.diagonal).all():
             return None
         scale = float(np.sum(np.sqrt(linear.diagonal) * np.abs(theta), dtype=np.float64))
         noise = self.eps * (math.sqrt(2 * loss) + scale)
@@ -138,7 +138,8 @@ class Model:
                 "sigma: expected positive finite numbers, got another. Leave an observation out "
                 "rather than give it an infinite one."
             )
-        return np.broadcast_to(1 / scale**2, (self.samples,)).astype(self.dtype)
+        with np.errstate(over="ignore", divide="ignore"):  # then the loss is not finite
+            return np.broadcast_to(1 / scale**2, (self.samples,)).astype(self.dtype)
 
     def _linearise(self, theta: Any, r: Any) -> "Linearisation | None":
         if isinstance(self._jacobian, str):

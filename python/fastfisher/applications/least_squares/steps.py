@@ -67,8 +67,8 @@ class Damped:
         if curvature <= (10 * 2 / _PROBE**2 * point.noise) ** 2:  # a tenth of the bend were noise
             return proposal
         bend = model.bend(point, v, _PROBE)
-        if bend is None:
-            return None
+        if bend is None:  # not finite so close by: the step itself will tell
+            return proposal
         a = linear.step(shift, bend)
         if 4 * _square(a, shift) > _MOST_BENT**2 * damped:
             return None
