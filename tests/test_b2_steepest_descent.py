@@ -70,7 +70,7 @@ def steepest(family, theta, target, radius):
     best = grid[np.argmin([loss(angle) for angle in grid])]
     spacing = grid[1]
     found = minimize_scalar(
-        loss, bounds=(best - spacing, best + spacing), method="bounded", options={"xatol": 1e-12}
+        loss, bounds=(best - spacing, best + spacing), method="bounded", options={"xatol": 1e-9}
     )
     return on_sphere(found.x)
 
