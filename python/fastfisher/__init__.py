@@ -82,7 +82,11 @@ if TYPE_CHECKING:
         score_tests,
         wald_test,
     )
-    from fastfisher.applications.least_squares import LeastSquaresResult, gauss_newton, levenberg_marquardt
+    from fastfisher.applications.least_squares import (
+        LeastSquaresResult,
+        gauss_newton,
+        levenberg_marquardt,
+    )
     from fastfisher.applications.trust_region import TRPOStep, trpo_step, trust_region_step
     from fastfisher.families import (
         Bernoulli,
@@ -189,16 +193,52 @@ __all__ = [
 
 # Modules that are imported when a name of theirs is first asked for: that saves the others time.
 _LATER = {
-    "applications.bounds": ("add_prior", "condition_on", "cramer_rao_bound", "marginalize", "reparametrize"),
+    "applications.bounds": (
+        "add_prior",
+        "condition_on",
+        "cramer_rao_bound",
+        "marginalize",
+        "reparametrize",
+    ),
     "applications.continual": ("ElasticWeightConsolidation", "ewc_penalty"),
-    "applications.descent": ("Adam", "AdamState", "DescentRecord", "DescentResult", "DescentState", "natural_gradient_descent"),
+    "applications.descent": (
+        "Adam",
+        "AdamState",
+        "DescentRecord",
+        "DescentResult",
+        "DescentState",
+        "natural_gradient_descent",
+    ),
     "applications.evolution": ("SNES", "XNES", "EvolutionResult"),
-    "applications.inference": ("ChiSquaredTest", "ScoreTests", "kl_quadratic", "laplace_sample", "opg_covariance", "sandwich_covariance", "score_covariance", "score_test", "score_tests", "wald_test"),
+    "applications.inference": (
+        "ChiSquaredTest",
+        "ScoreTests",
+        "kl_quadratic",
+        "laplace_sample",
+        "opg_covariance",
+        "sandwich_covariance",
+        "score_covariance",
+        "score_test",
+        "score_tests",
+        "wald_test",
+    ),
     "applications.least_squares": ("LeastSquaresResult", "gauss_newton", "levenberg_marquardt"),
     "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
     "batch": ("batch",),
     "distributed": ("distributed",),
-    "families": ("families", "Bernoulli", "Binomial", "Categorical", "Exponential", "Gaussian", "MultivariateGaussian", "Poisson", "exact_fisher", "monte_carlo_fisher", "output_fisher"),
+    "families": (
+        "families",
+        "Bernoulli",
+        "Binomial",
+        "Categorical",
+        "Exponential",
+        "Gaussian",
+        "MultivariateGaussian",
+        "Poisson",
+        "exact_fisher",
+        "monte_carlo_fisher",
+        "output_fisher",
+    ),
 }
 
 
