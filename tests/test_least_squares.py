@@ -438,6 +438,13 @@ def test_lists_and_whole_numbers_are_taken():
     assert found.theta.dtype == np.float64
 
 
+def test_a_column_whose_square_underflows_is_no_column_at_rest():
+    found = ff.gauss_newton(
+        lambda b: np.array([1e-200 * b[0] - 1.0]), [1.0], jacobian=lambda b: np.array([[1e-200]])
+    )
+    assert found.iterations > 0
+
+
 def test_an_error_of_the_callers_function_is_passed_on():
     with pytest.raises(ZeroDivisionError):
         ff.levenberg_marquardt(lambda b: 1 // 0, [1.0])

@@ -140,8 +140,10 @@ def _at_rest(point: Point, tolerances: Tolerances) -> str:
     """Return why no step is needed, or an empty string."""
     if point.loss == 0.0:
         return "the residuals are zero"
-    norms = np.sqrt(point.linear.diagonal.astype(np.float64) * (2 * point.loss))
-    cosine = float((np.abs(point.linear.gradient) / np.where(norms > 0, norms, 1.0)).max())
+    norms = np.sqrt(point.linear.diagonal.astype(np.float64)) * np.sqrt(2 * point.loss)
+    sizes = np.abs(point.linear.gradient)
+    # A column whose square underflows has no cosine, but it may have a gradient.
+    cosine = float(np.where(norms > 0, sizes / np.where(norms > 0, norms, 1.0), sizes > 0).max())
     if cosine <= tolerances.gradient:
         return (
             f"the cosine between residuals and the columns of the Jacobian is at most {cosine:.1e}"
