@@ -1,7 +1,7 @@
 """Many small Fishers at once: (B, p, p) in, one status per item out; a bad one harms no other.
 
-Examples
---------
+For example:
+
 >>> import numpy as np, fastfisher as ff
 >>> scores = np.random.default_rng(0).standard_normal((1000, 20, 3))
 >>> F = ff.batch.empirical_fisher(scores)
