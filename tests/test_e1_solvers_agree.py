@@ -12,7 +12,7 @@ import oracle
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("damping", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("shape", [(10, 47), (47, 10), (25, 24)])
-def test_solvers_agree(shape, damping, weighted, center, dtype):
+def test_e1_solvers_agree(shape, damping, weighted, center, dtype):
     n, p = shape
     S = oracle.draw(n, p, dtype)
     weights = oracle.draw_weights(n) if weighted else None
@@ -33,17 +33,17 @@ def test_solvers_agree(shape, damping, weighted, center, dtype):
             oracle.close(x, exact, dtype, n + p + 32, scale)
 
 
-def test_the_dual_needs_a_positive_damping():
+def test_e1_the_dual_needs_a_positive_damping():
     with pytest.raises(ff.NotPositiveDefiniteError, match="damping: expected a positive damping"):
         ff.natural_gradient(oracle.draw(3, 9), damping=0.0)
 
 
-def test_the_dual_needs_the_scores():
+def test_e1_the_dual_needs_the_scores():
     with pytest.raises(TypeError, match=r"solver: expected Cholesky\(\) or CG\(\) for DenseFisher"):
         ff.solve(np.eye(3), np.ones(3), damping=1.0, solver=ff.Dual())
 
 
-def test_the_mean_score_formula_beats_the_general_one():
+def test_e1_the_mean_score_formula_beats_the_general_one():
     S, damping = oracle.draw(30, 200), 1e-10
     n = len(S)
     exact = S.T @ np.linalg.solve(S @ S.T + n * damping * np.eye(n), np.ones(n))

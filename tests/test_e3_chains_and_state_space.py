@@ -73,12 +73,12 @@ def precision():
     )
 
 
-def test_the_precision_of_a_state_space_model_is_block_tridiagonal():
+def test_e3_the_precision_of_a_state_space_model_is_block_tridiagonal():
     C = innovations()
     oracle.close(precision().to_dense(), C.T @ C, float, len(C))
 
 
-def test_the_smoother_is_one_solve():
+def test_e3_the_smoother_is_one_solve():
     _, _, observe, noise = model()
     y = oracle.draw(STEPS, OBSERVED)
     means, covariances, across = smoothed(y)
@@ -98,7 +98,7 @@ def test_the_smoother_is_one_solve():
     )
 
 
-def test_draws_are_trajectories_of_the_posterior():
+def test_e3_draws_are_trajectories_of_the_posterior():
     factor, count = precision().factor(), 20_000
     draws = factor.sample(0, count).reshape(count, STEPS, STATES)
     for t in (0, STEPS // 2, STEPS - 1):
@@ -110,7 +110,7 @@ def test_draws_are_trajectories_of_the_posterior():
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("order", [1, 2, 5, 24, 31])
-def test_autoregressions(order, dtype):
+def test_e3_autoregressions(order, dtype):
     # An AR process in blocks of its order: the determinant of its precision is known.
     steps, decay = 20 * order, 0.5
     C = np.eye(steps) - decay * np.eye(steps, k=-order)
@@ -127,7 +127,7 @@ def test_autoregressions(order, dtype):
 
 @pytest.mark.parametrize("sizes", [[3] * 12, [30, 1, 25, 40], [385, 3, 10], [10, 200, 190]])
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_equal_to_the_dense_solve_on_the_masked_matrix(sizes, dtype):
+def test_e3_equal_to_the_dense_solve_on_the_masked_matrix(sizes, dtype):
     p = sum(sizes)
     S = oracle.draw(3 * p, p, dtype)
     F = ff.BlockDiagonalFisher.from_scores(S, sizes, tridiagonal=True)
