@@ -221,6 +221,28 @@ def test_candidates_that_cannot_be_tested_harm_no_other():
     np.testing.assert_allclose(tests.statistic[good], alone.statistic[good], rtol=1e-12)
 
 
+def test_a_candidate_that_varies_where_the_fit_is_perfect_cannot_be_tested():
+    r = np.array([0, 0, 0, 0, 1.0, -1, 2, -2])
+    groups = np.kron(np.eye(2), np.ones((4, 1)))
+    C = np.array([[0, 1, 0, 1, 0, 0, 0, 0.0], [0, 0, 0, 0, 1, 0, 0, 0.0]]).T
+    tests = ff.score_tests(C, r, groups, weights=np.ones(8), robust=True)
+    assert list(tests.status) == [ff.Status.NOT_POSITIVE_DEFINITE, ff.Status.SUCCESS]
+    assert np.isnan(tests.statistic[0])
+    assert tests.statistic[1] > 0
+
+
+def test_weights_of_the_outer_product_are_copies():
+    S, copies = oracle.draw(30, 4), np.arange(30) % 3
+    expected = np.linalg.inv(np.repeat(S, copies, axis=0).T @ np.repeat(S, copies, axis=0))
+    oracle.close(ff.opg_covariance(S, weights=copies), expected, np.float64, 1000)
+
+
+@pytest.mark.parametrize("matrix", [np.diag([1.0, -2.0]), np.ones((2, 2))])
+def test_an_estimate_that_is_not_determined_has_no_wald_test(matrix):
+    with pytest.raises(ff.NotPositiveDefiniteError):
+        ff.wald_test([1.0, 0.5], fisher=matrix)
+
+
 def test_a_candidate_close_to_the_null_model_keeps_its_digits():
     rng = oracle.rng(13)
     X = np.column_stack([np.ones(300), rng.standard_normal(300)])

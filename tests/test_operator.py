@@ -133,3 +133,12 @@ def test_complex_products():
     solution = ff.trust_region_step(lambda v: matrix @ v, g, 0.01, damping=0.1)
     expected = ff.trust_region_step(matrix, g, 0.01, damping=0.1).value
     np.testing.assert_allclose(solution.value, expected, rtol=1e-6)
+
+
+def test_a_function_may_work_in_place():
+    def product(v):
+        v *= np.array([1.0, 4.0])
+        return v
+
+    step = ff.trust_region_step(product, np.array([3.0, 8.0]), 0.125).value
+    np.testing.assert_allclose(step, [0.3, 0.2], rtol=1e-12)

@@ -223,3 +223,18 @@ def test_float32_stops_where_float32_can():
     solution = ff.solve(positive(30).astype(np.float32), np.ones(30), solver=ff.CG())
     assert solution.status == ff.Status.SUCCESS
     assert solution.residual < 1e-4
+
+
+@pytest.mark.parametrize("rows", [3, 1])
+def test_policies_for_the_mean_score(rows):
+    S = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])[:rows]
+    F = ff.ScoreFisher(S, reduction="sum")
+    solution = ff.solve(F, None, solver=ff.Cholesky(), on_failure="pinv")
+    expected = np.linalg.pinv(S.T @ S) @ S.mean(axis=0)
+    np.testing.assert_allclose(solution.value, expected, rtol=1e-12)
+    assert solution.rank == 1
+    solution = ff.solve(F, None, solver=ff.Cholesky(), on_failure="nan")
+    assert solution.value.shape == (2,)
+    assert solution.value.dtype == np.float64
+    assert np.isnan(solution.value).all()
+    assert solution.status == ff.Status.NOT_POSITIVE_DEFINITE

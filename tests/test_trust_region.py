@@ -119,6 +119,16 @@ def test_a_direction_that_is_flat_but_not_zero_is_taken():
     np.testing.assert_allclose(matrix[7, 7] * step[7] ** 2 / 2, 0.01, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [ff.ScoreFisher, ff.SquareRootFisher.from_scores])
+def test_held_scores_tell_small_curvature_from_rounding(kind):
+    """Two columns that differ by 2e-3: 1 / κ(F) is 10 eps, and ‖S x‖² has six digits still."""
+    a, b = oracle.rng(6).standard_normal((2, 2000))
+    S = np.column_stack([a, a + 2e-3 * b]).astype(np.float32)
+    step = ff.trust_region_step(kind(S), np.array([1, -1], np.float32), 0.01, solver=ff.QR()).value
+    divergence = ((oracle.wide(S) @ oracle.wide(step)) ** 2).mean() / 2
+    np.testing.assert_allclose(divergence, 0.01, rtol=1e-4)
+
+
 def test_a_step_too_long_for_its_dtype_is_refused():
     tiny = np.full((1, 1), 1e-44, np.float32)
     solution = ff.trust_region_step(tiny, [1e-40], 1e36, on_failure="zero")

@@ -26,6 +26,7 @@ class HeldScores(Fisher):
     _weights: Any
     _root: Any
     _mean: Any
+    _sums_squares = True
     # y (n, 1), by which the right-hand side None is c Uᴴ √w y; None for the mean score.
     _targets: Any = None
 

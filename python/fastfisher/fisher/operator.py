@@ -60,9 +60,8 @@ class OperatorFisher(Fisher):
     def _product(self, V: Any, threads: int) -> Any:  # noqa: ARG002
         out = self._ops.empty(V.shape, self._dtype)
         for j in range(V.shape[1]):
-            column = self._ops.to_vector(
-                "fisher", self._apply(self._ops.xp.ascontiguousarray(V[:, j])), self._dtype
-            )
+            # A copy, which the function may work in.
+            column = self._ops.to_vector("fisher", self._apply(V[:, j].copy()), self._dtype)
             if column.shape != (self._params,):
                 raise ValueError(
                     f"fisher: expected a product of shape ({self._params},), got {column.shape}. "

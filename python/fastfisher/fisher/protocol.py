@@ -361,6 +361,8 @@ class Fisher(ABC):
         """Number of scores held, None if they are gone."""
         return None
 
+    # Whether vᵀFv is computed as a sum of squares, which cannot cancel.
+    _sums_squares: bool = False
     # What F consists of where `_matrix_factor` factors no p × p matrix, in words; else "".
     _composition: str = ""
     # The solver of "auto" for paths of dampings where F has one of its own.

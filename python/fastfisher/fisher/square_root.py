@@ -66,6 +66,8 @@ class SquareRootFisher(Accumulator):
     'qr'
     """
 
+    _sums_squares = True
+
     def root(self) -> Any:
         """Return R (p, p), upper triangular, real diagonal ≥ 0, with F = RᴴR."""
         self._guard_matrix(3)

@@ -40,10 +40,13 @@ def recover(
     input and a slow iteration still raise. Want of memory always does.
     """
     if policy == "nan" and not isinstance(error, MemoryLimitError):
-        return unsolved(error, fisher._ops.xp.full_like(rhs, math.nan), shift)
+        columns = 1 if rhs is None else rhs.shape[1]
+        nothing = fisher._ops.xp.full((fisher.shape[0], columns), math.nan, fisher.dtype)
+        return unsolved(error, nothing, shift)
     if not isinstance(error, NotPositiveDefiniteError):
         raise error
     if policy == "pinv":
+        rhs = fisher._mean_score(threads) if rhs is None else rhs
         return _truncated(fisher, rhs, shift, threads)
 
     def attempt(extra: float) -> Solution:

@@ -198,7 +198,8 @@ def wald_test(
 
     Notes
     -----
-    Without R and with `fisher` it is a quadratic form and solves nothing. χ² is the limit for many
+    Without R and with `fisher` it is a quadratic form, and F is factored to see that it determines
+    every parameter, as the degrees of freedom say. χ² is the limit for many
     samples; with few, F_{k, n−p} of statistic / k is closer for least squares.
 
     References
@@ -228,9 +229,10 @@ def wald_test(
         )
     if R is None:
         difference = estimate - _restricted_values(F, value, F.shape[0])
+        factor = F.factor(n_threads=n_threads)
         if covariance is None:
             return ChiSquaredTest(scale * F.quadratic_form(difference), F.shape[0])
-        solved = F.factor(n_threads=n_threads).solve(difference)
+        solved = factor.solve(difference)
         return ChiSquaredTest(float(difference @ solved), F.shape[0])
     restrict = _restrictions(F, R)
     difference = restrict @ estimate - _restricted_values(F, value, restrict.shape[0])

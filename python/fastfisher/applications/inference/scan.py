@@ -45,7 +45,8 @@ class ScoreTests(ChiSquaredTest):
         order, with the standard error 1/√V.
     status : array (m,) of int
         `Status` of each: ``NOT_POSITIVE_DEFINITE`` where the null model's covariates span the
-        candidate, so that there is nothing to test, ``NON_FINITE`` where it holds NaN or infinity.
+        candidate, or leave no residual where it varies, so that there is nothing to test,
+        ``NON_FINITE`` where it holds NaN or infinity or its squares overflow.
 
     Examples
     --------
@@ -200,8 +201,11 @@ def score_tests(
         status[block][(samples * np.finfo(wide).eps) ** 2 * size >= V] = (
             Status.NOT_POSITIVE_DEFINITE
         )
+        if robust:  # where the columns vary there may be no residuals
+            V, rounding = squares(free, r * r), samples * np.finfo(wide).eps * np.abs(columns)
+            status[block][rounding.max(axis=0) ** 2 * (r @ r) >= V] = Status.NOT_POSITIVE_DEFINITE
         status[block][bad] = Status.NON_FINITE
-        out[:, block] = U, squares(free, r * r) if robust else V
+        out[:, block] = U, V
     U, V = out
     U[status != Status.SUCCESS] = np.nan
     V[status != Status.SUCCESS] = np.nan

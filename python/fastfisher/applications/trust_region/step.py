@@ -87,8 +87,9 @@ def trust_region_step(
     One solve, one product with F and its diagonal. With the damped F in place of F under the root,
     as many codes have it, the step spends less than `max_kl`, by the factor
     xᵀFx / xᵀ(F + damping)x. To second order the KL of Δ is `max_kl`; the true one is
-    max_kl (1 + O(√max_kl)). ΔᵀFΔ is zero to rounding when it is not above 32 eps Σ F_jj Δ_j²; of
-    products alone, when it is not above zero.
+    max_kl (1 + O(√max_kl)). ΔᵀFΔ is zero to rounding when it is not above 32 eps Σ F_jj Δ_j², or
+    (32 eps)² p of that where held scores or a square root make it a sum of squares; of products
+    alone, when it is not above zero.
 
     References
     ----------
@@ -163,7 +164,10 @@ def _curvature(F: Fisher, x: Any, size: float) -> tuple[float, float]:
     if isinstance(F, OperatorFisher):
         return F.quadratic_form(x), 0.0  # its diagonal would take p products
     apart = float((abs(F.diagonal()) * abs(x) ** 2).sum())
-    return F.quadratic_form(x), _ROUNDING * float(np.finfo(F.dtype).eps) * apart
+    relative = _ROUNDING * float(np.finfo(F.dtype).eps)
+    if F._sums_squares:  # of U x, whose entries have that error beside Σ |u_j x_j|
+        relative = relative**2 * F.shape[0]
+    return F.quadratic_form(x), relative * apart
 
 
 def _no_length(curvature: float, rounding: float) -> tuple[FisherError, Status]:
