@@ -60,7 +60,7 @@ def native_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     if native is not None:
         return native
     if dtype.kind in "biu":
-        advice = "Integers are not scores: use scores.astype(np.float64) if they are meant so"
+        advice = "Integers are not converted unasked: use astype(np.float64) if they are meant so"
     elif dtype.kind in "fV":
         advice = _HALVES
     else:
@@ -203,9 +203,12 @@ def matrix(ops: ModuleType, value: Any, name: str = "matrix") -> Any:
     """Return a native square matrix (p, p); only its lower triangle will be read."""
     array = ops.to_array(name, value)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
+        advice = "Pass a score array (n, p) to ScoreFisher or DenseFisher.from_scores instead"
+        if array.ndim == 3:
+            advice = "Stacks of small matrices (B, p, p) are what ff.batch takes"
         raise ValueError(
             f"{name}: expected a square matrix (p, p) with p ≥ 1, got shape {array.shape}. "
-            "Pass a score array (n, p) to ScoreFisher or DenseFisher.from_scores instead."
+            f"{advice}."
         )
     return array
 
