@@ -211,6 +211,8 @@ def test_answers_that_leave_the_range():
     for F, d in ((held, np.ones(2)), (np.eye(2), [1e200, 0.0]), (np.eye(2), [[1e200], [0.0]])):
         with pytest.raises(ff.NonFiniteError, match="kl_quadratic: expected a finite answer"):
             ff.kl_quadratic(F, d)
+    with pytest.raises(ff.NonFiniteError, match="expected finite values"):
+        ff.laplace_sample(np.eye(2, dtype=np.float32), prior=1e40)
 
 
 @pytest.mark.parametrize(

@@ -253,19 +253,19 @@ def finite_columns(ops: ModuleType, name: str, value: Any, rows: int, dtype: np.
     return array
 
 
-def damping(ops: ModuleType, value: Any, params: int, name: str = "damping") -> Any:
+def damping(ops: ModuleType, value: Any, params: int) -> Any:
     """Return the damping as a float or a float64 vector (p,), finite and not negative."""
     if type(value) is float and 0.0 <= value < math.inf:
         return value
-    array = ops.to_vector(name, value, np.dtype(np.float64))
+    array = ops.to_vector("damping", value, np.dtype(np.float64))
     if array.ndim > 1 or (array.ndim == 1 and array.shape[0] != params):
         raise ValueError(
-            f"{name}: expected a number or shape ({params},), got shape {array.shape}. "
-            f"A vector adds diag({name})."
+            f"damping: expected a number or shape ({params},), got shape {array.shape}. "
+            "A vector adds diag(damping)."
         )
     if not bool(((array >= 0.0) & (array < math.inf)).all()):
         raise ValueError(
-            f"{name}: expected finite numbers that are not negative, got {value}. "
+            f"damping: expected finite numbers that are not negative, got {value}. "
             "Damping makes F + λI better conditioned; it never takes away."
         )
     return float(array) if array.ndim == 0 else array

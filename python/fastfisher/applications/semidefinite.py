@@ -15,7 +15,7 @@ __all__ = ["semidefinite"]
 def semidefinite(F: Fisher, V: Any, forms: Any) -> None:
     """Raise if the form v* F v of v (p,), or one of those of the columns (p, k), is negative.
 
-    Not for rounding. Products alone have no diagonal to tell that by, so they are trusted.
+    Rounding may be. Products alone are trusted: they have no diagonal to tell rounding by.
     """
     least = float(np.min(forms, initial=0.0))
     if least >= 0.0 or isinstance(F, OperatorFisher):

@@ -70,13 +70,14 @@ def advised(total: float) -> Iterator[None]:
 
 
 def finite(function: Callable[_P, Any]) -> Callable[_P, Any]:
-    """Have an answer that holds NaN or infinity refused, where NumPy would warn at most."""
+    """Refuse an answer, an array or a list of them, that holds NaN or infinity; warn of nothing."""
 
     @wraps(function)
     def answer(*args: _P.args, **kwargs: _P.kwargs) -> Any:
         with np.errstate(over="ignore", invalid="ignore"):
             value = function(*args, **kwargs)
-        if not ops_of(value).all_finite(value):
+        parts = value if isinstance(value, list) else [value]
+        if not all(ops_of(part).all_finite(part) for part in parts):
             raise NonFiniteError(
                 f"{function.__name__}: expected a finite answer, got NaN or infinity. Look for it "
                 "in F; if it is not there, choose units that bring F nearer to 1, or take float64."

@@ -71,6 +71,7 @@ def kl_quadratic(fisher: Any, d: Any) -> Any:
     return (1.0 if F.dtype.kind == "c" else 0.5) * scale * form
 
 
+@finite
 def laplace_sample(
     fisher: Any,
     theta: Any = None,
