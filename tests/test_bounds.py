@@ -177,6 +177,13 @@ def test_singular_information_says_which_parameter_and_what_would_do():
         ff.cramer_rao_bound(F, prior=error.damping / 100)
 
 
+def test_the_pivot_is_that_of_the_total():
+    F = ff.DenseFisher.from_matrix(np.diag([1.0, -0.5]), n_samples=50)
+    with pytest.raises(ff.NotPositiveDefiniteError) as caught:
+        ff.cramer_rao_bound(F)
+    assert (caught.value.pivot, caught.value.value) == (1, -25.0)
+
+
 def test_each_way_out_of_singular_information():
     for call in (ff.cramer_rao_bound, lambda F: ff.marginalize(F, [2])):
         with pytest.raises(ff.NotPositiveDefiniteError):
@@ -219,6 +226,45 @@ def test_no_samples_have_no_mean():
     ):
         with pytest.raises(ValueError, match="DenseFisher: expected at least one sample, got none"):
             call(ff.DenseFisher(3))
+
+
+def infinite():
+    F = ff.DenseFisher(2, dtype=np.float32)
+    return F.update(np.full((4, 2), 1.2e19, np.float32), check_finite=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        # F holds infinity.
+        ("condition_on", lambda: ff.condition_on(infinite(), [0])),
+        ("reparametrize", lambda: ff.reparametrize(infinite(), np.eye(2))),
+        ("add_prior", lambda: ff.add_prior(infinite(), 1.0)),
+        # Everything is finite, but the answer leaves the range.
+        ("cramer_rao_bound", lambda: ff.cramer_rao_bound(np.diag([1e-310, 1]))),
+        ("cramer_rao_bound", lambda: ff.cramer_rao_bound(np.diag([1e-310, 1]), diagonal=True)),
+        ("cramer_rao_bound", lambda: ff.cramer_rao_bound(np.diag([1e-310, 1]), np.eye(2))),
+        ("cramer_rao_bound", lambda: ff.marginalize(np.diag([1e-310, 1]), [0])),
+        ("add_prior", lambda: ff.add_prior(np.eye(2, dtype=np.float32), 1e40)),
+        ("add_prior", lambda: ff.add_prior(np.eye(2, dtype=np.float32), 1e40 * np.eye(2))),
+        ("reparametrize", lambda: ff.reparametrize(np.eye(2), 1e200 * np.eye(2))),
+        (
+            "condition_on",
+            lambda: ff.condition_on(ff.ScoreFisher([[1e154]] * 3, reduction="sum"), [0]),
+        ),
+    ],
+)
+def test_answers_that_leave_the_range(name, call):
+    with pytest.raises(ff.NonFiniteError, match=f"{name}: expected a finite answer, got NaN or"):
+        call()
+
+
+def test_advice_fits_the_array():
+    for call in (ff.cramer_rao_bound, lambda F: ff.condition_on(F, [0])):
+        with pytest.raises(ValueError, match=r"shape \(3, 4, 4\)\. Stacks .* ff\.batch takes"):
+            call(np.ones((3, 4, 4)))
+        with pytest.raises(TypeError, match=r"got int64\. Integers are not converted unasked"):
+            call(np.eye(2, dtype=np.int64))
 
 
 def test_matrices_must_be_square():

@@ -189,6 +189,49 @@ def test_online_mode_holds_one_diagonal_however_many_tasks():
     assert len(pickle.dumps(ewc)) < 1.1 * size
 
 
+def test_online_mode_takes_any_mixture_of_matrices_and_diagonals():
+    F, anchors, theta = drawn(7, tasks=5)
+    ewc = ff.ElasticWeightConsolidation(2.0, mode="online", decay=0.7)
+    running = np.zeros((7, 7))
+    for k, (f, anchor) in enumerate(zip(F, anchors, strict=True)):
+        matrix = np.diag(f) if k % 2 else np.diag(f) + np.outer(f, f)
+        running = 0.7 * running + matrix
+        ewc.consolidate(anchor, f if k % 2 else matrix)
+        same(ewc.penalty(theta), quadratic(running, theta - anchor, 2.0))
+
+
+def test_what_has_faded_to_nothing_is_not_kept():
+    matrix = 1e300 * np.eye(2)
+    ewc = ff.ElasticWeightConsolidation(1.0, mode="online", decay=1e-200)
+    for _ in range(9):
+        ewc.consolidate(np.zeros(2), matrix)
+    assert len(ewc._terms) == 2
+
+
+def test_layers_take_lists_of_weights():
+    K, matrix, _ = CASES["kfac-60-mean"]
+    (_, *_), (anchor, second, _), theta = drawn(len(matrix))
+    ends = np.cumsum([rows * columns for rows, columns in K.shapes])[:-1]
+
+    def layered(flat):
+        return [w.reshape(s) for w, s in zip(np.split(flat, ends), K.shapes, strict=True)]
+
+    def flat(answer):
+        assert [w.shape for w in answer[1]] == K.shapes
+        return answer[0], np.concatenate([w.ravel() for w in answer[1]])
+
+    W, Z = layered(theta), layered(anchor)
+    expected = ff.ewc_penalty(K, theta, anchor, 2.0)
+    same(flat(ff.ewc_penalty(K, W, Z, 2.0)), expected)
+    same(flat(ff.ewc_penalty(K, W, anchor, 2.0)), expected)
+    for mode in ("separate", "online"):
+        ewc, plain = (ff.ElasticWeightConsolidation(2.0, mode=mode) for _ in range(2))
+        same(flat(ewc.penalty(W)), (0.0, np.zeros(len(theta))))
+        ewc.consolidate(Z, K).consolidate(second, K.diagonal())
+        plain.consolidate(anchor, matrix).consolidate(second, K.diagonal())
+        same(flat(ewc.penalty(W)), plain.penalty(theta))
+
+
 def test_before_the_first_task_there_is_no_penalty():
     theta = np.ones(4)
     value, gradient = ff.ElasticWeightConsolidation(1.0).penalty(theta)
@@ -197,6 +240,22 @@ def test_before_the_first_task_there_is_no_penalty():
     assert not np.shares_memory(theta, gradient)
     assert ff.ElasticWeightConsolidation(1.0).penalty([1, 2])[1].dtype == np.float64
     assert ff.ElasticWeightConsolidation(1.0).penalty([1j, 2])[1].dtype == np.complex128
+
+
+@pytest.mark.parametrize(
+    ("theta", "error", "message"),
+    [
+        ([1.0, np.nan], ff.NonFiniteError, "theta: expected finite values"),
+        ([np.ones((2, 3)), np.full((1, 2), np.inf)], ff.NonFiniteError, "theta: expected finite"),
+        (np.ones((2, 1)), ValueError, r"theta: expected shape \(2,\).*, got \(2, 1\)"),
+        (np.ones((2, 2)), ValueError, r"theta: expected shape \(4,\).*, got \(2, 2\)"),
+        (1.0, ValueError, r"theta: expected shape \(1,\).*, got \(\)"),
+        ("theta", TypeError, "theta: expected real numbers"),
+    ],
+)
+def test_before_the_first_task_parameters_are_checked_as_later(theta, error, message):
+    with pytest.raises(error, match=message):
+        ff.ElasticWeightConsolidation(1.0).penalty(theta)
 
 
 def test_what_was_given_is_copied_and_left_alone():
@@ -293,8 +352,30 @@ def test_an_error_changes_nothing():
         ):
             with pytest.raises(error, match=message):
                 ewc.consolidate(theta, fisher)
+        with pytest.raises(TypeError, match="fisher: expected numbers like float64, as the first"):
+            ewc.consolidate(ONES + 0j, ff.DiagonalFisher.from_scores(oracle.draw(3, 2, complex)))
         assert ewc.n_tasks == 1
         assert ewc.penalty(ONES)[0] == 1.0
+
+
+def test_the_strength_stays_checked():
+    ewc = ff.ElasticWeightConsolidation(1.0).consolidate(np.zeros(2), ONES)
+    with pytest.raises(ValueError, match="strength: expected a finite number that is not negative"):
+        ewc.strength = -3
+    assert ewc.strength == 1.0
+    ewc.strength = 3
+    assert ewc.penalty(ONES)[0] == 3.0
+
+
+@pytest.mark.parametrize("strength", [1e-12, 1.0, 1e12])
+def test_penalties_are_not_negative(strength):
+    message = r"fisher: expected information, with v\* F v that is not negative, got -1\."
+    with pytest.raises(ff.NotPositiveDefiniteError, match=message):
+        ff.ewc_penalty(-np.eye(2), [1.0, 0.0], [0.0, 0.0], strength)
+    # Rounding of F along a null vector is no error.
+    eps = np.finfo(float).eps
+    value, _ = ff.ewc_penalty([[1.0, 1.0], [1.0, 1 - 8 * eps]], [1.0, -1.0], np.zeros(2), strength)
+    assert value == -4 * eps * strength
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def native_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     if native is not None:
         return native
     if dtype.kind in "biu":
-        advice = "Integers are not scores: use scores.astype(np.float64) if they are meant so"
+        advice = "Integers are not converted unasked: use astype(np.float64) if they are meant so"
     elif dtype.kind in "fV":
         advice = _HALVES
     else:
@@ -203,9 +203,12 @@ def matrix(ops: ModuleType, value: Any, name: str = "matrix") -> Any:
     """Return a native square matrix (p, p); only its lower triangle will be read."""
     array = ops.to_array(name, value)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
+        advice = "Pass a score array (n, p) to ScoreFisher or DenseFisher.from_scores instead"
+        if array.ndim == 3:
+            advice = "Stacks of small matrices (B, p, p) are what ff.batch takes"
         raise ValueError(
             f"{name}: expected a square matrix (p, p) with p ≥ 1, got shape {array.shape}. "
-            "Pass a score array (n, p) to ScoreFisher or DenseFisher.from_scores instead."
+            f"{advice}."
         )
     return array
 
@@ -250,19 +253,19 @@ def finite_columns(ops: ModuleType, name: str, value: Any, rows: int, dtype: np.
     return array
 
 
-def damping(ops: ModuleType, value: Any, params: int, name: str = "damping") -> Any:
+def damping(ops: ModuleType, value: Any, params: int) -> Any:
     """Return the damping as a float or a float64 vector (p,), finite and not negative."""
     if type(value) is float and 0.0 <= value < math.inf:
         return value
-    array = ops.to_vector(name, value, np.dtype(np.float64))
+    array = ops.to_vector("damping", value, np.dtype(np.float64))
     if array.ndim > 1 or (array.ndim == 1 and array.shape[0] != params):
         raise ValueError(
-            f"{name}: expected a number or shape ({params},), got shape {array.shape}. "
-            f"A vector adds diag({name})."
+            f"damping: expected a number or shape ({params},), got shape {array.shape}. "
+            "A vector adds diag(damping)."
         )
     if not bool(((array >= 0.0) & (array < math.inf)).all()):
         raise ValueError(
-            f"{name}: expected finite numbers that are not negative, got {value}. "
+            f"damping: expected finite numbers that are not negative, got {value}. "
             "Damping makes F + λI better conditioned; it never takes away."
         )
     return float(array) if array.ndim == 0 else array

@@ -1,13 +1,11 @@
 """Bounds: what total information says about parameters, and about functions of them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher.applications.total import as_total
+from fastfisher.applications.total import advised, as_total, finite, precisions
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.functions import as_fisher
@@ -15,6 +13,7 @@ from fastfisher.functions import as_fisher
 __all__ = ["add_prior", "condition_on", "cramer_rao_bound", "marginalize", "reparametrize"]
 
 
+@finite
 def cramer_rao_bound(
     fisher: Any,
     jacobian: Any = None,
@@ -87,8 +86,8 @@ def cramer_rao_bound(
     """
     F, total = as_total(fisher)
     diagonal = _check.flag("diagonal", diagonal)
-    damping = F._scale * _precisions(F, prior)
-    with _advised(total):
+    damping = F._scale * precisions(F, prior)
+    with advised(total):
         if jacobian is None:
             factor = F.factor(damping=damping, solver=solver)
             return (factor.inverse_diagonal() if diagonal else factor.inverse()) / total
@@ -99,6 +98,7 @@ def cramer_rao_bound(
     return _symmetric(J @ spread) / total
 
 
+@finite
 def marginalize(fisher: Any, keep: Any, *, prior: Any = 0.0, solver: Any = "auto") -> Any:
     """Return the total information about some parameters when the others are not known.
 
@@ -165,6 +165,7 @@ def marginalize(fisher: Any, keep: Any, *, prior: Any = 0.0, solver: Any = "auto
         ) from error
 
 
+@finite
 def condition_on(fisher: Any, keep: Any) -> Any:
     """Return the total information about some parameters when the others are known.
 
@@ -207,6 +208,7 @@ def condition_on(fisher: Any, keep: Any) -> Any:
     return _symmetric((F @ _units(F, kept))[kept]) * total
 
 
+@finite
 def add_prior(fisher: Any, prior: Any) -> Any:
     """Return total information with that of a Gaussian prior added to it.
 
@@ -246,10 +248,11 @@ def add_prior(fisher: Any, prior: Any) -> Any:
     if isinstance(prior, Fisher) or np.ndim(prior) == 2:
         return out + _prior_information(F, prior)
     rows = F._ops.xp.arange(F.shape[0])
-    out[rows, rows] += _precisions(F, prior)
+    out[rows, rows] += precisions(F, prior)
     return out
 
 
+@finite
 def reparametrize(fisher: Any, jacobian: Any) -> Any:
     """Return the total information about other parameters φ: F_φ = Jᵀ F_θ J with J = ∂θ/∂φ.
 
@@ -360,28 +363,6 @@ def _units(F: Fisher, kept: Any) -> Any:
     return columns
 
 
-def _precisions(F: Fisher, prior: Any) -> Any:
-    """Return the precisions of a prior, a number or (p,), finite and not negative."""
-    if isinstance(prior, Fisher) or np.ndim(prior) > 1:
-        found = type(prior).__name__ if isinstance(prior, Fisher) else f"shape {np.shape(prior)}"
-        raise ValueError(
-            f"prior: expected a number or shape ({F.shape[0]},), got {found}. "
-            "add_prior takes matrices."
-        )
-    array = F._ops.to_vector("prior", prior, np.dtype(np.float64))
-    if array.ndim == 1 and array.shape[0] != F.shape[0]:
-        raise ValueError(
-            f"prior: expected a number or shape ({F.shape[0]},), got shape {array.shape}. "
-            "Give 0 to parameters without a prior."
-        )
-    if not bool(((array >= 0.0) & (array < np.inf)).all()):
-        raise ValueError(
-            f"prior: expected precisions that are finite and not negative, got {prior}. "
-            "A precision is 1/σ², 0 without a prior; condition_on takes out what is known."
-        )
-    return array
-
-
 def _prior_information(F: Fisher, prior: Any) -> Any:
     """Return the matrix of a prior, about the same parameters as F and in its dtype."""
     if not isinstance(prior, Fisher):
@@ -398,20 +379,3 @@ def _prior_information(F: Fisher, prior: Any) -> Any:
             "It is a precision, the inverse of a covariance."
         )
     return (P.to_dense() * total).astype(F.dtype, copy=False)
-
-
-@contextmanager
-def _advised(total: float) -> Iterator[None]:
-    """Say of singular information, in the numbers of the total, what can be done about it."""
-    try:
-        yield
-    except NotPositiveDefiniteError as error:
-        prior = None if error.damping is None else total * error.damping
-        precision = "" if prior is None else f", of precision {prior:.3g}"
-        raise NotPositiveDefiniteError(
-            f"{error} Damping here is a prior{precision}; or leave out what is not determined with "
-            "condition_on, or reparametrize to what is.",
-            pivot=error.pivot,
-            value=None if error.value is None else total * error.value,
-            damping=prior,
-        ) from error

@@ -1,14 +1,17 @@
 """Continual learning: elastic weight consolidation of any number of tasks, with any Fisher."""
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import compress
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher.applications.semidefinite import semidefinite
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.diagonal import DiagonalFisher
 from fastfisher.fisher.protocol import Fisher
@@ -35,9 +38,9 @@ def ewc_penalty(
         gradient is something else.) A matrix or any other representation gives the whole quadratic
         form, of which the diagonal is the special case.
     theta : array (p,)
-        The parameters that are being trained.
+        The parameters that are being trained; for a Fisher of layers also the list of the weights.
     anchor : array (p,)
-        The parameters at the end of the old task, where F was taken.
+        The parameters at the end of the old task, where F was taken, in either form.
     strength : float
         Not negative. The Fisher is taken as it reads: a mean-reduced one is per sample. Beside a
         loss that is the mean over n_B samples of the new task, the product of posteriors has
@@ -49,12 +52,14 @@ def ewc_penalty(
     value : float
         ½ · strength · Σ F_ii (θ_i − anchor_i)².
     gradient : array (p,)
-        strength · F_ii (θ_i − anchor_i).
+        strength · F_ii (θ_i − anchor_i), in the form of `theta`.
 
     Raises
     ------
     NonFiniteError
         Also where the penalty overflows.
+    NotPositiveDefiniteError
+        Where it comes out negative by more than rounding.
     TypeError, ValueError
 
     See Also
@@ -64,7 +69,8 @@ def ewc_penalty(
     Notes
     -----
     One product with F. It is `strength` times the leading term of KL(anchor ‖ θ), so moves that
-    the old task does not notice are free, which is what a plain ‖θ − anchor‖² forbids.
+    the old task does not notice are free, which is what a plain ‖θ − anchor‖² forbids. Of complex
+    parameters it is half of that, as `kl_quadratic` explains; the gradient is ∂/∂x + i ∂/∂y.
 
     References
     ----------
@@ -79,7 +85,10 @@ def ewc_penalty(
     (22.5, array([ 40., -10.]))
     """
     F = _fisher("fisher_diagonal", fisher_diagonal)
-    return _penalty(F, theta, _vector(F, "anchor", anchor), _check.cut("strength", strength))
+    theta, fold = _vector(F, "theta", theta)
+    d = theta - _vector(F, "anchor", anchor)[0]
+    value, gradient = _penalty(F, d, _check.cut("strength", strength))
+    return value, fold(gradient)
 
 
 class ElasticWeightConsolidation:
@@ -92,7 +101,7 @@ class ElasticWeightConsolidation:
     Parameters
     ----------
     strength : float
-        s, not negative, as in `ewc_penalty`.
+        s, not negative, as in `ewc_penalty`; it may be set again later.
     mode : {"separate", "online"}
     decay : float
         γ of online mode, 0 to 1: what each new task leaves of the *old* Fisher, as in
@@ -142,7 +151,7 @@ class ElasticWeightConsolidation:
     """
 
     def __init__(self, strength: float, *, mode: str = "separate", decay: float = 1.0) -> None:
-        self.strength = _check.cut("strength", strength)
+        self.strength = strength
         if mode not in MODES:
             raise ValueError(
                 f"mode: expected one of {', '.join(MODES)}, got {mode!r}. "
@@ -158,6 +167,15 @@ class ElasticWeightConsolidation:
         self.n_tasks = 0
         # Weight, Fisher and anchor: the penalty is the sum of theirs.
         self._terms: list[tuple[float, Fisher, Any]] = []
+
+    @property
+    def strength(self) -> float:
+        """What the penalty is multiplied by."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._strength = _check.cut("strength", strength)
 
     def __repr__(self) -> str:
         return (
@@ -179,6 +197,8 @@ class ElasticWeightConsolidation:
         Raises
         ------
         NonFiniteError, TypeError, ValueError
+            Also for a number of parameters, or for real or complex ones, that the first task did
+            not have.
         """
         F = _fisher("fisher", fisher)
         if self._terms and F.shape != self._terms[0][1].shape:
@@ -186,13 +206,19 @@ class ElasticWeightConsolidation:
                 f"fisher: expected {self._terms[0][1].shape[0]} parameters, as the first task had, "
                 f"got {F.shape[0]}. Consolidate the parameters that all tasks share."
             )
-        anchor = _vector(F, "theta", theta).copy()
-        _penalty(F, anchor, anchor, 1.0)  # a Fisher of no samples fails here, not in the next task
+        if self._terms and F.dtype.kind != self._terms[0][1].dtype.kind:
+            raise TypeError(
+                f"fisher: expected numbers like {self._terms[0][1].dtype}, as the first task had, "
+                f"got {F.dtype}. Parameters are real or complex in all tasks alike."
+            )
+        anchor = _vector(F, "theta", theta)[0].copy()
+        _penalty(F, anchor - anchor, 1.0)  # a Fisher of no samples fails here, not in the next task
         F = deepcopy(F)
         if self.mode == "separate":
             self._terms = [*self._terms, (1.0, F, anchor)]
         else:
-            held = [(self.decay * weight, old) for weight, old, _ in self._terms if self.decay]
+            held = [(self.decay * weight, old) for weight, old, _ in self._terms]
+            held = [(weight, old) for weight, old in held if weight > 0.0]  # it may underflow
             self._terms = [(weight, one, anchor) for weight, one in _gathered([*held, (1.0, F)])]
         self.n_tasks += 1
         return self
@@ -203,25 +229,27 @@ class ElasticWeightConsolidation:
         Parameters
         ----------
         theta : array (p,)
+            If the first Fisher that is kept is one of layers, also the list of the weights.
 
         Returns
         -------
         value : float
             0.0 before the first task.
         gradient : array (p,)
+            In the form of `theta`.
 
         Raises
         ------
-        NonFiniteError, TypeError, ValueError
+        NonFiniteError, NotPositiveDefiniteError, TypeError, ValueError
         """
         if not self._terms:
-            dtype = np.dtype(np.complex128 if np.iscomplexobj(theta) else np.float64)
-            return 0.0, np.zeros_like(ops_of(theta).to_vector("theta", theta, dtype))
+            return 0.0, _no_gradient(theta)
+        theta, fold = _vector(self._terms[0][1], "theta", theta)
         parts = [
-            _penalty(F, theta, anchor, self.strength * weight) for weight, F, anchor in self._terms
+            _penalty(F, theta - anchor, self.strength * weight) for weight, F, anchor in self._terms
         ]
         values, gradients = zip(*parts, strict=True)
-        return math.fsum(values), sum(gradients)
+        return math.fsum(values), fold(sum(gradients))
 
 
 def _fisher(name: str, fisher: Any) -> Fisher:
@@ -234,20 +262,36 @@ def _fisher(name: str, fisher: Any) -> Fisher:
     return DiagonalFisher.from_diagonal(_check.diagonal(ops, fisher, name), reduction="sum")
 
 
-def _vector(F: Fisher, name: str, value: Any) -> Any:
-    """Return a finite vector (p,) in double precision, so that θ − anchor has all its digits."""
+def _vector(F: Fisher, name: str, value: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Return a finite vector (p,) in double precision, so that θ − anchor has all its digits.
+
+    And what gives a vector the form of the value, flat or the list of a network's weights.
+    """
+    flat, fold = F._unfolded(name, value)
     dtype = np.result_type(F.dtype, np.float64)
-    vector = _check.finite_columns(F._ops, name, value, F.shape[0], dtype)
+    return _flat(F._ops, name, flat, F.shape[0], dtype), fold
+
+
+def _flat(ops: ModuleType, name: str, value: Any, params: int, dtype: np.dtype[Any]) -> Any:
+    vector = _check.finite_columns(ops, name, value, params, dtype)
     if vector.ndim != 1:
         raise ValueError(
-            f"{name}: expected shape ({F.shape[0]},), got {vector.shape}. "
+            f"{name}: expected shape ({params},), got {vector.shape}. "
             "Give all parameters as one flat vector."
         )
     return vector
 
 
-def _penalty(F: Fisher, theta: Any, anchor: Any, strength: float) -> tuple[float, Any]:
-    d = _vector(F, "theta", theta) - anchor
+def _no_gradient(theta: Any) -> Any:
+    """Return zeros in the form of θ, flat or a list of weights, where no Fisher knows its shape."""
+    if isinstance(theta, list | tuple) and any(np.ndim(one) for one in theta[:1]):
+        return [_no_gradient(np.ravel(one)).reshape(np.shape(one)) for one in theta]
+    dtype = np.dtype(np.complex128 if np.iscomplexobj(theta) else np.float64)
+    return np.zeros_like(_flat(ops_of(theta), "theta", theta, np.size(theta), dtype))
+
+
+def _penalty(F: Fisher, d: Any, strength: float) -> tuple[float, Any]:
+    """Return ½ strength d* F d and strength F d, flat, for d = θ − anchor."""
     with np.errstate(over="ignore", invalid="ignore"):
         gradient = strength * (F @ d)
         value = 0.5 * float((d.conj() * gradient).real.sum())
@@ -256,6 +300,8 @@ def _penalty(F: Fisher, theta: Any, anchor: Any, strength: float) -> tuple[float
             f"penalty: expected a finite number, got {value}. θ is too far from the anchor, or the "
             "Fisher is not finite."
         )
+    if value < 0.0:
+        semidefinite(F, d, value / (0.5 * strength))
     return value, gradient
 
 

@@ -1,19 +1,25 @@
 """The quadratic approximation of a log-likelihood: divergences, and draws from the posterior."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastfisher import _check
-from fastfisher.applications.total import as_total
+from fastfisher.applications.semidefinite import semidefinite
+from fastfisher.applications.total import advised, as_total, finite, precisions
+from fastfisher.fisher.factor import as_it_is
 
 __all__ = ["kl_quadratic", "laplace_sample"]
 
 
+@finite
 def kl_quadratic(fisher: Any, d: Any) -> Any:
     """Return ½ dᵀF d, the leading term of KL(θ ‖ θ + d), with F the total information.
 
     Equivalent to ``0.5 * d @ F @ d``, where F of a mean-reduced Fisher is its weight sum times the
-    mean.
+    mean. Of complex parameters it is ``d.conj() @ F @ d``, without the half.
 
     Parameters
     ----------
@@ -29,7 +35,11 @@ def kl_quadratic(fisher: Any, d: Any) -> Any:
 
     Raises
     ------
-    NonFiniteError, TypeError, ValueError
+    NotPositiveDefiniteError
+        Where it comes out negative by more than rounding.
+    NonFiniteError
+        Also where it overflows.
+    TypeError, ValueError
 
     Notes
     -----
@@ -37,6 +47,9 @@ def kl_quadratic(fisher: Any, d: Any) -> Any:
     times this as its leading term: χ² twice, the squared Hellinger distance a quarter or a half of
     it by their usual definitions. 2 · kl_quadratic(F, θ̂ − θ) is χ²_p in the limit, which gives the
     elliptical confidence regions.
+
+    A complex F = E[s* sᵀ] has scores s = ∂/∂θ = ½ (∂/∂x − i ∂/∂y), so by the real pair x, y of a
+    circular model the information is 2 F: ½ dᵀF d of the pair is d* F d, and twice that is χ²_2p.
 
     References
     ----------
@@ -53,23 +66,26 @@ def kl_quadratic(fisher: Any, d: Any) -> Any:
     F, scale = as_total(fisher)
     d, _ = F._unfolded("d", d)
     columns = _check.finite_columns(F._ops, "d", d, F.shape[0], F.dtype)
-    return 0.5 * scale * F.quadratic_form(columns)
+    form = F.quadratic_form(columns)
+    semidefinite(F, columns, form)
+    return (1.0 if F.dtype.kind == "c" else 0.5) * scale * form
 
 
+@finite
 def laplace_sample(
     fisher: Any,
     theta: Any = None,
     *,
     size: int | None = None,
-    prior_precision: Any = 0.0,
+    prior: Any = 0.0,
     solver: Any = "auto",
     rng: Any = None,
     n_threads: int | None = None,
 ) -> Any:
-    """Draw from N(θ̂, (F + prior precision)⁻¹), with F the total information.
+    """Draw from N(θ̂, (F + prior)⁻¹), with F the total information.
 
     Equivalent to ``rng.multivariate_normal(theta, C, size)`` with C the inverse of
-    ``F + prior_precision * np.eye(p)``, which is never formed; F of a mean-reduced Fisher is its
+    ``F + prior * np.eye(p)``, which is never formed; F of a mean-reduced Fisher is its
     weight sum times the mean.
 
     Parameters
@@ -77,13 +93,12 @@ def laplace_sample(
     fisher : Fisher or array (p, p)
         At θ̂. A plain matrix is taken as total information.
     theta : array (p,), optional
-        θ̂, the mode of the posterior; default 0.
+        θ̂, the mode of the posterior; default 0. For a Fisher of layers also the list of weights.
     size : int, optional
         How many draws; None gives one, without the leading axis.
-    prior_precision : float or array (p,)
-        1 / variance of a Gaussian prior of each parameter, not negative. It is added to the total
-        information, so it is not a damping per sample. It must be positive where the data say
-        nothing.
+    prior : float or array (p,)
+        Precisions 1/σ² of independent Gaussian priors, added to the diagonal of the total
+        information, so not a damping per sample. They must be positive where the data say nothing.
     solver : "auto", Cholesky(…), Dual() or QR(…)
         What factors, as in ``Fisher.factor``.
     rng : None, int or numpy.random.Generator
@@ -93,11 +108,13 @@ def laplace_sample(
     Returns
     -------
     array (p,) or (size, p)
+        In double precision where `theta` is given, else in the dtype of F. About a list of weights
+        it is such a list, of arrays (d_out, d_in) or (size, d_out, d_in).
 
     Raises
     ------
     NotPositiveDefiniteError
-        If total information and prior leave a direction free.
+        If total information and prior leave a direction free; names a prior that would do.
     NonFiniteError, TypeError, ValueError
 
     See Also
@@ -123,21 +140,20 @@ def laplace_sample(
     >>> draws.mean(axis=0).round(2), draws.std(axis=0).round(2)  # 1 / √400
     (array([1., 2.]), array([0.05, 0.05]))
     """
-    F, scale = as_total(fisher)
-    if not scale > 0.0:
-        raise ValueError(
-            f"fisher: expected at least one sample, got the weight sum {scale}. "
-            "No samples have no information: update first."
-        )
+    F, total = as_total(fisher)
     mean: Any = 0.0
+    fold: Callable[[Any], Any] = as_it_is
     if theta is not None:
-        theta, _ = F._unfolded("theta", theta)
-        mean = _check.finite_columns(F._ops, "theta", theta, F.shape[0], F.dtype)
+        theta, fold = F._unfolded("theta", theta)
+        # In double precision: θ̂ may have more digits than F, and draws stand close about it.
+        dtype = np.result_type(F.dtype, np.float64)
+        mean = _check.finite_columns(F._ops, "theta", theta, F.shape[0], dtype)
         if mean.ndim != 1:
             raise ValueError(
                 f"theta: expected shape ({F.shape[0]},), got {mean.shape}. Give one mode."
             )
-    precision = _check.damping(F._ops, prior_precision, F.shape[0], "prior_precision")
+    damping = F._scale * precisions(F, prior)
     # c F + Λ = c (F + Λ / c), whose inverse has the root (F + Λ / c)^-½ / √c.
-    factor = F.factor(damping=precision / scale, solver=solver, n_threads=n_threads)
-    return mean + factor.sample(rng, size) / math.sqrt(scale)
+    with advised(total):
+        factor = F.factor(damping=damping, solver=solver, n_threads=n_threads)
+    return fold(mean + factor.sample(rng, size) / math.sqrt(total))
