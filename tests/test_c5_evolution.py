@@ -321,7 +321,9 @@ def test_c5_xnes_does_not_see_a_rotation(population):
     p, generations = 6, 150
     Q, C = rotation(p), np.diag(np.linspace(0.1, 0.5, p))
     one = ff.XNES(-np.ones(p), C, population=population, rng=Turned(3, np.eye(p)))
-    two = ff.XNES(-Q @ np.ones(p), Q @ C @ Q.T, population=population, rng=Turned(3, Q))
+    two = ff.XNES(-Q @ np.ones(p), Q @ C @ Q.T, population=population)
+    W = np.linalg.solve(Q @ np.sqrt(C), two._scale)  # every root of Q C Qᵀ is some Q √C W
+    two._rng = Turned(3, W.T)
     for generation in range(1, generations):
         losses, turned = rosenbrock(one.ask()), rosenbrock(two.ask() @ Q)
         # The loss is at most 100 · cond(A) as sensitive as x is.
