@@ -567,36 +567,31 @@ def test_errors_come_back(client):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="systems that kill")
-def test_a_worker_that_is_killed_costs_its_partitions_again(tmp_path):
+def test_a_worker_that_is_killed_costs_its_partitions_again(client, tmp_path):
     count = 12
     expected = ff.distributed.merge_tree(
         ff.DenseFisher.from_scores(blocks.block(place)) for place in range(count)
     ).to_dense()
-    with cluster(1) as started, distributed.Client(started, set_as_default=False) as own:
-        alone = ff.distributed.empirical_fisher(own.map(blocks.block, range(count)), client=own)
-        assert np.array_equal(alone.to_dense(), expected)
-        started.scale(2)
-        own.wait_for_workers(2, timeout=TIMEOUT)
-        victim = next(iter(own.run(os.getpid).values()))
-        scores = [
-            dask.delayed(blocks.waiting_block)(place, str(tmp_path), TIMEOUT)
-            for place in range(count)
-        ]
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(ff.distributed.empirical_fisher, scores, client=own)
-            deadline = time.monotonic() + TIMEOUT
-            while blocks.makers(tmp_path).count(victim) < 3 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            done = answer.done()
-            os.kill(victim, signal.SIGKILL)  # at its third block, with the sums of two
-            (tmp_path / "go").touch()
-            found = answer.result(TIMEOUT)
-        assert not done
-        made = blocks.makers(tmp_path)
-        assert made.count(victim) == 3
-        assert len(made) > count  # its third at least was made again, and what of it was needed
-        assert victim not in own.run(os.getpid).values()
+    victim = next(iter(client.run(os.getpid).values()))
+    scores = [
+        dask.delayed(blocks.waiting_block)(place, str(tmp_path), TIMEOUT) for place in range(count)
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ff.distributed.empirical_fisher, scores, client=client)
+        deadline = time.monotonic() + TIMEOUT
+        while blocks.makers(tmp_path).count(victim) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        done = answer.done()
+        os.kill(victim, signal.SIGKILL)  # at its third block, with the sums of two
+        (tmp_path / "go").touch()
+        found = answer.result(TIMEOUT)
+    assert not done
+    made = blocks.makers(tmp_path)
+    assert made.count(victim) == 3
+    assert len(made) > count  # its third at least was made again, and what of it was needed
     assert np.array_equal(found.to_dense(), expected)
+    client.wait_for_workers(2, timeout=TIMEOUT)  # another has taken its place, for other tests
+    assert victim not in client.run(os.getpid).values()
 
 
 # ---- joblib and threads ----
@@ -622,18 +617,18 @@ def test_joblib(backend):
         assert np.array_equal(ff.distributed.merge_tree(parts).to_dense(), expected)
 
 
+def test_by_itself_joblib_shares_the_cores_among_its_processes():
+    workers = 2
+    found = joblib.Parallel(workers)(joblib.delayed(ff.get_num_threads)() for _ in range(4))
+    assert max(found) * workers <= max(joblib.cpu_count(), workers)
+
+
 @pytest.mark.skipif(not _native.core.openmp, reason="a build without OpenMP")
 @pytest.mark.parametrize("inner", [1, 2])
 def test_workers_of_joblib_have_the_threads_that_it_gives_them(inner):
     with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=inner):
         found = joblib.Parallel()(joblib.delayed(ff.get_num_threads)() for _ in range(4))
     assert set(found) == {min(inner, _native.cpu_quota() or inner)}
-
-
-def test_by_itself_joblib_shares_the_cores_among_its_processes():
-    workers = 2
-    found = joblib.Parallel(workers)(joblib.delayed(ff.get_num_threads)() for _ in range(4))
-    assert max(found) * workers <= max(joblib.cpu_count(), workers)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, None])
