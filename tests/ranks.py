@@ -85,6 +85,31 @@ def check(comm):
                 assert "fisher: expected ('DiagonalFisher'" in str(error)  # noqa: PT017
             else:
                 raise AssertionError("ranks that differ were merged")
+    check_refusals(comm)
+
+
+def check_refusals(comm):
+    """Raise unless all ranks refuse alike what one of them gives; else the others would hang."""
+    last = comm.Get_rank() == comm.Get_size() - 1
+    good = ff.DiagonalFisher(2)
+    large = ff.DenseFisher.from_scores(np.full((1, 2), 1.6e19, np.float32))  # twice it overflows
+    refused = [
+        (np.eye(2) if last else good, False, TypeError, "expected an accumulator, got ndarray"),
+        (good, 1 if last else False, TypeError, "fixed_order: expected True or False, got int"),
+    ]
+    if comm.Get_size() > 1:
+        refused += [
+            (good, last, ValueError, "'fixed_order': "),
+            (large, False, ff.NonFiniteError, "fisher: expected finite sums, got inf"),
+            (large, True, ff.NonFiniteError, "fisher: expected finite sums, got inf"),
+        ]
+    for fisher, fixed_order, kind, message in refused:
+        try:
+            ff.distributed.allreduce(fisher, comm, fixed_order=fixed_order)
+        except kind as error:
+            assert message in str(error)  # noqa: PT017
+        else:
+            raise AssertionError(f"not refused: {message}")
 
 
 class PipeCommunicator:

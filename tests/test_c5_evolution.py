@@ -285,8 +285,12 @@ def evaluations(kind, loss, p, seeds, turned=False):
     ("kind", "loss", "p"), [(*case, p) for case, table in BUDGETS.items() for p in table]
 )
 def test_c5_reaches_1e_10_within_the_evaluations_of_others(kind, loss, p):
-    """Medians of some runs differ by chance: by a third in two dimensions and on Rosenbrock."""
-    median = np.median(list(evaluations(kind, loss, p, 9 if p == 2 else 3 if p < 32 else 1)))
+    """Medians of some runs differ by chance: by a third in two dimensions and on Rosenbrock.
+
+    From 8 dimensions on one run is as good: nine differ from their median by 6 %, on Rosenbrock by
+    a fifth.
+    """
+    median = np.median(list(evaluations(kind, loss, p, {2: 9, 4: 3}.get(p, 1))))
     chance = 4 / 3 if p == 2 or loss is rosenbrock else 7 / 6
     assert median <= chance * BUDGETS[kind, loss][p]
 
@@ -302,7 +306,8 @@ def test_c5_xnes_needs_no_axes(loss):
     ("loss", "median"), [(sphere, 20688), (ellipsoid, 27864), (rosenbrock, 30660)]
 )
 def test_c5_xnes_reaches_1e_10_in_16_dimensions(loss, median):
-    assert np.median(list(evaluations(ff.XNES, loss, 16, 3, turned=True))) <= 7 / 6 * median
+    """Single runs differ from the median by 2 %, on Rosenbrock by 8 %."""
+    assert next(evaluations(ff.XNES, loss, 16, 1, turned=True)) <= 7 / 6 * median
 
 
 def test_c5_snes_needs_its_axes():
@@ -321,7 +326,9 @@ def test_c5_xnes_does_not_see_a_rotation(population):
     p, generations = 6, 150
     Q, C = rotation(p), np.diag(np.linspace(0.1, 0.5, p))
     one = ff.XNES(-np.ones(p), C, population=population, rng=Turned(3, np.eye(p)))
-    two = ff.XNES(-Q @ np.ones(p), Q @ C @ Q.T, population=population, rng=Turned(3, Q))
+    two = ff.XNES(-Q @ np.ones(p), Q @ C @ Q.T, population=population)
+    W = np.linalg.solve(Q @ np.sqrt(C), two._scale)  # every root of Q C Qᵀ is some Q √C W
+    two._rng = Turned(3, W.T)
     for generation in range(1, generations):
         losses, turned = rosenbrock(one.ask()), rosenbrock(two.ask() @ Q)
         # The loss is at most 100 · cond(A) as sensitive as x is.
@@ -378,7 +385,7 @@ def test_c5_one_dimension():
     """The published rates at p = 1, on a loss whose minimum is elsewhere than its median."""
     nodes, weights = hermite(0.0, 1.0)
     assert weights @ nodes**2 == pytest.approx(1.0)
-    for kind, seed in product(STRATEGIES, range(5)):
+    for kind, seed in product(STRATEGIES, range(3)):
         result = kind([3.0], 1.0, rng=seed).minimize(
             lambda x: np.exp(x[:, 0]) - 2 * x[:, 0], max_evaluations=4000, vectorized=True
         )

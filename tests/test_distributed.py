@@ -123,6 +123,43 @@ def test_merge_tree_refuses_what_does_not_merge():
             ff.distributed.merge_tree(parts)
 
 
+@pytest.mark.parametrize("kind", INTO)
+def test_the_sum_of_one_part_is_not_that_part(kind):
+    """Else updating the sum would change the caller's part."""
+    one = kind.from_scores(PARTS[0], **INTO[kind])
+    before = pickle.dumps(one)
+    merged = ff.distributed.merge_tree(iter([one]))
+    assert np.array_equal(merged.to_dense(), one.to_dense())
+    merged.update(PARTS[1])
+    assert pickle.dumps(one) == before
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("kind", INTO)
+def test_finite_parts_whose_sum_overflows(kind, center):
+    """As in memory, no Fisher of infinities is returned; warnings are errors, so there are none."""
+    options = INTO[kind] | {"center": center}
+    if "block_sizes" in options:
+        options["block_sizes"] = [1, 1]
+    scores = np.full((4, 2), 1.2e19, np.float32)  # each square is below 2¹²⁸, four are not
+    if center:
+        scores = np.diag(np.array([1, -1, 1, -1], np.float32)) @ scores
+    parts = [kind.from_scores(half, **options) for half in (scores[:2], scores[2:])]
+    with pytest.raises(
+        ff.NonFiniteError, match=r"fisher: expected finite sums, got .* at parameter"
+    ):
+        ff.distributed.merge_tree(parts)
+    with pytest.raises(
+        ff.NonFiniteError, match="Scale the scores down, or sum in a wider"
+    ) as caught:
+        ff.distributed.empirical_fisher(da.from_array(scores, chunks=(2, 2)), into=kind, **options)
+    assert (caught.value.row, caught.value.column) == (None, 0)
+    asked = ff.distributed.empirical_fisher(
+        [scores[:2], scores[2:]], into=kind, check_finite=False, **options
+    )
+    assert not np.isfinite(asked.diagonal()).all()
+
+
 # ---- messages ----
 def triangle(params, itemsize=8):
     """Bytes of p (p + 1) / 2 numbers, in panels of 192 bytes whose last block is full."""
@@ -222,6 +259,79 @@ def test_a_block_without_weight_counts_its_samples():
         assert close(found.to_dense(), whole.to_dense(), 10 * len(ALL))
     with pytest.raises(ValueError, match="weights: expected at least one that is positive"):
         ff.distributed.empirical_fisher(lazy(), weights=0 * weights)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", INTO)
+def test_scores_without_weight_may_be_of_any_size(kind, dtype):
+    parts = [part.astype(dtype) for part in PARTS[:3]]
+    parts[1][:] = np.sqrt(np.finfo(dtype).max) * 8  # whose squares overflow
+    ones = np.ones(blocks.ROWS, dtype)
+    for center in (False, True):
+        options = INTO[kind] | {"center": center}
+        found = ff.distributed.empirical_fisher(
+            parts, weights=[ones, 0 * ones, ones], into=kind, **options
+        )
+        rest = ff.distributed.empirical_fisher([parts[0], parts[2]], into=kind, **options)
+        assert np.array_equal(found.to_dense(), rest.to_dense())
+        assert found.n_samples == 3 * blocks.ROWS
+    parts[1][4, 2] = np.nan
+    with pytest.raises(ff.NonFiniteError, match=r"at row 4, column 2\..* It is partition 1\."):
+        ff.distributed.empirical_fisher(parts, weights=[ones, 0 * ones, ones], into=kind, **options)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("options", [{}, {"eigen": True}, {"tridiagonal": True}])
+def test_layers_without_weight_add_nothing(options, bias):
+    """Not even the eigenbasis that EKFAC takes of the first that it sees."""
+    made = [[ff.LinearLayer(*blocks.layers(place)[0], bias=bias)] for place in range(3)]
+    ones = np.ones(50)
+    for without in range(3):
+        kept = [layers for place, layers in enumerate(made) if place != without]
+        rest = ff.distributed.empirical_fisher(kept, into=ff.KroneckerFisher, **options)
+        found = ff.distributed.empirical_fisher(
+            made,
+            weights=[ones * (place != without) for place in range(3)],
+            into=ff.KroneckerFisher,
+            **options,
+        )
+        assert found.n_samples == 150
+        # Where the middle one is left out, the tree joins the same two.
+        assert close(found.to_dense(), rest.to_dense(), 10 * 150)
+    pairs = [blocks.layers(0), [tuple(1e200 * side for side in blocks.layers(1)[0])]]
+    found = ff.distributed.empirical_fisher(
+        pairs, weights=[ones, 0 * ones], into=ff.KroneckerFisher, **options
+    )
+    alone = ff.KroneckerFisher.from_layers(pairs[0], **options)
+    assert np.array_equal(found.to_dense(), alone.to_dense())
+
+
+@pytest.mark.parametrize(("dtype", "tiny"), [(np.float32, 1e-40), (np.float64, 1e-310)])
+@pytest.mark.parametrize("kind", INTO)
+def test_a_block_of_tiny_weights_beside_others(kind, dtype, tiny):
+    """Its sums may vanish beside theirs, as they do where one array is summed in memory."""
+    parts = [part.astype(dtype) for part in PARTS[:2]]
+    ones = np.ones(blocks.ROWS, dtype)
+    weights = [tiny * ones, ones]
+    found = ff.distributed.empirical_fisher(parts, weights=weights, into=kind, **INTO[kind])
+    whole = kind.from_scores(np.concatenate(parts), weights=np.concatenate(weights), **INTO[kind])
+    assert found.n_samples == whole.n_samples
+    error = abs(found.to_dense() - whole.to_dense()).max()
+    assert error <= 400 * np.finfo(dtype).eps * abs(whole.to_dense()).max()
+    with pytest.raises(ValueError, match="weights: expected a sum from"):
+        ff.distributed.empirical_fisher(
+            parts, weights=[tiny * ones, 0 * ones], into=kind, **INTO[kind]
+        )
+
+
+def test_tiny_weights_keep_their_ratios():
+    weights = [2.0**-80 * np.ones(blocks.ROWS), 2.0**-82 * np.ones(blocks.ROWS)]
+    found = ff.distributed.empirical_fisher(PARTS[:2], weights=weights, reduction="sum")
+    plain = ff.distributed.empirical_fisher(
+        PARTS[:2], weights=[2.0**80 * weight for weight in weights], reduction="sum"
+    )
+    assert np.array_equal(2.0**80 * found.to_dense(), plain.to_dense())
+    assert 2.0**80 * found.weight_sum == plain.weight_sum == 1.25 * blocks.ROWS
 
 
 def test_empty_blocks_add_nothing():
@@ -457,36 +567,31 @@ def test_errors_come_back(client):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="systems that kill")
-def test_a_worker_that_is_killed_costs_its_partitions_again(tmp_path):
+def test_a_worker_that_is_killed_costs_its_partitions_again(client, tmp_path):
     count = 12
     expected = ff.distributed.merge_tree(
         ff.DenseFisher.from_scores(blocks.block(place)) for place in range(count)
     ).to_dense()
-    with cluster(1) as started, distributed.Client(started, set_as_default=False) as own:
-        alone = ff.distributed.empirical_fisher(own.map(blocks.block, range(count)), client=own)
-        assert np.array_equal(alone.to_dense(), expected)
-        started.scale(2)
-        own.wait_for_workers(2, timeout=TIMEOUT)
-        victim = next(iter(own.run(os.getpid).values()))
-        scores = [
-            dask.delayed(blocks.waiting_block)(place, str(tmp_path), TIMEOUT)
-            for place in range(count)
-        ]
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(ff.distributed.empirical_fisher, scores, client=own)
-            deadline = time.monotonic() + TIMEOUT
-            while blocks.makers(tmp_path).count(victim) < 3 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            done = answer.done()
-            os.kill(victim, signal.SIGKILL)  # at its third block, with the sums of two
-            (tmp_path / "go").touch()
-            found = answer.result(TIMEOUT)
-        assert not done
-        made = blocks.makers(tmp_path)
-        assert made.count(victim) == 3
-        assert len(made) > count  # its third at least was made again, and what of it was needed
-        assert victim not in own.run(os.getpid).values()
+    victim = next(iter(client.run(os.getpid).values()))
+    scores = [
+        dask.delayed(blocks.waiting_block)(place, str(tmp_path), TIMEOUT) for place in range(count)
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ff.distributed.empirical_fisher, scores, client=client)
+        deadline = time.monotonic() + TIMEOUT
+        while blocks.makers(tmp_path).count(victim) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        done = answer.done()
+        os.kill(victim, signal.SIGKILL)  # at its third block, with the sums of two
+        (tmp_path / "go").touch()
+        found = answer.result(TIMEOUT)
+    assert not done
+    made = blocks.makers(tmp_path)
+    assert made.count(victim) == 3
+    assert len(made) > count  # its third at least was made again, and what of it was needed
     assert np.array_equal(found.to_dense(), expected)
+    client.wait_for_workers(2, timeout=TIMEOUT)  # another has taken its place, for other tests
+    assert victim not in client.run(os.getpid).values()
 
 
 # ---- joblib and threads ----
@@ -512,18 +617,18 @@ def test_joblib(backend):
         assert np.array_equal(ff.distributed.merge_tree(parts).to_dense(), expected)
 
 
+def test_by_itself_joblib_shares_the_cores_among_its_processes():
+    workers = 2
+    found = joblib.Parallel(workers)(joblib.delayed(ff.get_num_threads)() for _ in range(4))
+    assert max(found) * workers <= max(joblib.cpu_count(), workers)
+
+
 @pytest.mark.skipif(not _native.core.openmp, reason="a build without OpenMP")
 @pytest.mark.parametrize("inner", [1, 2])
 def test_workers_of_joblib_have_the_threads_that_it_gives_them(inner):
     with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=inner):
         found = joblib.Parallel()(joblib.delayed(ff.get_num_threads)() for _ in range(4))
     assert set(found) == {min(inner, _native.cpu_quota() or inner)}
-
-
-def test_by_itself_joblib_shares_the_cores_among_its_processes():
-    workers = 2
-    found = joblib.Parallel(workers)(joblib.delayed(ff.get_num_threads)() for _ in range(4))
-    assert max(found) * workers <= max(joblib.cpu_count(), workers)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, None])

@@ -285,7 +285,25 @@ def test_covariances_are_taken_as_they_are(kind):
         with pytest.raises(ff.NotPositiveDefiniteError, match="expected a positive definite cov"):
             ff.XNES(np.ones(2), bad)
     with pytest.raises(ff.NonFiniteError, match="expected finite values"):
-        ff.XNES(np.ones(2), np.full((2, 2), math.nan))
+        ff.XNES(np.ones(2), sigma=np.full((2, 2), math.nan))
+
+
+def test_covariances_in_any_units(kind):
+    """What is definite, and what a spread is, does not depend on the units of the parameters."""
+    units = np.array([1e-100, 1e-10, 1.0, 1e100])
+    if kind is ff.SNES:
+        return
+    wide = ff.XNES(np.ones(4), np.diag(units**2), rng=0)
+    np.testing.assert_allclose(wide.ask(), ff.XNES(np.ones(4), units, rng=0).ask(), rtol=10 * EPS)
+    R = 0.5 + 0.5 * np.eye(4)
+    search = ff.XNES(np.zeros(4), R * np.outer(units, units), rng=0)
+    np.testing.assert_allclose(
+        search.covariance() / np.outer(units, units), R, rtol=0, atol=20 * EPS
+    )
+    np.testing.assert_allclose(search.ask(), units * ff.XNES(np.zeros(4), R, rng=0).ask())
+    for bad in (np.ones((2, 2)), [[1e-300, 0.0], [1e300, 1e-300]], [[1e-10, 0.0], [1e-3, 1.0]]):
+        with pytest.raises(ff.NotPositiveDefiniteError, match=r"among correlations\. Leave out"):
+            ff.XNES(np.ones(2), bad)
 
 
 @pytest.mark.parametrize(("population", "mirrored"), [(2, False), (15, False), (16, True)])
@@ -461,8 +479,12 @@ def test_a_loss_that_falls_to_minus_infinity_leaves_the_best_point(kind):
     )
     assert result.status is ff.Status.NON_FINITE
     assert result.message.startswith("losses: expected numbers above -inf")
-    assert result.iterations == 10
+    assert result.iterations == 10  # those that taught something
+    assert result.evaluations == search.evaluations == 11 * search.population
+    assert (search.status, search.message) == (result.status, result.message)
     assert result.loss == sphere(result.theta) == search.best_loss
+    again = search.minimize(sphere, max_evaluations=100, vectorized=True)
+    assert (again.status, again.evaluations) == (ff.Status.NON_FINITE, 0)
 
 
 def test_a_loss_that_is_nowhere_finite_leaves_the_start(kind):
@@ -560,7 +582,7 @@ def test_a_restart_for_which_there_is_no_room_is_not_begun(kind):
         ((np.ones(2),), {}, r"mean: expected shape \(3,\), got \(2,\)"),
         ((np.full(3, math.inf),), {}, "mean: expected finite numbers, got inf"),
         ((), {"population": 1}, "population: expected at least 2"),
-        ((), {}, r"utilities: expected shape \(4,\), got \(2,\)"),
+        ((), {"population": 4}, r"utilities: expected shape \(4,\), got \(2,\)"),
     ],
 )
 def test_a_bad_restart_changes_nothing(kind, arguments, options, message):
@@ -573,6 +595,39 @@ def test_a_bad_restart_changes_nothing(kind, arguments, options, message):
     np.testing.assert_array_equal(state(search), before)
     np.testing.assert_array_equal(search.ask(), asked)
     assert search.restart(population=2).population == 2
+
+
+def test_given_utilities_restart_with_their_own_population(kind):
+    utilities = [0.5, 0.2, -0.2, -0.5]
+    options = {"population": 4, "utilities": utilities, "tolerance": 1e-2, "rng": 0}
+    search = kind(np.ones(2), 0.5, **options)
+    result = search.minimize(sphere, max_evaluations=5000, restarts=3, vectorized=True)
+    assert (result.restarts, result.status) == (3, ff.Status.SUCCESS)
+    np.testing.assert_array_equal(np.unique(result.history["population"]), [4])
+    assert result.loss == sphere(result.theta) == search.best_loss
+    # Room for one more generation is room for a restart.
+    used = (
+        kind(np.ones(2), 0.5, **options)
+        .minimize(sphere, max_evaluations=5000, vectorized=True)
+        .evaluations
+    )
+    tight = kind(np.ones(2), 0.5, **options).minimize(
+        sphere, max_evaluations=used + 4, restarts=1, vectorized=True
+    )
+    assert (tight.restarts, tight.evaluations) == (1, used + 4)
+
+
+def test_a_restart_forgets_for_how_long_the_loss_has_been_flat(kind):
+    """Else the first generation of the next attempt would end it."""
+    search = run(kind(np.ones(3), 0.5, rng=0), 24, lambda x: np.full(len(x), 3.0))
+    assert search.status is ff.Status.STAGNATED
+    run(search.restart(population=7), 22, lambda x: np.full(len(x), 3.0))
+    assert search.status is None
+    result = kind(np.ones(3), 0.5, population=4, utilities=[2.0, 1.0, -1.0, -2.0]).minimize(
+        lambda _: 3.0, max_evaluations=10_000, restarts=2
+    )
+    # Patience is 33 generations; the first of all is not yet the same as one before.
+    assert (result.restarts, result.iterations) == (2, 3 * 33 + 1)
 
 
 # ---- copies ----

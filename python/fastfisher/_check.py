@@ -185,6 +185,12 @@ def weights(
             f"weights: expected finite numbers that are not negative, got {found} {where}. "
             f"{advice}."
         )
+    weight_sum(total, samples, dtype)
+    return array, total
+
+
+def weight_sum(total: float, samples: int, dtype: np.dtype[Any]) -> None:
+    """Raise unless a mean can be taken with weights of this sum, summed in the real `dtype`."""
     if total == 0.0:
         raise ValueError(
             f"weights: expected at least one that is positive, got all zero in {dtype}. "
@@ -196,7 +202,6 @@ def weights(
             f"weights: expected a sum from {mean * samples:.2g} to {most:.2g} in {dtype}, got "
             f"{total:.3g}. Scale the weights: only their ratios matter to a mean."
         )
-    return array, total
 
 
 def matrix(ops: ModuleType, value: Any, name: str = "matrix") -> Any:

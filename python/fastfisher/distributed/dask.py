@@ -1,8 +1,9 @@
 """The Fisher of scores on a Dask cluster: summed where they lie, joined in a fixed tree."""
 
-import operator
+import math
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -10,12 +11,17 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._native import get_num_threads
-from fastfisher.distributed.tree import tree
+from fastfisher.distributed.tree import add, finite, tree
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.dense import DenseFisher
+from fastfisher.fisher.layers import Conv2dLayer, LinearLayer
 
 __all__ = ["empirical_fisher"]
+
+# Weights of a block that are all below it are scaled to about 1. Above it the mean of as many as
+# 2⁴³ of them, all but one of which are zero, is still one that float32 sums take (2⁻¹⁰³).
+_TINY = 2.0**-60
 
 
 def empirical_fisher(
@@ -42,7 +48,8 @@ def empirical_fisher(
         (n_i, p), or a ``Delayed`` or ``Future`` that gives one; for `KroneckerFisher` a list of
         layers.
     weights : array (n,), dask.array (n,) or list of blocks, optional
-        Not negative; blocks where `scores` are blocks. Blocks may be all zero, but not all of them.
+        Not negative; blocks where `scores` are blocks. Those of one may be tiny or all zero beside
+        others: it then counts its samples, and adds little or nothing.
     into : class of accumulators
         `DenseFisher`, `DiagonalFisher`, `BlockDiagonalFisher`, `SquareRootFisher`, `LowRankFisher`
         or `KroneckerFisher`.
@@ -53,7 +60,7 @@ def empirical_fisher(
     dtype : dtype, optional
         To sum in; default that of the scores.
     check_finite : bool
-        Raise on NaN and infinity.
+        Raise on NaN and infinity, also where the partitions are finite and their sum overflows.
     n_threads : int, optional
         Of each task. Default: on a worker what its process may use, divided by the tasks that it
         runs at a time; without a cluster 1, since Dask has a thread for every core.
@@ -71,7 +78,7 @@ def empirical_fisher(
     ------
     NonFiniteError
         Names the row in its partition, and among all scores where the sizes of the chunks are
-        known; `row` is the latter.
+        known; `row` is the latter. None where no partition is to blame, but their sum overflows.
     ImportError
         Without Dask: install ``fastfisher[dask]``.
     TypeError, ValueError, MemoryLimitError
@@ -120,15 +127,12 @@ weight_sum=4000)
             zip(blocks, weight_blocks, starts, strict=True)
         )
     ]
-    # `+` leaves both as they are: a task may be run again, and its inputs be wanted by another.
-    total = tree(parts, dask.delayed(operator.add, pure=False))
+    # `add` leaves both as they are: a task may be run again, and its inputs be wanted by another.
+    total = tree(parts, dask.delayed(add, pure=False))
     fisher = total.compute() if client is None else client.compute(total).result()
-    if fisher.n_samples and fisher.weight_sum == 0.0:
-        raise ValueError(
-            "weights: expected at least one that is positive, got all zero. "
-            "There is nothing to average."
-        )
-    return fisher
+    if fisher.n_samples:
+        _check.weight_sum(fisher.weight_sum, fisher.n_samples, _check.real_of(fisher.dtype))
+    return finite(fisher) if check_finite else fisher
 
 
 def _dask() -> Any:
@@ -233,10 +237,9 @@ def _summed(
     """Return the accumulator of one block."""
     keywords = {**keywords, "n_threads": n_threads or threads_of_a_task()}
     try:
-        if weights is not None and np.size(weights) and not np.any(weights):
-            # Counted, but of no weight: what an accumulator refuses when it is all that there is.
-            return build(block, weights=np.ones_like(weights), **keywords).decay(0.0)
-        return build(block, weights=weights, **keywords)
+        weights, kept = _scaled(weights)
+        fisher = build(block if kept else _zeroed(block), weights=weights, **keywords)
+        return fisher if kept == 1.0 else fisher.decay(kept)
     except NonFiniteError as error:
         if error.row is None:
             raise
@@ -249,6 +252,33 @@ def _summed(
     except Exception as error:
         error.add_note(f"scores: this is partition {place}.")
         raise
+
+
+def _scaled(weights: Any) -> tuple[Any, float]:
+    """Return weights that an accumulator takes, and the share of them that is to be kept.
+
+    It refuses what is tiny or all zero, as if that were all that there is; here it is a part. The
+    share is a power of two, so that scaling by it rounds nothing.
+    """
+    found = np.asarray(weights)
+    numbers = found.dtype.kind in "fiub" and found.size > 0
+    if not (numbers and 0.0 <= found.min() <= found.max() < _TINY):
+        return weights, 1.0
+    if not found.any():
+        return np.ones_like(found), 0.0
+    share = 2.0 ** (math.frexp(found.max())[1] - 1)
+    return found / share, share
+
+
+def _zeroed(block: Any) -> Any:
+    """Return a block of zeros, NaN where it is not finite: what it weighs must not overflow."""
+    if isinstance(block, list | tuple):
+        return [_zeroed(layer) for layer in block]
+    if isinstance(block, LinearLayer | Conv2dLayer):
+        sides = {"inputs": _zeroed(block.inputs), "gradients": _zeroed(block.gradients)}
+        return replace(block, **sides)
+    with np.errstate(invalid="ignore"):
+        return np.multiply(block, 0)
 
 
 def threads_of_a_task() -> int:

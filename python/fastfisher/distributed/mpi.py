@@ -2,8 +2,10 @@
 
 from typing import Any, TypeVar
 
+import numpy as np
+
 from fastfisher import _check
-from fastfisher.distributed.tree import tree
+from fastfisher.distributed.tree import finite, tree
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.block_diagonal import BlockDiagonalFisher
 from fastfisher.fisher.dense import DenseFisher
@@ -41,7 +43,10 @@ def allreduce(fisher: Sum, comm: Any, *, fixed_order: bool = False) -> Sum:
     Raises
     ------
     TypeError, ValueError
-        In every process alike, if they were not built the same way.
+        In every process alike, if one gives no accumulator, or not all were built and called the
+        same way.
+    NonFiniteError
+        In every process alike, if the sum is not finite: it overflows, or a part was not.
 
     Notes
     -----
@@ -62,16 +67,11 @@ def allreduce(fisher: Sum, comm: Any, *, fixed_order: bool = False) -> Sum:
     >>> F = ff.DenseFisher.from_scores(my_scores)  # doctest: +SKIP
     >>> F = ff.distributed.allreduce(F, MPI.COMM_WORLD)  # doctest: +SKIP
     """
-    if not isinstance(fisher, Additive):
-        raise TypeError(
-            f"fisher: expected an accumulator, got {type(fisher).__name__}. "
-            "Use what merges, such as DenseFisher or DiagonalFisher."
-        )
-    fixed_order = _check.flag("fixed_order", fixed_order)
-    _check_alike(fisher, comm)
-    if fixed_order or not _adds(fisher):
-        return _joined(fisher, comm)
-    return _summed(fisher, comm)
+    _check_alike(fisher, fixed_order, comm)
+    with np.errstate(over="ignore", invalid="ignore"):
+        in_order = fixed_order or not _adds(fisher)
+        total = _joined(fisher, comm) if in_order else _summed(fisher, comm)
+    return finite(total)
 
 
 def _adds(fisher: Additive) -> bool:
@@ -81,19 +81,38 @@ def _adds(fisher: Additive) -> bool:
     return isinstance(fisher, DenseFisher | DiagonalFisher | BlockDiagonalFisher)
 
 
-def _check_alike(fisher: Additive, comm: Any) -> None:
+def _check_alike(fisher: Any, fixed_order: Any, comm: Any) -> None:
     """Raise, in every process, if not all can be merged; else one would wait for ever."""
-    conventions = {
-        name: getattr(value, "tolist", lambda value=value: value)()  # sizes of blocks
-        for name, value in fisher._conventions().items()
-    }
-    built = comm.allgather((type(fisher).__name__, conventions))
-    for rank, other in enumerate(built):
-        if other != built[0]:
+    given = comm.allgather(_told(fisher, fixed_order))
+    for rank, told in enumerate(given):
+        if isinstance(told, TypeError):
+            told.add_note(f"fisher: this is the process of rank {rank}.")
+            raise told
+        if told != given[0]:
             raise ValueError(
-                f"fisher: expected {built[0]} in every process, got {other} in that of rank {rank}."
-                " Build them the same way."
+                f"fisher: expected {given[0]} in every process, got {told} in that of rank {rank}. "
+                "Build them, and call, the same way."
             )
+
+
+def _told(fisher: Any, fixed_order: Any) -> tuple[str, dict[str, Any]] | TypeError:
+    """Return how this process's accumulator was built and is to be joined, or why it cannot be."""
+    try:
+        if not isinstance(fisher, Additive):
+            raise TypeError(
+                f"fisher: expected an accumulator, got {type(fisher).__name__}. "
+                "Use what merges, such as DenseFisher or DiagonalFisher."
+            )
+        conventions = {
+            **fisher._conventions(),
+            "fixed_order": _check.flag("fixed_order", fixed_order),
+        }
+    except TypeError as error:
+        return error
+    return type(fisher).__name__, {
+        name: getattr(value, "tolist", lambda value=value: value)()  # sizes of blocks
+        for name, value in conventions.items()
+    }
 
 
 def _joined(fisher: Sum, comm: Any) -> Sum:

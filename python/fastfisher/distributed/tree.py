@@ -1,12 +1,14 @@
 """The tree in which parts are joined: fixed by their order, whoever computed them and when."""
 
-import operator
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+
+from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 
-__all__ = ["merge_tree", "tree"]
+__all__ = ["add", "finite", "merge_tree", "tree"]
 
 Part = TypeVar("Part")
 Sum = TypeVar("Sum", bound=Additive)
@@ -26,12 +28,14 @@ def merge_tree(parts: Iterable[Sum]) -> Sum:
     Returns
     -------
     accumulator, of the class of the parts
-        Of one part, that part.
+        One of its own: updating it changes no part.
 
     Raises
     ------
     TypeError, ValueError
         If there are none, or if they do not merge.
+    NonFiniteError
+        If the sum is not finite: it overflows, or a part was not.
 
     Notes
     -----
@@ -55,8 +59,11 @@ def merge_tree(parts: Iterable[Sum]) -> Sum:
     >>> F.n_samples
     4000
     """
+    seen = 0
 
     def checked(part: Sum) -> Sum:
+        nonlocal seen
+        seen += 1
         if not isinstance(part, Additive):
             raise TypeError(
                 f"parts: expected accumulators, got {type(part).__name__}. "
@@ -64,8 +71,8 @@ def merge_tree(parts: Iterable[Sum]) -> Sum:
             )
         return part
 
-    total: Sum = tree(map(checked, parts), operator.add)
-    return total
+    total: Sum = tree(map(checked, parts), add)
+    return finite(total.copy() if seen == 1 else total)
 
 
 def tree(parts: Iterable[Part], join: Callable[[Part, Part], Part]) -> Part:
@@ -87,3 +94,29 @@ def tree(parts: Iterable[Part], join: Callable[[Part, Part], Part]) -> Part:
     while joined:
         total = join(joined.pop()[1], total)
     return total
+
+
+def add(one: Any, two: Any) -> Any:
+    """Return the sum of two accumulators, which stay as they are; `finite` looks at the last."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return one + two
+
+
+def finite(fisher: Sum) -> Sum:
+    """Return what was joined, unless it is not finite: the sum of finite parts may overflow.
+
+    No entry of F is larger than the largest on its diagonal, so that is where to look.
+    """
+    if fisher.weight_sum == 0.0:
+        return fisher
+    with np.errstate(over="ignore", invalid="ignore"):
+        diagonal = fisher.diagonal()
+    bad = ~np.isfinite(diagonal)
+    if bad.any():
+        place = int(bad.argmax())
+        raise NonFiniteError(
+            f"fisher: expected finite sums, got {diagonal[place]} at parameter {place}, of parts "
+            f"summed in {fisher.dtype}. Scale the scores down, or sum in a wider dtype.",
+            column=place,
+        )
+    return fisher

@@ -174,7 +174,7 @@ class KroneckerSums(Layered, Additive):
                     scores.squares(weights, self._dtype, threads, pair)
                     for scores, pair in zip(found, bases, strict=True)
                 ]
-            self._take_in(sums, crosses, bases, moments)
+            self._take_in(self._n_samples == 0, sums, crosses, bases, moments)
             self._join(None, total, found[0].samples)
         return self
 
@@ -283,14 +283,15 @@ class KroneckerSums(Layered, Additive):
         return product(product(left, moments, 0), right.T, 0)
 
     def _add_sums(self, other: Any) -> None:
-        if self._n_samples == 0:
+        nothing = self._weight_sum == 0.0  # also the basis of what weighs nothing gives way
+        if nothing:
             other = other.copy()
-        self._take_in(other._sums, other._crosses, other._bases, other._moments)
+        self._take_in(nothing, other._sums, other._crosses, other._bases, other._moments)
 
-    def _take_in(self, sums: Any, crosses: Any, bases: Any, moments: Any) -> None:
+    def _take_in(self, first: bool, sums: Any, crosses: Any, bases: Any, moments: Any) -> None:
         """Add sums, or keep them if they are the first; moments are carried over to our basis."""
         self._made.clear()
-        if self._n_samples == 0:
+        if first:
             self._sums, self._crosses, self._bases, self._moments = sums, crosses, bases, moments
             return
         for mine, theirs in zip(self._sums, sums, strict=True):

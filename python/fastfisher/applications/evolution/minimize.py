@@ -100,7 +100,7 @@ def minimize(
             break
         room = budget - (strategy.evaluations - begun)
         if strategy.status is not None:
-            if done == left or room < 2 * strategy.population:
+            if done == left or room < strategy._next_population:
                 status, message = strategy.status, strategy.message
                 if target is not None and status is Status.SUCCESS:
                     status = Status.STAGNATED  # it came to rest, but not where it was asked to go
@@ -115,7 +115,9 @@ def minimize(
         try:
             strategy.tell(losses)
         except NonFiniteError as error:
-            status, message = Status.NON_FINITE, str(error)
+            # Nothing was learned, but the losses were evaluated, and asking on would be no use.
+            strategy.evaluations += strategy.population
+            strategy.status, strategy.message = status, message = Status.NON_FINITE, str(error)
             break
         rows.append(
             (

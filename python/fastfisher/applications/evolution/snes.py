@@ -32,7 +32,7 @@ class SNES(EvolutionStrategy):
         Draws per generation, at least 2; default 4 + ⌊3 log p⌋.
     utilities : array (population,), optional
         Of the draws from the best to the worst; default max(0, log(population/2 + 1) − log rank),
-        scaled to sum to 1, less 1/population.
+        scaled to sum to 1, less 1/population. Where they are given a restart keeps the population.
     mean_rate, sigma_rate : float, optional
         η_μ, default 1, and η_σ, default (3 + log p) / (5 √p).
     mirrored : bool
@@ -53,8 +53,9 @@ class SNES(EvolutionStrategy):
     status : Status or None
         None while there is no reason to stop: ``SUCCESS`` where sigma fell below the tolerance;
         ``STAGNATED`` where the best loss stays the same, the mean no longer moves in float64 or
-        `condition` has grown past 1e14; ``NON_FINITE`` where losses are no longer finite, or the
-        next search distribution is out of the range of float64 and the last one was kept.
+        `condition` has grown past 1e14; ``NON_FINITE`` where losses are no longer finite, or in
+        `minimize` one was −∞, or the next search distribution is out of the range of float64 and
+        the last one was kept.
     message : str
         The same in words.
     population, generations, evaluations : int

@@ -180,7 +180,7 @@ class EvolutionStrategy(ABC):
         self._look(np.sqrt(variances))
 
     def restart(self, mean: Any = None, population: int | None = None) -> Self:
-        """Begin again with the first covariance and, unless told otherwise, twice the population.
+        """Begin again with the first covariance and, unless told otherwise, a larger population.
 
         The best point, the counts and the stream of random numbers go on.
 
@@ -189,7 +189,8 @@ class EvolutionStrategy(ABC):
         mean : array (p,), optional
             Where to begin. Default: a draw from the first search distribution.
         population : int, optional
-            Default: twice the present one, after Auger and Hansen.
+            Default: twice the present one, after Auger and Hansen; the present one where
+            `utilities` were given, which are of one population.
 
         Returns
         -------
@@ -207,7 +208,7 @@ class EvolutionStrategy(ABC):
                 f"mean: expected shape {centre.shape}, got {start.shape}. "
                 "A restart keeps the number of parameters."
             )
-        self._set_population(2 * self.population if population is None else population)
+        self._set_population(self._next_population if population is None else population)
         if mean is None:
             draw = self._rng.standard_normal((1, len(centre)))
             start = centre + self._spread(scale, draw)[0]
@@ -261,6 +262,11 @@ class EvolutionStrategy(ABC):
         )
 
     # ---- shared steps ----
+    @property
+    def _next_population(self) -> int:
+        """How many draws a restart takes unless it is told."""
+        return self.population * (2 if self._given_utilities is None else 1)
+
     def _set_population(self, value: int) -> None:
         """Hold the number of draws and their utilities, best first."""
         population = _check.count("population", value, 2)

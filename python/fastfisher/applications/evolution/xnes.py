@@ -28,14 +28,14 @@ class XNES(EvolutionStrategy):
     ----------
     mean : array (p,)
         Where the search begins.
-    sigma_or_covariance : float, array (p,) or array (p, p)
+    sigma : float, array (p,) or array (p, p)
         Standard deviations to begin with, about the distance to the minimum; or a covariance, of
         which the lower triangle is read.
     population : int, optional
         Draws per generation, at least 2; default 4 + ⌊3 log p⌋.
     utilities : array (population,), optional
         Of the draws from the best to the worst; default max(0, log(population/2 + 1) − log rank),
-        scaled to sum to 1, less 1/population.
+        scaled to sum to 1, less 1/population. Where they are given a restart keeps the population.
     mean_rate, sigma_rate, shape_rate : float, optional
         η_μ, default 1; η of the size of A, det A, default 3 (3 + log p) / (5 p √p), and η of its
         shape, A / (det A)^(1/p), default that of the size.
@@ -91,7 +91,7 @@ class XNES(EvolutionStrategy):
     def __init__(
         self,
         mean: Any,
-        sigma_or_covariance: Any,
+        sigma: Any,
         *,
         population: int | None = None,
         utilities: Any = None,
@@ -117,7 +117,7 @@ class XNES(EvolutionStrategy):
             sigma_rate = 3 * (3 + math.log(p)) / (5 * p * math.sqrt(p))
         self.sigma_rate = rate("sigma_rate", sigma_rate)
         self.shape_rate = self.sigma_rate if shape_rate is None else rate("shape_rate", shape_rate)
-        self._begin(_root(sigma_or_covariance, p))
+        self._begin(_root("sigma", sigma, p))
 
     def _spread(self, scale: Array, draws: Array) -> Any:
         return draws @ scale.T
@@ -176,9 +176,11 @@ class XNES(EvolutionStrategy):
         return self.condition() if self.generations % often == 0 else 1.0
 
 
-def _root(value: Any, params: int) -> Any:
-    """Return A, symmetric, with A Aᵀ the covariance."""
-    name = "sigma_or_covariance"
+def _root(name: str, value: Any, params: int) -> Any:
+    """Return A with A Aᵀ the covariance: standard deviations D times the root of correlations R.
+
+    R does not see the units of the parameters, so neither does what is positive definite.
+    """
     given = ops_of(value).to_vector(name, value, np.dtype(np.float64))
     if given.ndim < 2:
         return np.diag(standard_deviations(name, given, params))
@@ -188,11 +190,15 @@ def _root(value: Any, params: int) -> Any:
             f"{given.shape}. A vector holds standard deviations, a matrix is a covariance."
         )
     lower = np.tril(_check.finite_columns(ops_of(given), name, given, params, given.dtype))
-    values, V = np.linalg.eigh(lower)
+    variances = lower.diagonal()
+    D = np.sqrt(np.where(variances > 0.0, variances, 1.0))
+    with np.errstate(over="ignore"):
+        R = np.clip(lower / D / D[:, None], -2.0, 2.0)  # past 1 is not positive definite
+    values, V = np.linalg.eigh(R)
     if not values[0] > params * np.finfo(np.float64).eps * values[-1]:
         raise NotPositiveDefiniteError(
             f"{name}: expected a positive definite covariance, got an eigenvalue of "
-            f"{values[0]:.3g} beside one of {values[-1]:.3g}. Leave out what does not vary, or "
-            "give a vector of standard deviations."
+            f"{values[0]:.3g} beside one of {values[-1]:.3g} among correlations. Leave out what "
+            "does not vary, or give a vector of standard deviations."
         )
-    return (V * np.sqrt(values)) @ V.T
+    return D[:, None] * ((V * np.sqrt(values)) @ V.T)
