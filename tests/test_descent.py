@@ -471,9 +471,17 @@ def test_interrupted_by_the_callback():
     assert seen[-1].loss == result.loss
 
 
-def test_what_is_merely_true_interrupts_nothing():
-    result = ff.natural_gradient_descent(quadratic(), np.zeros(3), callback=lambda state: "go on")
-    assert result.status == ff.Status.SUCCESS
+def test_whatever_is_true_interrupts_and_nothing_else():
+    for answer in (True, np.True_, 1, "enough"):
+        result = ff.natural_gradient_descent(
+            quadratic(), np.zeros(3), callback=lambda state, answer=answer: answer
+        )
+        assert (result.status, result.iterations) == (ff.Status.INTERRUPTED, 0)
+    for answer in (None, False, 0, ""):
+        result = ff.natural_gradient_descent(
+            quadratic(), np.zeros(3), callback=lambda state, answer=answer: answer
+        )
+        assert result.status == ff.Status.SUCCESS
 
 
 def test_interrupted_by_a_model_without_data():

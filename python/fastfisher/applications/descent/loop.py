@@ -4,9 +4,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-
 from fastfisher import _check
+from fastfisher.applications.callback import interrupts
 from fastfisher.applications.descent.iterate import Iterate, Stop
 from fastfisher.applications.descent.model import Model, evaluate, starting_point
 from fastfisher.applications.descent.result import DescentResult, DescentState
@@ -86,7 +85,7 @@ def natural_gradient_descent(
         Most steps.
     callback : callable, optional
         Called with a `DescentState` at each iterate, the start included. Ends the descent by
-        returning True or raising StopIteration.
+        returning what is true, or by raising StopIteration.
     progress : bool
         Show a bar; needs ``tqdm``.
 
@@ -154,7 +153,8 @@ def natural_gradient_descent(
                 bar.set_postfix(
                     loss=f"{at.point.loss:.6g}", decrement=f"{at.decrement:.1e}", refresh=False
                 )
-            if _ends(callback, at):
+            vectors = {"theta": at.point.theta, "gradient": at.point.gradient}
+            if interrupts(callback, DescentState, at.history[-1], **vectors):
                 stop = Status.INTERRUPTED, "the callback ended it"
             elif at.arrived(tolerance):
                 stop = Status.SUCCESS, f"the decrement is at most {tolerance:g}"
@@ -169,20 +169,6 @@ def natural_gradient_descent(
             if bar is not None:
                 bar.update()
     return _result(at, lam, stop)
-
-
-def _ends(callback: Callable[[DescentState], Any] | None, at: Iterate) -> bool:
-    """Tell whether the callback ends the descent: by True itself, not by what is merely true."""
-    if callback is None:
-        return False
-    record = at.history[-1]
-    values = {name: getattr(record, name) for name in type(record).__slots__}
-    state = DescentState(**values, theta=at.point.theta.copy(), gradient=at.point.gradient.copy())
-    try:
-        answer = callback(state)
-    except StopIteration:
-        return True
-    return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 def _result(at: Iterate, lam: Damping, stop: Stop) -> DescentResult:

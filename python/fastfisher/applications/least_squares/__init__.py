@@ -3,15 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fastfisher import _check
 from fastfisher.applications.least_squares.iteration import Tolerances, iterate
 from fastfisher.applications.least_squares.model import Model
-from fastfisher.applications.least_squares.result import LeastSquaresResult
+from fastfisher.applications.least_squares.result import (
+    LeastSquaresRecord,
+    LeastSquaresResult,
+    LeastSquaresState,
+)
 from fastfisher.applications.least_squares.steps import Damped, Halved, Rule
 
-__all__ = ["LeastSquaresResult", "gauss_newton", "levenberg_marquardt"]
+__all__ = [
+    "LeastSquaresRecord",
+    "LeastSquaresResult",
+    "LeastSquaresState",
+    "gauss_newton",
+    "levenberg_marquardt",
+]
 
 # Rows √λ D of half of this, in eps, are what QR takes for zero (`QR.rank_tol`).
 _SEEN_BY_QR = 32
@@ -32,7 +40,7 @@ def levenberg_marquardt(
     step_tolerance: float | None = None,
     reduction_tolerance: float | None = None,
     max_iterations: int = 1000,
-    callback: Callable[[int, Any, float], Any] | None = None,
+    callback: Callable[[LeastSquaresState], Any] | None = None,
     solver: Any = None,
 ) -> LeastSquaresResult:
     """Minimise ½ ‖r(θ)/σ‖² by damped Gauss–Newton steps, the damping led by the gain ratio.
@@ -81,8 +89,9 @@ def levenberg_marquardt(
         eps^(4/3), which stands for steps of eps^⅔ of a standard error.
     max_iterations : int
         Most steps to try.
-    callback : function, optional
-        ``callback(iteration, theta, loss)`` after each step; anything true ends the fit.
+    callback : callable, optional
+        Called with a `LeastSquaresState` at the start and after each step. Ends the fit by
+        returning what is true, or by raising StopIteration.
     solver : solver, optional
         Default ``QR()`` for J as rows, "auto" for a Fisher. ``Dual()`` is for n < p.
 
@@ -154,7 +163,7 @@ def gauss_newton(
     step_tolerance: float | None = None,
     reduction_tolerance: float | None = None,
     max_iterations: int = 1000,
-    callback: Callable[[int, Any, float], Any] | None = None,
+    callback: Callable[[LeastSquaresState], Any] | None = None,
     solver: Any = None,
 ) -> LeastSquaresResult:
     """Minimise ½ ‖r(θ)/σ‖² by Newton's method with JᵀWJ for the Hessian, steps halved at need.
@@ -253,11 +262,11 @@ def _fitted(
     absolute_sigma: Any,
     tolerances: Tolerances,
     max_iterations: Any,
-    callback: Callable[[int, Any, float], Any] | None,
+    callback: Callable[[LeastSquaresState], Any] | None,
 ) -> LeastSquaresResult:
     known = _check.flag("absolute_sigma", absolute_sigma)
     most = _check.count("max_iterations", max_iterations)
-    point, status, message, iterations, history = iterate(model, rule, tolerances, most, callback)
+    point, status, message, history = iterate(model, rule, tolerances, most, callback)
     return LeastSquaresResult(
         theta=point.theta,
         loss=point.loss,
@@ -267,9 +276,9 @@ def _fitted(
         fisher=point.linear.fisher,
         status=status,
         message=message,
-        iterations=iterations,
+        iterations=len(history) - 1,
         evaluations=model.evaluations,
-        history={name: np.array(values) for name, values in history.items()},
+        history=history,
         damping_used=rule.damping,
         degrees_of_freedom=model.samples - model.params,
         absolute_sigma=known,

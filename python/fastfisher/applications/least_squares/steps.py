@@ -22,6 +22,7 @@ class Proposal(NamedTuple):
     delta: Any
     predicted: float  # the fall of the loss
     full: bool  # whether it is the step of Gauss and Newton, but for a damping that hardly tells
+    size: float = 1.0  # as a multiple of the step that was solved for
 
 
 class Rule(Protocol):
@@ -114,7 +115,7 @@ class Halved:
             self._delta = point.linear.step(0.0)
             self._point, self._curvature = point, point.linear.curvature(self._delta)
         a = self._factor
-        return Proposal(a * self._delta, (a - a * a / 2) * self._curvature, a == 1.0)
+        return Proposal(a * self._delta, (a - a * a / 2) * self._curvature, a == 1.0, a)
 
     def accept(self, gain: float) -> None:  # noqa: ARG002
         """Go twice as far the next time."""
