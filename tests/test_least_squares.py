@@ -537,11 +537,12 @@ BAD = [
     ({"reduction_tolerance": "x"}, ValueError, "reduction_tolerance: expected a finite number"),
 ]
 BAD_DAMPING = [
-    ({"damping": 0.0}, ValueError, "gauss_newton is the method without damping"),
-    ({"damping": -1.0}, ValueError, "damping: expected a finite number that is not negative"),
-    ({"damping_bounds": (1.0, 1e-6)}, ValueError, "damping: expected 0 < 1 ≤ damping ≤ 1e-06"),
-    ({"damping_bounds": (1.0, 2.0)}, ValueError, "damping: expected 0 < 1 ≤ damping ≤ 2"),
-    ({"damping_bounds": 3.0}, ValueError, "damping_bounds: expected a pair of numbers, got 3.0"),
+    ({"damping": 0.0}, ValueError, "damping: expected a finite number above 0, got 0.0"),
+    ({"damping": -1.0}, ValueError, "damping: expected a finite number above 0, got -1.0"),
+    ({"damping_bounds": (1.0, 1e-6)}, ValueError, "damping_bounds: expected the lesser one first"),
+    ({"damping_bounds": (0.0, 1.0)}, ValueError, "damping_bounds: expected a finite number above"),
+    ({"damping_bounds": (1.0, 2.0)}, ValueError, "damping: expected a start within damping_bounds"),
+    ({"damping_bounds": 3.0}, ValueError, r"damping_bounds: expected \(least, most\), got 3.0"),
     ({"damping_mode": "trace"}, ValueError, "damping_mode: expected 'diagonal' or 'absolute'"),
     ({"acceleration": None}, TypeError, "acceleration: expected True or False"),
 ]

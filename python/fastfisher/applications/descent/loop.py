@@ -9,7 +9,8 @@ from fastfisher.applications.callback import interrupts
 from fastfisher.applications.descent.iterate import Iterate, Stop
 from fastfisher.applications.descent.model import Model, evaluate, starting_point
 from fastfisher.applications.descent.result import DescentResult, DescentState
-from fastfisher.applications.descent.steps import Damping, Steps
+from fastfisher.applications.descent.steps import Damping, Fixed, Steps
+from fastfisher.applications.nielsen import Nielsen
 from fastfisher.solvers.solution import Status
 
 __all__ = ["natural_gradient_descent"]
@@ -140,7 +141,8 @@ def natural_gradient_descent(
     (array([1.0077, 0.4581]), 'SUCCESS', 6)
     """
     steps = Steps(step_size, momentum, max_kl, damping_mode, solver)
-    lam = Damping(damping, adaptive, damping_bounds)
+    follows = _check.flag("adaptive", adaptive)
+    lam = Nielsen(damping, damping_bounds) if follows else Fixed(damping)
     halvings = _check.count("backtracking", backtracking)
     tolerance = _check.cut("tolerance", tolerance)
     loss_tolerance = _check.cut("loss_tolerance", loss_tolerance)

@@ -12,6 +12,7 @@ from fastfisher.applications.least_squares.result import (
     LeastSquaresState,
 )
 from fastfisher.applications.least_squares.steps import Damped, Halved, Rule
+from fastfisher.applications.nielsen import Nielsen
 
 __all__ = [
     "LeastSquaresRecord",
@@ -68,7 +69,7 @@ def levenberg_marquardt(
         Whether `sigma` is known. If not, only ratios matter to the standard errors: a common factor
         s is estimated from the residuals.
     damping : float
-        The first λ, positive.
+        The first λ, positive; `gauss_newton` is the method without.
     damping_bounds : (float, float), optional
         Least and largest λ. Default: from what QR can tell from zero, (2 max(p, 32) eps)², to
         eps⁻², where no step changes θ.
@@ -145,9 +146,10 @@ def levenberg_marquardt(
             f"damping_mode: expected 'diagonal' or 'absolute', got {damping_mode!r}. 'diagonal' "
             "does not depend on the units of the parameters."
         )
-    first, bounds = _dampings(damping, damping_bounds, model)
+    first = _check.positive("damping", damping)
+    bounds = _bounds(first, model) if damping_bounds is None else damping_bounds
     accelerated = _check.flag("acceleration", acceleration)
-    rule = Damped(first, bounds, damping_mode == "diagonal", accelerated)
+    rule = Damped(Nielsen(first, bounds), damping_mode == "diagonal", accelerated)
     tolerances = _tolerances(model, gradient_tolerance, step_tolerance, reduction_tolerance)
     return _fitted(model, rule, absolute_sigma, tolerances, max_iterations, callback)
 
@@ -221,24 +223,10 @@ def gauss_newton(
     return _fitted(model, Halved(), absolute_sigma, tolerances, max_iterations, callback)
 
 
-def _dampings(damping: Any, bounds: Any, model: Model) -> tuple[float, tuple[float, float]]:
-    """Return the first damping and its bounds."""
-    first = _check.cut("damping", damping)
-    if bounds is None:
-        least = (2 * max(model.params, _SEEN_BY_QR) * model.eps) ** 2
-        bounds = (min(least, first), max(model.eps**-2, first))
-    if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
-        raise ValueError(
-            f"damping_bounds: expected a pair of numbers, got {bounds!r}. Give the least and the "
-            "largest damping."
-        )
-    least, most = (_check.cut("damping_bounds", bound) for bound in bounds)
-    if not 0.0 < least <= first <= most:
-        raise ValueError(
-            f"damping: expected 0 < {least:g} ≤ damping ≤ {most:g}, its bounds, got {first:g}. "
-            "gauss_newton is the method without damping."
-        )
-    return first, (least, most)
+def _bounds(first: float, model: Model) -> tuple[float, float]:
+    """Return the default bounds of a damping, which has this start."""
+    least = (2 * max(model.params, _SEEN_BY_QR) * model.eps) ** 2
+    return min(least, first), max(model.eps**-2, first)
 
 
 def _tolerances(model: Model, gradient: Any, step: Any, reduction: Any) -> Tolerances:
