@@ -12,7 +12,7 @@ import representations
 from networks import Bernoulli, Dense, Network
 
 CASES = {name: rest for name, *rest in representations.cases()}
-EPS = np.finfo(np.float64).eps
+STATIONARY = "the gradient is zero at the start, which need not be a minimum"
 
 
 class Quadratic:
@@ -423,7 +423,20 @@ def test_success_at_an_optimum_takes_no_step():
     for options in ({}, {"tolerance": 0.0}, {"max_kl": 1.0}, {"damping": 1.0, "adaptive": True}):
         result = ff.natural_gradient_descent(model, model.center, **options)
         assert (result.status, result.iterations) == (ff.Status.SUCCESS, 0)
+        assert result.message == STATIONARY
         np.testing.assert_array_equal(result.theta, model.center)
+
+
+@pytest.mark.parametrize("options", [{}, {"damping": 1e-3, "adaptive": True}])
+def test_a_start_of_zero_gradient_needs_no_fisher(options):
+    result = ff.natural_gradient_descent(
+        lambda theta: (float(theta @ theta) ** 2, 4 * (theta @ theta) * theta, dense([[0.0]])),
+        [0.0],
+        **options,
+    )
+    assert (result.status, result.iterations) == (ff.Status.SUCCESS, 0)
+    assert result.message == STATIONARY
+    assert result.decrement == result.history[0].decrement == 0.0
 
 
 def test_success_by_the_change_of_the_loss():

@@ -289,12 +289,20 @@ def test_every_stopping_rule(fit, tolerance, message):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_a_zero_gradient_at_the_start_is_named(fit):
-    found = fit(
-        lambda b: np.array([b[0] ** 2 + 1, 1.0]), [0.0], jacobian=lambda b: 2 * b * [[1], [0]]
-    )
-    assert found.status is ff.Status.ZERO_GRADIENT
-    assert (found.theta, found.iterations) == (0.0, 0)
+def test_a_zero_gradient_at_the_start_is_success_and_named(fit):
+    """A minimum and a maximum, where J is zero and no step could be solved for."""
+    for shift in (1.0, -1.0):
+        found = fit(
+            lambda b, shift=shift: np.array([b[0] ** 2 + shift, 1.0]),
+            [0.0],
+            jacobian=lambda b: 2 * b * [[1], [0]],
+        )
+        assert found.status is ff.Status.SUCCESS
+        assert found.message == "the gradient is zero at the start, which need not be a minimum"
+        assert (found.theta, found.iterations, len(found.history)) == (0.0, 0, 1)
+    found = fit(lambda b: b - 1.0, [1.0], jacobian=lambda b: np.eye(1))
+    assert (found.status, found.message) == (ff.Status.SUCCESS, "the residuals are zero")
+    assert found.iterations == 0
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)

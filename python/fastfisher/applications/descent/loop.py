@@ -5,11 +5,11 @@ from contextlib import nullcontext
 from typing import Any
 
 from fastfisher import _check
-from fastfisher.applications.callback import interrupts
 from fastfisher.applications.descent.iterate import Iterate, Stop
 from fastfisher.applications.descent.model import Model, evaluate, starting_point
 from fastfisher.applications.descent.result import DescentResult, DescentState
 from fastfisher.applications.descent.steps import Damping, Fixed, Steps
+from fastfisher.applications.endings import INTERRUPTED, STATIONARY, interrupts
 from fastfisher.applications.nielsen import Nielsen
 from fastfisher.solvers.solution import Status
 
@@ -79,7 +79,8 @@ def natural_gradient_descent(
         last call. Without it the model is asked.
     tolerance : float
         Success where ½ gᵀ(F + λ)⁻¹g, the gain of a full step on the quadratic model, is at most
-        this. It is in units of the loss. Where an adaptive λ has grown, its start is meant.
+        this. It is in units of the loss. Where an adaptive λ has grown, its start is meant. A start
+        of zero gradient is a success too.
     loss_tolerance : float
         Success where a step changed the loss by at most this, relatively. 0 never is.
     max_iterations : int
@@ -157,7 +158,9 @@ def natural_gradient_descent(
                 )
             vectors = {"theta": at.point.theta, "gradient": at.point.gradient}
             if interrupts(callback, DescentState, at.history[-1], **vectors):
-                stop = Status.INTERRUPTED, "the callback ended it"
+                stop = INTERRUPTED
+            elif at.iteration == 0 and not at.point.gradient.any():
+                stop = STATIONARY
             elif at.arrived(tolerance):
                 stop = Status.SUCCESS, f"the decrement is at most {tolerance:g}"
             elif at.change <= loss_tolerance and loss_tolerance > 0.0:

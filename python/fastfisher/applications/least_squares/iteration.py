@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastfisher.applications.callback import interrupts
+from fastfisher.applications.endings import INTERRUPTED, STATIONARY, interrupts
 from fastfisher.applications.least_squares.model import Model, Point
 from fastfisher.applications.least_squares.result import LeastSquaresRecord, LeastSquaresState
 from fastfisher.applications.least_squares.steps import Proposal, Rule
@@ -69,9 +69,9 @@ def iterate(
         return interrupts(callback, LeastSquaresState, record, **vectors)
 
     if noted(rule.damping, 0.0, np.nan, accepted=True):
-        return ending(*_INTERRUPTED)
+        return ending(*INTERRUPTED)
     if point.loss > 0 and not point.linear.gradient.any():
-        return ending(Status.ZERO_GRADIENT, "the gradient is zero at the start")
+        return ending(*STATIONARY)
     while True:
         rest = "" if last else _at_rest(point, tolerances)
         if rest:
@@ -96,7 +96,7 @@ def iterate(
             rule.accept(trial.gain)
         size = 0.0 if proposal is None else proposal.size
         if noted(damping, size, trial.gain, accepted=after is not None):
-            return ending(*_INTERRUPTED)
+            return ending(*INTERRUPTED)
         if small:
             return ending(Status.SUCCESS, small)
         if after is None:
@@ -107,7 +107,6 @@ def iterate(
                 return ending(*last)
 
 
-_INTERRUPTED = Status.INTERRUPTED, "the callback ended it"
 _SETTLED = "the loss has settled to rounding"
 _NO_DESCENT = "no step along the linear model lowers the loss"
 

@@ -112,8 +112,9 @@ class LeastSquaresResult:
         JᵀWJ: the Fisher information about θ of observations with deviations σ, or, in units of
         s⁻², of ones whose common s is estimated.
     status : Status
-        ``SUCCESS`` (`message` tells by which rule), ``ZERO_GRADIENT`` at the start, ``STAGNATED``,
-        ``NON_FINITE``, ``NOT_POSITIVE_DEFINITE``, ``MAX_ITERATIONS`` or ``INTERRUPTED``.
+        ``SUCCESS`` (`message` tells by which rule, or that the gradient was zero at the start),
+        ``STAGNATED``, ``NON_FINITE``, ``NOT_POSITIVE_DEFINITE``, ``MAX_ITERATIONS`` or
+        ``INTERRUPTED``.
     message : str
         The same in words.
     iterations : int

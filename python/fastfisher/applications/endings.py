@@ -1,9 +1,14 @@
-"""The callback of an iteration: it sees a record with copies of vectors, and may end it."""
+"""Endings that iterations share: by the callback, and at a start where the gradient is zero."""
 
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["interrupts"]
+from fastfisher.solvers.solution import Status
+
+__all__ = ["INTERRUPTED", "STATIONARY", "interrupts"]
+
+INTERRUPTED = Status.INTERRUPTED, "the callback ended it"
+STATIONARY = Status.SUCCESS, "the gradient is zero at the start, which need not be a minimum"
 
 
 def interrupts(
@@ -11,7 +16,7 @@ def interrupts(
 ) -> bool:
     """Tell whether the callback ends the iteration: by what is true, or by StopIteration.
 
-    It is called with a `state`, which has the fields of the record and the vectors.
+    It is called with a `state`, which has the fields of the record and copies of the vectors.
     """
     if callback is None:
         return False
