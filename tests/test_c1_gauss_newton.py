@@ -140,7 +140,7 @@ def test_c1_gauss_newton_leaves_second_derivatives_out():
         lambda b: model(b) - model(truth),
         truth + np.array([0.1, -0.1]),
         jacobian=jacobian,
-        callback=lambda i, b, loss: errors.append(np.linalg.norm(b - truth)),
+        callback=lambda state: errors.append(np.linalg.norm(state.theta - truth)),
     )
     assert errors[1] < 2 * errors[0] ** 2
     assert errors[2] < 2 * errors[1] ** 2

@@ -12,7 +12,7 @@ import representations
 from networks import Bernoulli, Dense, Network
 
 CASES = {name: rest for name, *rest in representations.cases()}
-EPS = np.finfo(np.float64).eps
+STATIONARY = "the gradient is zero at the start, which need not be a minimum"
 
 
 class Quadratic:
@@ -423,7 +423,20 @@ def test_success_at_an_optimum_takes_no_step():
     for options in ({}, {"tolerance": 0.0}, {"max_kl": 1.0}, {"damping": 1.0, "adaptive": True}):
         result = ff.natural_gradient_descent(model, model.center, **options)
         assert (result.status, result.iterations) == (ff.Status.SUCCESS, 0)
+        assert result.message == STATIONARY
         np.testing.assert_array_equal(result.theta, model.center)
+
+
+@pytest.mark.parametrize("options", [{}, {"damping": 1e-3, "adaptive": True}])
+def test_a_start_of_zero_gradient_needs_no_fisher(options):
+    result = ff.natural_gradient_descent(
+        lambda theta: (float(theta @ theta) ** 2, 4 * (theta @ theta) * theta, dense([[0.0]])),
+        [0.0],
+        **options,
+    )
+    assert (result.status, result.iterations) == (ff.Status.SUCCESS, 0)
+    assert result.message == STATIONARY
+    assert result.decrement == result.history[0].decrement == 0.0
 
 
 def test_success_by_the_change_of_the_loss():
@@ -471,9 +484,17 @@ def test_interrupted_by_the_callback():
     assert seen[-1].loss == result.loss
 
 
-def test_what_is_merely_true_interrupts_nothing():
-    result = ff.natural_gradient_descent(quadratic(), np.zeros(3), callback=lambda state: "go on")
-    assert result.status == ff.Status.SUCCESS
+def test_whatever_is_true_interrupts_and_nothing_else():
+    for answer in (True, np.True_, 1, "enough"):
+        result = ff.natural_gradient_descent(
+            quadratic(), np.zeros(3), callback=lambda state, answer=answer: answer
+        )
+        assert (result.status, result.iterations) == (ff.Status.INTERRUPTED, 0)
+    for answer in (None, False, 0, ""):
+        result = ff.natural_gradient_descent(
+            quadratic(), np.zeros(3), callback=lambda state, answer=answer: answer
+        )
+        assert result.status == ff.Status.SUCCESS
 
 
 def test_interrupted_by_a_model_without_data():

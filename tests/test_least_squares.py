@@ -19,6 +19,11 @@ Y = 5 * np.exp(-0.5 * X) + 0.1 * oracle.draw(25, 1)[:, 0]
 SIGMA = oracle.draw_weights(25) + 0.2
 
 
+def noted(fit, name):
+    """Return an attribute of all records of a fit, the start first."""
+    return np.array([getattr(record, name) for record in fit.history])
+
+
 def decay(x, a, k):
     return a * np.exp(-k * x)
 
@@ -51,9 +56,9 @@ def test_a_linear_model_takes_one_step_of_gauss_newton(fit):
             lambda b: A @ b - y,
             np.full(5, 100.0),
             jacobian=lambda b: A,
-            callback=lambda i, b, loss: after.append(b),
+            callback=lambda state: after.append(state.theta),
         )
-        oracle.close(after[0], expected, float, 1e5)
+        oracle.close(after[1], expected, float, 1e5)
 
 
 def test_statistics_of_a_linear_model_are_those_of_statsmodels():
@@ -139,7 +144,7 @@ def test_results_do_not_depend_on_units():
         jacobian=lambda b: jacobian(b * unit) * unit,
     )
     np.testing.assert_allclose(second.theta * unit, first.theta, rtol=1e-12)
-    np.testing.assert_allclose(second.history["loss"], first.history["loss"], rtol=1e-9)
+    np.testing.assert_allclose(noted(second, "loss"), noted(first, "loss"), rtol=1e-9)
 
 
 @pytest.mark.parametrize("options", [{}, {"damping_mode": "absolute"}, {"acceleration": False}])
@@ -151,18 +156,44 @@ def test_every_damping_leads_there(damping, options):
     assert found.status is ff.Status.SUCCESS
     exact = ff.gauss_newton(residuals, [4.0, 0.6], jacobian=jacobian)
     np.testing.assert_allclose(found.theta, exact.theta, rtol=1e-9)
-    assert found.history["loss"].shape == (found.iterations + 1,)
-    assert (np.diff(found.history["loss"]) <= 1e-14 * found.loss).all()
-    assert found.history["damping"].shape == found.history["gain"].shape == (found.iterations,)
-    assert found.history["damping"][0] == damping
+    assert (np.diff(noted(found, "loss")) <= 1e-14 * found.loss).all()
+    assert noted(found, "damping")[:2].tolist() == [damping, damping]
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_the_history_has_a_record_of_each_step(fit):
+    """From far away some steps are refused: then the loss stays, and λ grows or α is halved."""
+    options = {} if fit is ff.gauss_newton else {"damping": 1e-8}
+    found = fit(residuals, [1.0, 4.0], jacobian=jacobian, **options)
+    first, *steps = found.history
+    assert noted(found, "iteration").tolist() == list(range(found.iterations + 1))
+    assert (first.iteration, first.step_size, first.accepted) == (0, 0.0, True)
+    assert np.isnan(first.gain_ratio)
+    assert first.loss == pytest.approx(0.5 * np.sum(residuals([1.0, 4.0]) ** 2))
+    assert found.loss == steps[-1].loss
+    assert not all(step.accepted for step in steps)
+    for before, step in zip(found.history, steps, strict=False):
+        assert step.accepted == (step.gain_ratio >= 1e-4)
+        assert (step.loss < before.loss) or not step.accepted or step.gain_ratio == 1.0
+        if not step.accepted:
+            assert step.loss == before.loss
+    sizes, dampings = noted(found, "step_size")[1:], noted(found, "damping")[1:]
+    if fit is ff.gauss_newton:
+        assert sizes.min() < 1.0 == sizes.max()
+        assert (dampings == 0.0).all()
+    else:
+        bent = np.isnan(noted(found, "gain_ratio")[1:])  # the path, too much for a step
+        assert bent.any()
+        assert (sizes == np.where(bent, 0.0, 1.0)).all()
+        assert dampings[0] == 1e-8 < dampings.max()
 
 
 def test_damping_stays_within_its_bounds():
     found = ff.levenberg_marquardt(
         residuals, [4.0, 0.6], jacobian=jacobian, damping=0.1, damping_bounds=(0.05, 0.5)
     )
-    assert found.history["damping"].min() == 0.05
-    assert found.history["damping"].max() <= 0.5
+    assert noted(found, "damping").min() == 0.05
+    assert noted(found, "damping").max() <= 0.5
     assert found.damping_used == 0.05
 
 
@@ -204,7 +235,7 @@ def test_any_representation_stands_for_the_hessian(name):
     assert found.fisher is F
     assert found.jacobian is None
     assert found.loss < 1e-3 * start
-    assert (np.diff(found.history["loss"]) <= 1e-13 * start).all()
+    assert (np.diff(noted(found, "loss")) <= 1e-13 * start).all()
 
 
 def test_statistics_of_a_representation_are_of_total_information():
@@ -258,12 +289,20 @@ def test_every_stopping_rule(fit, tolerance, message):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_a_zero_gradient_at_the_start_is_named(fit):
-    found = fit(
-        lambda b: np.array([b[0] ** 2 + 1, 1.0]), [0.0], jacobian=lambda b: 2 * b * [[1], [0]]
-    )
-    assert found.status is ff.Status.ZERO_GRADIENT
-    assert (found.theta, found.iterations) == (0.0, 0)
+def test_a_zero_gradient_at_the_start_is_success_and_named(fit):
+    """A minimum and a maximum, where J is zero and no step could be solved for."""
+    for shift in (1.0, -1.0):
+        found = fit(
+            lambda b, shift=shift: np.array([b[0] ** 2 + shift, 1.0]),
+            [0.0],
+            jacobian=lambda b: 2 * b * [[1], [0]],
+        )
+        assert found.status is ff.Status.SUCCESS
+        assert found.message == "the gradient is zero at the start, which need not be a minimum"
+        assert (found.theta, found.iterations, len(found.history)) == (0.0, 0, 1)
+    found = fit(lambda b: b - 1.0, [1.0], jacobian=lambda b: np.eye(1))
+    assert (found.status, found.message) == (ff.Status.SUCCESS, "the residuals are zero")
+    assert found.iterations == 0
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
@@ -272,29 +311,43 @@ def test_the_number_of_iterations_is_kept(fit):
         found = fit(residuals, [1.0, 2.0], jacobian=jacobian, max_iterations=most)
         assert (found.status, found.iterations) == (ff.Status.MAX_ITERATIONS, most)
         assert found.message == f"not converged in {most} iterations"
-        assert found.loss == found.history["loss"].min()
+        assert found.loss == noted(found, "loss").min()
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
 def test_a_callback_may_end_it(fit):
     seen = []
 
-    def callback(iteration, theta, loss):
-        seen.append((iteration, theta.copy(), loss))
-        theta[:] = np.nan  # a copy
-        return iteration == 2
+    def stop(state):
+        seen.append((state.iteration, state.theta.copy(), state.gradient.copy(), state.loss))
+        state.theta[:] = state.gradient[:] = np.nan  # copies
+        return "enough" if state.iteration == 2 else ""  # whatever is true
 
-    found = fit(residuals, [4.0, 0.6], jacobian=jacobian, callback=callback)
-    assert found.status is ff.Status.INTERRUPTED
-    assert "callback at iteration 2" in found.message
-    assert [one[0] for one in seen] == [1, 2]
-    seen.clear()
-    whole = fit(residuals, [4.0, 0.6], jacobian=jacobian, callback=lambda *one: seen.append(one))
-    assert [one[0] for one in seen] == list(range(1, whole.iterations + 1))
-    assert [one[2] for one in seen] == whole.history["loss"][1:].tolist()
-    seen[:] = [(1, None, None), (2, found.theta, found.loss)]
-    assert np.array_equal(seen[1][1], found.theta)
-    assert seen[1][2] == found.loss
+    def raises(state):
+        if state.iteration == 2:
+            raise StopIteration
+
+    for callback in (stop, raises):
+        found = fit(residuals, [4.0, 0.6], jacobian=jacobian, callback=callback)
+        assert (found.status, found.iterations) == (ff.Status.INTERRUPTED, 2)
+        assert found.message == "the callback ended it"
+    assert [iteration for iteration, *_ in seen] == [0, 1, 2]
+    assert np.array_equal(seen[0][1], [4.0, 0.6])
+    assert np.array_equal(seen[2][1], found.theta)
+    assert np.array_equal(seen[2][2], found.gradient)
+    assert seen[2][3] == found.loss
+    at_once = fit(residuals, [4.0, 0.6], jacobian=jacobian, callback=lambda state: True)
+    assert (at_once.status, at_once.iterations) == (ff.Status.INTERRUPTED, 0)
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_a_callback_sees_each_record(fit):
+    seen = []
+    found = fit(residuals, [1.0, 2.0], jacobian=jacobian, callback=seen.append)
+    assert found.status is ff.Status.SUCCESS
+    for name in ff.LeastSquaresRecord.__slots__:
+        np.testing.assert_array_equal([getattr(state, name) for state in seen], noted(found, name))
+    assert np.array_equal(seen[-1].theta, found.theta)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
@@ -366,9 +419,9 @@ def test_an_iterative_solver_that_does_not_converge_takes_more_damping():
     found = ff.levenberg_marquardt(
         residuals, [4.0, 0.6], jacobian=jacobian, solver=ff.CG(max_iterations=1), damping=1e-6
     )
-    assert found.history["damping"].max() > 1e-6
+    assert noted(found, "damping").max() > 1e-6
     assert found.status is ff.Status.MAX_ITERATIONS
-    assert exact.loss < found.loss < found.history["loss"][0]
+    assert exact.loss < found.loss < found.history[0].loss
     found = ff.gauss_newton(
         residuals, [4.0, 0.6], jacobian=jacobian, solver=ff.CG(max_iterations=1)
     )
@@ -492,11 +545,12 @@ BAD = [
     ({"reduction_tolerance": "x"}, ValueError, "reduction_tolerance: expected a finite number"),
 ]
 BAD_DAMPING = [
-    ({"damping": 0.0}, ValueError, "gauss_newton is the method without damping"),
-    ({"damping": -1.0}, ValueError, "damping: expected a finite number that is not negative"),
-    ({"damping_bounds": (1.0, 1e-6)}, ValueError, "damping: expected 0 < 1 ≤ damping ≤ 1e-06"),
-    ({"damping_bounds": (1.0, 2.0)}, ValueError, "damping: expected 0 < 1 ≤ damping ≤ 2"),
-    ({"damping_bounds": 3.0}, ValueError, "damping_bounds: expected a pair of numbers, got 3.0"),
+    ({"damping": 0.0}, ValueError, "damping: expected a finite number above 0, got 0.0"),
+    ({"damping": -1.0}, ValueError, "damping: expected a finite number above 0, got -1.0"),
+    ({"damping_bounds": (1.0, 1e-6)}, ValueError, "damping_bounds: expected the lesser one first"),
+    ({"damping_bounds": (0.0, 1.0)}, ValueError, "damping_bounds: expected a finite number above"),
+    ({"damping_bounds": (1.0, 2.0)}, ValueError, "damping: expected a start within damping_bounds"),
+    ({"damping_bounds": 3.0}, ValueError, r"damping_bounds: expected \(least, most\), got 3.0"),
     ({"damping_mode": "trace"}, ValueError, "damping_mode: expected 'diagonal' or 'absolute'"),
     ({"acceleration": None}, TypeError, "acceleration: expected True or False"),
 ]

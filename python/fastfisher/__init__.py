@@ -83,7 +83,9 @@ if TYPE_CHECKING:
         wald_test,
     )
     from fastfisher.applications.least_squares import (
+        LeastSquaresRecord,
         LeastSquaresResult,
+        LeastSquaresState,
         gauss_newton,
         levenberg_marquardt,
     )
@@ -133,7 +135,9 @@ __all__ = [
     "Gaussian",
     "KroneckerFisher",
     "LayerFisher",
+    "LeastSquaresRecord",
     "LeastSquaresResult",
+    "LeastSquaresState",
     "LinearLayer",
     "LowRankFisher",
     "MemoryLimitError",
@@ -222,7 +226,13 @@ _LATER = {
         "score_tests",
         "wald_test",
     ),
-    "applications.least_squares": ("LeastSquaresResult", "gauss_newton", "levenberg_marquardt"),
+    "applications.least_squares": (
+        "LeastSquaresRecord",
+        "LeastSquaresResult",
+        "LeastSquaresState",
+        "gauss_newton",
+        "levenberg_marquardt",
+    ),
     "applications.trust_region": ("TRPOStep", "trpo_step", "trust_region_step"),
     "batch": ("batch",),
     "distributed": ("distributed",),

@@ -11,10 +11,12 @@ class Status(IntEnum):
     """How a solve, a step or an iteration ended.
 
     The numbers up to ``STAGNATED`` are those of the native core and of ``batch``. An iteration such
-    as ``natural_gradient_descent`` ends with ``SUCCESS`` when its stopping rule was met,
-    ``STAGNATED`` when no step it may take improves the loss, ``NON_FINITE`` when the loss or a
-    gradient turned NaN or infinite (the last good parameters are returned), ``MAX_ITERATIONS`` or
-    ``INTERRUPTED`` when a callback ended it.
+    as ``natural_gradient_descent`` or ``levenberg_marquardt`` ends with ``SUCCESS`` when its
+    stopping rule was met, or when it started where the gradient is zero, ``STAGNATED`` when no step
+    it may take improves the loss, ``NON_FINITE`` when the loss or a gradient turned NaN or infinite
+    (the last good parameters are returned), ``MAX_ITERATIONS``, or ``INTERRUPTED`` when a callback
+    ended it. ``ZERO_GRADIENT`` is for single steps, ``trust_region_step`` and ``trpo_step``, that
+    have no direction to go.
 
     Examples
     --------

@@ -9,7 +9,7 @@ import numpy as np
 from fastfisher.applications.descent.model import Model, Point, evaluate, finite_loss
 from fastfisher.applications.descent.result import DescentRecord
 from fastfisher.applications.descent.steps import Damping, Step, Steps
-from fastfisher.errors import FisherError, MemoryLimitError
+from fastfisher.errors import FisherError, MemoryLimitError, NotPositiveDefiniteError
 from fastfisher.solvers.failure import unsolved
 from fastfisher.solvers.solution import Status
 
@@ -54,15 +54,21 @@ class Iterate:
         return len(self.history) - 1
 
     def solve(self) -> Stop | None:
-        """Find the natural gradient, and note the iterate; a failure at the start raises."""
+        """Find the natural gradient, and note the iterate; a failure at the start raises.
+
+        Where the gradient is zero no F is needed, so that a singular one is no failure.
+        """
         failure = None
         try:
             self._natural, self.decrement = self._steps.direction(self.point, self._damping)
         except FisherError as error:
-            if not self.history:
+            if isinstance(error, NotPositiveDefiniteError) and not self.point.gradient.any():
+                self._natural, self.decrement = self.point.gradient, 0.0
+            elif not self.history:
                 raise
-            failure = _named(error)
-            self.decrement = math.nan
+            else:
+                failure = _named(error)
+                self.decrement = math.nan
         size, kl = (0.0, 0.0) if self._step is None else (self._step.size, self._step.kl)
         self.history.append(
             DescentRecord(

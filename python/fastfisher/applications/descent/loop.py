@@ -4,13 +4,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-
 from fastfisher import _check
 from fastfisher.applications.descent.iterate import Iterate, Stop
 from fastfisher.applications.descent.model import Model, evaluate, starting_point
 from fastfisher.applications.descent.result import DescentResult, DescentState
-from fastfisher.applications.descent.steps import Damping, Steps
+from fastfisher.applications.descent.steps import Damping, Fixed, Steps
+from fastfisher.applications.endings import INTERRUPTED, STATIONARY, interrupts
+from fastfisher.applications.nielsen import Nielsen
 from fastfisher.solvers.solution import Status
 
 __all__ = ["natural_gradient_descent"]
@@ -79,14 +79,15 @@ def natural_gradient_descent(
         last call. Without it the model is asked.
     tolerance : float
         Success where ½ gᵀ(F + λ)⁻¹g, the gain of a full step on the quadratic model, is at most
-        this. It is in units of the loss. Where an adaptive λ has grown, its start is meant.
+        this. It is in units of the loss. Where an adaptive λ has grown, its start is meant. A start
+        of zero gradient is a success too.
     loss_tolerance : float
         Success where a step changed the loss by at most this, relatively. 0 never is.
     max_iterations : int
         Most steps.
     callback : callable, optional
         Called with a `DescentState` at each iterate, the start included. Ends the descent by
-        returning True or raising StopIteration.
+        returning what is true, or by raising StopIteration.
     progress : bool
         Show a bar; needs ``tqdm``.
 
@@ -141,7 +142,8 @@ def natural_gradient_descent(
     (array([1.0077, 0.4581]), 'SUCCESS', 6)
     """
     steps = Steps(step_size, momentum, max_kl, damping_mode, solver)
-    lam = Damping(damping, adaptive, damping_bounds)
+    follows = _check.flag("adaptive", adaptive)
+    lam = Nielsen(damping, damping_bounds) if follows else Fixed(damping)
     halvings = _check.count("backtracking", backtracking)
     tolerance = _check.cut("tolerance", tolerance)
     loss_tolerance = _check.cut("loss_tolerance", loss_tolerance)
@@ -154,8 +156,11 @@ def natural_gradient_descent(
                 bar.set_postfix(
                     loss=f"{at.point.loss:.6g}", decrement=f"{at.decrement:.1e}", refresh=False
                 )
-            if _ends(callback, at):
-                stop = Status.INTERRUPTED, "the callback ended it"
+            vectors = {"theta": at.point.theta, "gradient": at.point.gradient}
+            if interrupts(callback, DescentState, at.history[-1], **vectors):
+                stop = INTERRUPTED
+            elif at.iteration == 0 and not at.point.gradient.any():
+                stop = STATIONARY
             elif at.arrived(tolerance):
                 stop = Status.SUCCESS, f"the decrement is at most {tolerance:g}"
             elif at.change <= loss_tolerance and loss_tolerance > 0.0:
@@ -169,20 +174,6 @@ def natural_gradient_descent(
             if bar is not None:
                 bar.update()
     return _result(at, lam, stop)
-
-
-def _ends(callback: Callable[[DescentState], Any] | None, at: Iterate) -> bool:
-    """Tell whether the callback ends the descent: by True itself, not by what is merely true."""
-    if callback is None:
-        return False
-    record = at.history[-1]
-    values = {name: getattr(record, name) for name in type(record).__slots__}
-    state = DescentState(**values, theta=at.point.theta.copy(), gradient=at.point.gradient.copy())
-    try:
-        answer = callback(state)
-    except StopIteration:
-        return True
-    return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 def _result(at: Iterate, lam: Damping, stop: Stop) -> DescentResult:

@@ -9,10 +9,30 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher.applications.descent.model import Point
+from fastfisher.applications.nielsen import Nielsen
 from fastfisher.errors import NonFiniteError
 from fastfisher.solvers.solve import solve_system
 
-__all__ = ["Damping", "Step", "Steps"]
+__all__ = ["Damping", "Fixed", "Step", "Steps"]
+
+
+class Fixed:
+    """λ that stays as it is given."""
+
+    adaptive = may_grow = grown = False
+
+    def __init__(self, damping: Any) -> None:
+        self.value = self.start = damping
+
+    def grow(self) -> bool:
+        """Return False: it may not."""
+        return False
+
+    def follow(self, ratio: float) -> None:
+        """Stay."""
+
+
+Damping = Fixed | Nielsen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +77,7 @@ class Steps:
         if self.max_kl is not None:
             _check.positive("max_kl", self.max_kl)
 
-    def direction(self, point: Point, damping: "Damping") -> tuple[Any, float]:
+    def direction(self, point: Point, damping: Damping) -> tuple[Any, float]:
         """Return (F + λ)⁻¹ g and ½ gᵀ(F + λ)⁻¹g; λ grows, if it may, until that can be solved."""
         while True:
             on_failure = "nan" if damping.may_grow else "raise"
@@ -70,7 +90,7 @@ class Steps:
                     "Scale the loss, or add damping."
                 )
 
-    def arrived(self, point: Point, decrement: float, damping: "Damping", tolerance: float) -> bool:
+    def arrived(self, point: Point, decrement: float, damping: Damping, tolerance: float) -> bool:
         """Tell whether the decrement is small; one of a grown λ always is, so λ's start decides."""
         if decrement > tolerance:
             return False
@@ -110,65 +130,3 @@ class Steps:
         if self.max_kl is None or kl <= self.max_kl:
             return step
         return step.times(math.sqrt(self.max_kl / kl))
-
-
-class Damping:
-    """λ, which follows the gain ratio between its bounds if it is adaptive.
-
-    Growing doubles the next growth, a good step shrinks λ to a third at most: the rule of
-    H. B. Nielsen, "Damping parameter in Marquardt's method", IMM-REP-1999-05 (1999).
-    """
-
-    def __init__(self, value: Any, adaptive: bool, bounds: Any) -> None:
-        self.value = self.start = value
-        self.adaptive = _check.flag("adaptive", adaptive)
-        if not self.adaptive:
-            return
-        self._least, self._most = _bounds(bounds)
-        self.value = self.start = _check.positive("damping", value)
-        if not self._least <= self.value <= self._most:
-            raise ValueError(
-                f"damping: expected a start within damping_bounds, {self._least:g} to "
-                f"{self._most:g}, got {self.value:g}. Give a start or bounds that agree."
-            )
-        self._growth = 2.0
-
-    @property
-    def may_grow(self) -> bool:
-        """Whether it is adaptive and below its upper bound."""
-        return self.adaptive and self.value < self._most
-
-    @property
-    def grown(self) -> bool:
-        """Whether it is adaptive and above its start."""
-        return self.adaptive and bool(self.value > self.start)
-
-    def grow(self) -> bool:
-        """Raise λ after a step that was refused; False at the upper bound."""
-        if not self.may_grow:
-            return False
-        self.value = min(self._most, self.value * self._growth)
-        self._growth *= 2.0
-        return True
-
-    def follow(self, ratio: float) -> None:
-        """Shrink λ after a step that kept its promise, raise it a little after one that did not."""
-        if self.adaptive:
-            factor = max(1 / 3, 1 - (2 * min(ratio, 1.0) - 1) ** 3)
-            self.value = min(self._most, max(self._least, self.value * factor))
-            self._growth = 2.0
-
-
-def _bounds(bounds: Any) -> tuple[float, float]:
-    try:
-        least, most = bounds
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"damping_bounds: expected (least, most), got {bounds!r}. Give two floats."
-        ) from None
-    least, most = _check.positive("damping_bounds", least), _check.positive("damping_bounds", most)
-    if least > most:
-        raise ValueError(
-            f"damping_bounds: expected the lesser one first, got {bounds!r}. Give (least, most)."
-        )
-    return least, most

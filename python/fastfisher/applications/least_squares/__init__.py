@@ -3,15 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fastfisher import _check
 from fastfisher.applications.least_squares.iteration import Tolerances, iterate
 from fastfisher.applications.least_squares.model import Model
-from fastfisher.applications.least_squares.result import LeastSquaresResult
+from fastfisher.applications.least_squares.result import (
+    LeastSquaresRecord,
+    LeastSquaresResult,
+    LeastSquaresState,
+)
 from fastfisher.applications.least_squares.steps import Damped, Halved, Rule
+from fastfisher.applications.nielsen import Nielsen
 
-__all__ = ["LeastSquaresResult", "gauss_newton", "levenberg_marquardt"]
+__all__ = [
+    "LeastSquaresRecord",
+    "LeastSquaresResult",
+    "LeastSquaresState",
+    "gauss_newton",
+    "levenberg_marquardt",
+]
 
 # Rows √λ D of half of this, in eps, are what QR takes for zero (`QR.rank_tol`).
 _SEEN_BY_QR = 32
@@ -32,7 +41,7 @@ def levenberg_marquardt(
     step_tolerance: float | None = None,
     reduction_tolerance: float | None = None,
     max_iterations: int = 1000,
-    callback: Callable[[int, Any, float], Any] | None = None,
+    callback: Callable[[LeastSquaresState], Any] | None = None,
     solver: Any = None,
 ) -> LeastSquaresResult:
     """Minimise ½ ‖r(θ)/σ‖² by damped Gauss–Newton steps, the damping led by the gain ratio.
@@ -60,7 +69,7 @@ def levenberg_marquardt(
         Whether `sigma` is known. If not, only ratios matter to the standard errors: a common factor
         s is estimated from the residuals.
     damping : float
-        The first λ, positive.
+        The first λ, positive; `gauss_newton` is the method without.
     damping_bounds : (float, float), optional
         Least and largest λ. Default: from what QR can tell from zero, (2 max(p, 32) eps)², to
         eps⁻², where no step changes θ.
@@ -81,8 +90,9 @@ def levenberg_marquardt(
         eps^(4/3), which stands for steps of eps^⅔ of a standard error.
     max_iterations : int
         Most steps to try.
-    callback : function, optional
-        ``callback(iteration, theta, loss)`` after each step; anything true ends the fit.
+    callback : callable, optional
+        Called with a `LeastSquaresState` at the start and after each step. Ends the fit by
+        returning what is true, or by raising StopIteration.
     solver : solver, optional
         Default ``QR()`` for J as rows, "auto" for a Fisher. ``Dual()`` is for n < p.
 
@@ -136,9 +146,10 @@ def levenberg_marquardt(
             f"damping_mode: expected 'diagonal' or 'absolute', got {damping_mode!r}. 'diagonal' "
             "does not depend on the units of the parameters."
         )
-    first, bounds = _dampings(damping, damping_bounds, model)
+    first = _check.positive("damping", damping)
+    bounds = _bounds(first, model) if damping_bounds is None else damping_bounds
     accelerated = _check.flag("acceleration", acceleration)
-    rule = Damped(first, bounds, damping_mode == "diagonal", accelerated)
+    rule = Damped(Nielsen(first, bounds), damping_mode == "diagonal", accelerated)
     tolerances = _tolerances(model, gradient_tolerance, step_tolerance, reduction_tolerance)
     return _fitted(model, rule, absolute_sigma, tolerances, max_iterations, callback)
 
@@ -154,7 +165,7 @@ def gauss_newton(
     step_tolerance: float | None = None,
     reduction_tolerance: float | None = None,
     max_iterations: int = 1000,
-    callback: Callable[[int, Any, float], Any] | None = None,
+    callback: Callable[[LeastSquaresState], Any] | None = None,
     solver: Any = None,
 ) -> LeastSquaresResult:
     """Minimise ½ ‖r(θ)/σ‖² by Newton's method with JᵀWJ for the Hessian, steps halved at need.
@@ -212,24 +223,10 @@ def gauss_newton(
     return _fitted(model, Halved(), absolute_sigma, tolerances, max_iterations, callback)
 
 
-def _dampings(damping: Any, bounds: Any, model: Model) -> tuple[float, tuple[float, float]]:
-    """Return the first damping and its bounds."""
-    first = _check.cut("damping", damping)
-    if bounds is None:
-        least = (2 * max(model.params, _SEEN_BY_QR) * model.eps) ** 2
-        bounds = (min(least, first), max(model.eps**-2, first))
-    if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
-        raise ValueError(
-            f"damping_bounds: expected a pair of numbers, got {bounds!r}. Give the least and the "
-            "largest damping."
-        )
-    least, most = (_check.cut("damping_bounds", bound) for bound in bounds)
-    if not 0.0 < least <= first <= most:
-        raise ValueError(
-            f"damping: expected 0 < {least:g} ≤ damping ≤ {most:g}, its bounds, got {first:g}. "
-            "gauss_newton is the method without damping."
-        )
-    return first, (least, most)
+def _bounds(first: float, model: Model) -> tuple[float, float]:
+    """Return the default bounds of a damping, which has this start."""
+    least = (2 * max(model.params, _SEEN_BY_QR) * model.eps) ** 2
+    return min(least, first), max(model.eps**-2, first)
 
 
 def _tolerances(model: Model, gradient: Any, step: Any, reduction: Any) -> Tolerances:
@@ -253,11 +250,11 @@ def _fitted(
     absolute_sigma: Any,
     tolerances: Tolerances,
     max_iterations: Any,
-    callback: Callable[[int, Any, float], Any] | None,
+    callback: Callable[[LeastSquaresState], Any] | None,
 ) -> LeastSquaresResult:
     known = _check.flag("absolute_sigma", absolute_sigma)
     most = _check.count("max_iterations", max_iterations)
-    point, status, message, iterations, history = iterate(model, rule, tolerances, most, callback)
+    point, status, message, history = iterate(model, rule, tolerances, most, callback)
     return LeastSquaresResult(
         theta=point.theta,
         loss=point.loss,
@@ -267,9 +264,9 @@ def _fitted(
         fisher=point.linear.fisher,
         status=status,
         message=message,
-        iterations=iterations,
+        iterations=len(history) - 1,
         evaluations=model.evaluations,
-        history={name: np.array(values) for name, values in history.items()},
+        history=history,
         damping_used=rule.damping,
         degrees_of_freedom=model.samples - model.params,
         absolute_sigma=known,

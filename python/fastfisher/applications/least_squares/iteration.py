@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastfisher.applications.endings import INTERRUPTED, STATIONARY, interrupts
 from fastfisher.applications.least_squares.model import Model, Point
+from fastfisher.applications.least_squares.result import LeastSquaresRecord, LeastSquaresState
 from fastfisher.applications.least_squares.steps import Proposal, Rule
 from fastfisher.errors import ConvergenceError, NonFiniteError, NotPositiveDefiniteError
 from fastfisher.solvers.solution import Status
@@ -30,8 +32,7 @@ class Ending(NamedTuple):
     point: Point
     status: Status
     message: str
-    iterations: int
-    history: dict[str, list[float]]
+    history: tuple[LeastSquaresRecord, ...]
 
 
 class Trial(NamedTuple):
@@ -49,31 +50,38 @@ def iterate(
     rule: Rule,
     tolerances: Tolerances,
     max_iterations: int,
-    callback: Callable[[int, Any, float], Any] | None,
+    callback: Callable[[LeastSquaresState], Any] | None,
 ) -> Ending:
     """Follow the rule's steps from the model's start."""
-    point, iteration = model.first(), 0
-    history: dict[str, list[float]] = {"loss": [point.loss], "damping": [], "gain": []}
+    point = model.first()
+    history: list[LeastSquaresRecord] = []
     last: tuple[Status, str] | None = None  # why the step before was not taken
     settling = promised = np.inf  # the predicted falls: smallest below rounding, and of the model
 
     def ending(status: Status, message: str) -> Ending:
-        return Ending(point, status, message, iteration, history)
+        return Ending(point, status, message, tuple(history))
 
+    def noted(damping: float, size: float, ratio: float, accepted: bool) -> bool:
+        """Add a record, and tell whether the callback ends the fit."""
+        record = LeastSquaresRecord(len(history), point.loss, damping, size, ratio, accepted)
+        history.append(record)
+        vectors = {"theta": point.theta, "gradient": point.linear.gradient}
+        return interrupts(callback, LeastSquaresState, record, **vectors)
+
+    if noted(rule.damping, 0.0, np.nan, accepted=True):
+        return ending(*INTERRUPTED)
     if point.loss > 0 and not point.linear.gradient.any():
-        return ending(Status.ZERO_GRADIENT, "the gradient is zero at the start")
+        return ending(*STATIONARY)
     while True:
         rest = "" if last else _at_rest(point, tolerances)
         if rest:
             return ending(Status.SUCCESS, rest)
-        if iteration == max_iterations:
+        if len(history) > max_iterations:
             return ending(Status.MAX_ITERATIONS, f"not converged in {max_iterations} iterations")
-        iteration += 1
-        history["damping"].append(rule.damping)
+        damping = rule.damping
         trial = _try(model, rule, point, last)
         proposal, after = trial.proposal, trial.after
         small = "" if last or proposal is None else _small(proposal, point, tolerances)
-        history["gain"].append(trial.gain)
         if last is None:
             promised = proposal.predicted if proposal is not None and proposal.full else np.inf
         if after is not None and proposal is not None:
@@ -86,12 +94,11 @@ def iterate(
         if after is not None:
             point, last = after, None
             rule.accept(trial.gain)
-        history["loss"].append(point.loss)
-        stop = callback is not None and callback(iteration, point.theta.copy(), point.loss)
+        size = 0.0 if proposal is None else proposal.size
+        if noted(damping, size, trial.gain, accepted=after is not None):
+            return ending(*INTERRUPTED)
         if small:
             return ending(Status.SUCCESS, small)
-        if stop:
-            return ending(Status.INTERRUPTED, f"ended by the callback at iteration {iteration}")
         if after is None:
             last = trial.failure or (Status.STAGNATED, _NO_DESCENT)
             if trial.hopeless or not rule.reject():

@@ -1,4 +1,4 @@
-"""What a least-squares fit returns: parameters, how it ended, and how sure they are."""
+"""What a fit tells: records of its steps, what a callback sees, parameters and their errors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,84 @@ from fastfisher.fisher.score import ScoreFisher
 from fastfisher.solvers.qr import QR
 from fastfisher.solvers.solution import Status
 
-__all__ = ["LeastSquaresResult"]
+__all__ = ["LeastSquaresRecord", "LeastSquaresResult", "LeastSquaresState"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeastSquaresRecord:
+    """One step that was tried, and where the fit is after it.
+
+    Attributes
+    ----------
+    iteration : int
+        Steps tried so far; 0 is the start.
+    loss : float
+        ½ Σ (r_i/σ_i)² at the parameters that are best so far.
+    damping : float
+        λ of the step; 0 for Gauss–Newton.
+    step_size : float
+        What the step was multiplied by: 1 or, of Gauss–Newton, what halving left of it; 0 at the
+        start, and where there was no step to try, as where the path bends too much.
+    gain_ratio : float
+        The fall of the loss over what the linear model predicted; 1 where both are lost in
+        rounding, −∞ where the residuals were not finite, NaN at the start and where nothing was
+        evaluated.
+    accepted : bool
+        Whether the step was taken; if not, the parameters are those of the record before. True at
+        the start.
+
+    See Also
+    --------
+    DescentRecord : the same of a descent, which has one for each step taken.
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> x, y = np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 4.0])
+    >>> fit = ff.gauss_newton(lambda b: b[0] + b[1] * x - y, [0.0, 0.0], max_iterations=1)
+    >>> for record in fit.history:
+    ...     print(record.iteration, round(record.loss, 6), record.step_size, record.accepted)
+    0 13.0 0.0 True
+    1 0.083333 1.0 True
+    """
+
+    iteration: int
+    loss: float
+    damping: float
+    step_size: float
+    gain_ratio: float
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeastSquaresState(LeastSquaresRecord):
+    """What the callback of a fit sees: the record of this step, and the vectors.
+
+    Attributes
+    ----------
+    theta : array (p,)
+        The best parameters so far; a copy.
+    gradient : array (p,)
+        Of the loss there, Jᵀ W r; a copy.
+
+    See Also
+    --------
+    LeastSquaresRecord, levenberg_marquardt, gauss_newton
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> path = []
+    >>> fit = ff.gauss_newton(
+    ...     lambda b: b**2 - 2, [1.0], jacobian=lambda b: np.diag(2 * b),
+    ...     callback=lambda state: path.append(state.theta[0]), max_iterations=3,
+    ... )
+    >>> [round(float(x), 6) for x in path]
+    [1.0, 1.5, 1.416667, 1.414216]
+    """
+
+    theta: Any
+    gradient: Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,17 +112,17 @@ class LeastSquaresResult:
         JᵀWJ: the Fisher information about θ of observations with deviations σ, or, in units of
         s⁻², of ones whose common s is estimated.
     status : Status
-        ``SUCCESS`` (`message` tells by which rule), ``ZERO_GRADIENT`` at the start, ``STAGNATED``,
-        ``NON_FINITE``, ``NOT_POSITIVE_DEFINITE``, ``MAX_ITERATIONS`` or ``INTERRUPTED``.
+        ``SUCCESS`` (`message` tells by which rule, or that the gradient was zero at the start),
+        ``STAGNATED``, ``NON_FINITE``, ``NOT_POSITIVE_DEFINITE``, ``MAX_ITERATIONS`` or
+        ``INTERRUPTED``.
     message : str
         The same in words.
     iterations : int
         Steps that were tried.
     evaluations : int
         Calls of the residual function, those for differences included.
-    history : dict of arrays
-        ``"loss"`` (iterations + 1,): at the start and after each step; ``"damping"`` and ``"gain"``
-        (iterations,): of each step, the gain being the fall of the loss over the predicted one.
+    history : tuple of LeastSquaresRecord
+        One of each step, after that of the start: ``[record.loss for record in fit.history]``.
     damping_used : float
         λ after the last step; 0 for Gauss–Newton.
     degrees_of_freedom : int
@@ -72,7 +149,7 @@ class LeastSquaresResult:
     message: str
     iterations: int
     evaluations: int
-    history: dict[str, Any]
+    history: tuple[LeastSquaresRecord, ...]
     damping_used: float
     degrees_of_freedom: int
     absolute_sigma: bool

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastfisher.applications.least_squares.model import Model, Point
+from fastfisher.applications.nielsen import Nielsen
 
 __all__ = ["Damped", "Halved", "Proposal", "Rule"]
 
@@ -22,12 +23,15 @@ class Proposal(NamedTuple):
     delta: Any
     predicted: float  # the fall of the loss
     full: bool  # whether it is the step of Gauss and Newton, but for a damping that hardly tells
+    size: float = 1.0  # as a multiple of the step that was solved for
 
 
 class Rule(Protocol):
     """What a loop asks for steps, and tells how they went."""
 
-    damping: float
+    @property
+    def damping(self) -> float:
+        """λ of the next step."""
 
     def propose(self, model: Model, point: Point) -> Proposal | None:
         """Return the next step to try; None where the path bends too much for this one."""
@@ -42,19 +46,17 @@ class Rule(Protocol):
 class Damped:
     """Levenberg's damping with Marquardt's scale, by Nielsen's rule, along a path that may bend.
 
-    λ falls by max(1/3, 1 − (2ρ − 1)³) with the gain ρ of a step that is taken, and grows by 2, 4,
-    8, … with steps in a row that are not. D² is 1, or the largest diagonal of JᵀWJ so far, halved
-    with each step.
+    D² is 1, or the largest diagonal of JᵀWJ so far, halved with each step.
     """
 
-    def __init__(
-        self, damping: float, bounds: tuple[float, float], relative: bool, accelerated: bool
-    ) -> None:
-        self.damping = damping
-        self._least, self._most = bounds
-        self._relative, self._accelerated = relative, accelerated
-        self._growth = 2.0
+    def __init__(self, damping: Nielsen, relative: bool, accelerated: bool) -> None:
+        self._lambda, self._relative, self._accelerated = damping, relative, accelerated
         self._squares: Any = 0.0
+
+    @property
+    def damping(self) -> float:
+        """λ of the next step."""
+        return self._lambda.value
 
     def propose(self, model: Model, point: Point) -> Proposal | None:
         """Return v + a/2 with v = −(JᵀWJ + λD²)⁻¹ JᵀWr and a the same of r's bend along v."""
@@ -83,17 +85,11 @@ class Damped:
 
     def accept(self, gain: float) -> None:
         """Lower λ by as much as the model was right."""
-        self.damping *= max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3)
-        self.damping = min(max(self.damping, self._least), self._most)
-        self._growth = 2.0
+        self._lambda.follow(gain)
 
     def reject(self) -> bool:
         """Raise λ, faster each time."""
-        if self.damping >= self._most:
-            return False
-        self.damping = min(self.damping * self._growth, self._most)
-        self._growth *= 2
-        return True
+        return self._lambda.grow()
 
 
 class Halved:
@@ -114,7 +110,7 @@ class Halved:
             self._delta = point.linear.step(0.0)
             self._point, self._curvature = point, point.linear.curvature(self._delta)
         a = self._factor
-        return Proposal(a * self._delta, (a - a * a / 2) * self._curvature, a == 1.0)
+        return Proposal(a * self._delta, (a - a * a / 2) * self._curvature, a == 1.0, a)
 
     def accept(self, gain: float) -> None:  # noqa: ARG002
         """Go twice as far the next time."""
