@@ -93,6 +93,8 @@ def check_refusals(comm):
     last = comm.Get_rank() == comm.Get_size() - 1
     good = ff.DiagonalFisher(2)
     large = ff.DenseFisher.from_scores(np.full((1, 2), 1.6e19, np.float32))  # twice it overflows
+    row = ff.LowRankFisher.from_scores(np.full((1, 2), 1.2e19, np.float32), 1)
+    sketch = row + row
     refused = [
         (np.eye(2) if last else good, False, TypeError, "expected an accumulator, got ndarray"),
         (good, 1 if last else False, TypeError, "fixed_order: expected True or False, got int"),
@@ -102,6 +104,8 @@ def check_refusals(comm):
             (good, last, ValueError, "'fixed_order': "),
             (large, False, ff.NonFiniteError, "fisher: expected finite sums, got inf"),
             (large, True, ff.NonFiniteError, "fisher: expected finite sums, got inf"),
+            # Here it is merging that raises, in one rank alone.
+            (sketch, False, ff.NonFiniteError, "expected finite sums"),
         ]
     for fisher, fixed_order, kind, message in refused:
         try:

@@ -10,6 +10,7 @@ import pickle
 import signal
 import sys
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -188,6 +189,20 @@ def test_every_accumulator_tells_its_size():
         F = empty.copy().update(*rows_of(slice(60)))
         held = [x.nbytes for x in F._state().values() if isinstance(x, np.ndarray)]
         assert max(held) <= sys.getsizeof(F), name
+
+
+def test_a_copy_copies_once():
+    """Of a class whose numbers are all NumPy's, so that they can be traced."""
+    F = ff.DiagonalFisher.from_scores(np.ones((2, 50_000)))
+    tracemalloc.start()
+    try:
+        copy = F.copy()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * F.diagonal().nbytes  # the empty one that is built, and what it then holds
+    copy.update(np.ones((2, 50_000)))
+    assert (F.n_samples, copy.n_samples) == (2, 4)
 
 
 # ---- Dask, in this process ----

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher.distributed.tree import finite, tree
+from fastfisher.errors import FisherError
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.block_diagonal import BlockDiagonalFisher
 from fastfisher.fisher.dense import DenseFisher
@@ -116,18 +117,37 @@ def _told(fisher: Any, fixed_order: Any) -> tuple[str, dict[str, Any]] | TypeErr
 
 
 def _joined(fisher: Sum, comm: Any) -> Sum:
-    """Join along the tree, whose leaves are ranks: the right one sends, the left one merges."""
-    rank, total = comm.Get_rank(), fisher.copy()
+    """Join along the tree, whose leaves are ranks: the right one sends, the left one merges.
+
+    An error travels in the place of a sum, so that no process waits for one.
+    """
+    rank = comm.Get_rank()
+    total: Any = fisher.copy()
 
     def join(left: int, right: int) -> int:
+        nonlocal total
         if rank == right:
             comm.send(total, dest=left)
         elif rank == left:
-            total.merge(comm.recv(source=right))
+            total = _merged(total, comm.recv(source=right))
         return left
 
     root = tree(range(comm.Get_size()), join)
-    return comm.bcast(total if rank == root else None, root=root)  # type: ignore[no-any-return]
+    total = comm.bcast(total if rank == root else None, root=root)
+    if isinstance(total, FisherError):
+        raise total
+    return total  # type: ignore[no-any-return]
+
+
+def _merged(one: Any, two: Any) -> Any:
+    """Return `one` with `two` merged into it, or the error of either or of merging."""
+    for part in (one, two):
+        if isinstance(part, FisherError):
+            return part
+    try:
+        return one.merge(two)
+    except FisherError as error:
+        return error
 
 
 def _summed(fisher: Sum, comm: Any) -> Sum:

@@ -241,19 +241,30 @@ class Accumulator(Additive):
         # Dask goes by it when it decides where to merge and what to keep.
         return super().__sizeof__() + sum(int(x.nbytes) for x in self._sums_arrays().values())
 
-    # ---- pickle and files ----
+    # ---- copies, pickle and files ----
+    def copy(self) -> Self:
+        """Return one of its own with the same content."""
+        with self._lock:
+            return self._from_state(self._held())  # which takes over copies
+
+    def _held(self) -> dict[str, Any]:
+        """Return the state with the arrays themselves, to be read while the lock is held."""
+        state: dict[str, Any] = {
+            **self._conventions(),
+            "weight_sum": self._weight_sum,
+            "n_samples": self._n_samples,
+            **self._sums_arrays(),
+        }
+        if self._mean is not None:
+            state["mean"] = self._mean
+        return state
+
     def _state(self) -> dict[str, Any]:
         with self._lock:
-            state: dict[str, Any] = {
-                **self._conventions(),
-                "weight_sum": self._weight_sum,
-                "n_samples": self._n_samples,
+            return {
+                name: value.copy() if hasattr(value, "shape") else value
+                for name, value in self._held().items()
             }
-            for name, array in self._sums_arrays().items():
-                state[name] = array.copy()
-            if self._mean is not None:
-                state["mean"] = self._mean.copy()
-            return state
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:

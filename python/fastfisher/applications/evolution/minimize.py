@@ -48,9 +48,9 @@ class EvolutionResult:
     message : str
         The same in words.
     iterations : int
-        Generations.
+        Generations that the search learned from.
     evaluations : int
-        Losses that were evaluated.
+        Losses that were evaluated, those of a generation with −∞ too.
     restarts : int
         How often the search began again.
     history : structured array (iterations,)
