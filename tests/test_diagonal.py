@@ -86,3 +86,13 @@ def test_explicit_numbers_that_are_no_diagonal(arguments, message):
     options = dict(zip(("n_samples", "reduction"), rest, strict=False))
     with pytest.raises(ValueError, match=message):
         ff.DiagonalFisher.from_diagonal(diagonal, **options)
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_squares_that_overflow_are_named(center):
+    """Without a weight of its own the row has no say, but its square is infinite all the same."""
+    S, weights = np.ones((5, 2)), np.array([1.0, 1, 0, 1, 1])
+    S[2, 1] = 1e200
+    for make in (ff.fisher_diagonal, ff.DiagonalFisher.from_scores):
+        with pytest.raises(ff.NonFiniteError, match="overflow in column 1"):
+            make(S, weights=weights, center=center)

@@ -507,6 +507,5 @@ def _prepared(
     mean = None
     if center is not False and _check.flag("center", center) and samples:
         mean = ops.column_mean(scores, weights, held, check_finite, threads)
-        check_finite = False  # the mean has just looked
     scale = 1.0 / total if reduction == "mean" else 1.0
     return ops, scores, weights, mean, held, scale, check_finite, threads

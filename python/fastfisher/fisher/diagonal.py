@@ -145,7 +145,6 @@ class DiagonalFisher(Accumulator):
         mean = None
         if self._center:
             mean = self._ops.column_mean(scores, weights, self._dtype, check_finite, threads)
-            check_finite = False  # the mean has just looked
         self._sums += self._ops.diagonal(scores, weights, mean, self._dtype, check_finite, threads)
         return mean
 
