@@ -24,16 +24,16 @@ class Nielsen:
             raise ValueError(
                 f"damping_bounds: expected (least, most), got {bounds!r}. Give two floats."
             ) from None
-        self._least = _check.positive("damping_bounds", least)
+        self.least = _check.positive("damping_bounds", least)
         self._most = _check.positive("damping_bounds", most)
-        if self._least > self._most:
+        if self.least > self._most:
             raise ValueError(
                 f"damping_bounds: expected the lesser one first, got {bounds!r}. "
                 "Give (least, most)."
             )
-        if not self._least <= self.value <= self._most:
+        if not self.least <= self.value <= self._most:
             raise ValueError(
-                f"damping: expected a start within damping_bounds, {self._least:g} to "
+                f"damping: expected a start within damping_bounds, {self.least:g} to "
                 f"{self._most:g}, got {self.value:g}. Give a start or bounds that agree."
             )
         self._growth = 2.0
@@ -59,5 +59,5 @@ class Nielsen:
     def follow(self, ratio: float) -> None:
         """Shrink λ after a step that kept its promise, raise it a little after one that did not."""
         factor = max(1 / 3, 1 - (2 * min(ratio, 1.0) - 1) ** 3)
-        self.value = min(self._most, max(self._least, self.value * factor))
+        self.value = min(self._most, max(self.least, self.value * factor))
         self._growth = 2.0

@@ -72,7 +72,7 @@ def levenberg_marquardt(
         The first λ, positive; `gauss_newton` is the method without.
     damping_bounds : (float, float), optional
         Least and largest λ. Default: from what QR can tell from zero, (2 max(p, 32) eps)², to
-        eps⁻², where no step changes θ.
+        eps⁻², where no step changes θ. A least λ that is large is part of the stopping rules.
     damping_mode : {"diagonal", "absolute"}
         D² is the diagonal of JᵀWJ (Marquardt), or rather its running maximum that forgets half of
         itself with each step, so that results do not depend on the units of the parameters; or 1
@@ -117,8 +117,9 @@ def levenberg_marquardt(
     follows Nielsen's rule: times max(1/3, 1 − (2ρ − 1)³) after a step of gain ρ ≥ 10⁻⁴, the fall
     of the loss over the predicted one, and times 2, 4, 8, … after steps that fail. Where the
     predicted fall is less than the loss can tell by rounding, steps are taken as long as the
-    predicted fall goes down: the gradient says more there than the loss. A rule for small steps
-    counts only when the damping hardly shortened the step, and never after one that failed.
+    predicted fall goes down: the gradient says more there than the loss. A small step ends the fit
+    only if the one of the least λ is small too, for damping makes all steps small; it costs one
+    more factorisation then. None does after a step that failed.
 
     On the 27 problems of the NIST reference data from both starts, `damping_mode` "absolute" lost
     one run of 54, no acceleration two, and the defaults none (``docs/least_squares.md``).

@@ -89,10 +89,13 @@ class Model:
             return None
         scale = float(np.sum(np.sqrt(linear.diagonal) * np.abs(theta), dtype=np.float64))
         noise = self.eps * (math.sqrt(2 * loss) + scale)
-        error = 0.0
+        untrue = 0.0  # falls that a J of this error may promise though they are not there
         if isinstance(self._jacobian, str):  # eps/h, as large as the truncation
-            error = self.eps ** (1 - _DIFFERENCES[self._jacobian])
-        return Point(theta, r, loss, linear, noise, error * scale)
+            error = scale * self.eps ** (1 - _DIFFERENCES[self._jacobian])
+            # Not above steps of eps^¼ of a standard error: a worse J tells of no minimum. On
+            # the sets of NIST at most 4e-9 of the loss is promised, on powers of years up to all.
+            untrue = min(0.5 * error**2, math.sqrt(self.eps) * loss)
+        return Point(theta, r, loss, linear, noise, untrue)
 
     def fall(self, point: "Point", r: Any, loss: float) -> float:
         """Return the fall of the loss to r₊ as ½ (r − r₊)ᵀ W (r + r₊), which does not cancel."""
@@ -231,11 +234,11 @@ class Point:
         loss: float,
         linear: Linearisation,
         noise: float,
-        error: float,
+        untrue: float,
     ) -> None:
         self.theta, self.r, self.loss, self.linear = theta, r, loss, linear
         # What rounding of r and θ does to ‖r‖, eps (‖r‖ + Σ ‖J_j‖ |θ_j|), and what it does to the
-        # loss; and falls of the loss that a J of that error may promise though they are not there.
+        # loss; and what may be promised there though the loss cannot fall any more.
         self.noise = noise
         self.rounding = math.sqrt(2 * loss) * noise
-        self.blur = self.rounding + 0.5 * error**2
+        self.blur = self.rounding + untrue
