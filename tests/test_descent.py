@@ -246,7 +246,7 @@ def test_adaptive_damping_cures_a_singular_fisher():
 
 
 def test_a_large_damping_is_no_convergence():
-    """F is far too small, so λ grows to where any decrement is small: its start decides."""
+    """F is far too small, so λ grows to where any decrement is small: the least decides."""
 
     def model(theta):
         return 0.5 * float(theta[0]) ** 2, theta, dense([[1e-9]])
@@ -255,7 +255,38 @@ def test_a_large_damping_is_no_convergence():
     result = ff.natural_gradient_descent(model, [1.0], **options)
     assert result.status == ff.Status.SUCCESS
     assert any(record.decrement <= 0.3 for record in result.history[:-1])
-    assert 0.5 * result.gradient[0] ** 2 / 1.1e-8 <= 0.3
+    assert 0.5 * result.gradient[0] ** 2 / 1.001e-9 <= 0.3
+
+
+@pytest.mark.parametrize("mode", ["absolute", "diagonal"])
+@pytest.mark.parametrize("size", [1e-8, 1e-3])
+def test_a_start_of_the_damping_is_no_convergence(size, mode):
+    """A feature in small units: λ hides what its coefficient has to gain until it comes down."""
+    S = oracle.draw(200, 2) * [1.0, size]
+    y = S @ [1.0, 2.0 / size] + 0.1 * oracle.draw(200, 1)[:, 0]
+
+    def model(theta):
+        r = S @ theta - y
+        return 0.5 * float(r @ r) / 200, S.T @ r / 200, ff.ScoreFisher(S)
+
+    result = ff.natural_gradient_descent(
+        model, np.zeros(2), damping=1.0, damping_mode=mode, adaptive=True, damping_bounds=(1e-25, 9)
+    )
+    assert result.status is ff.Status.SUCCESS
+    np.testing.assert_allclose(result.theta, np.linalg.lstsq(S, y)[0], rtol=1e-4)
+
+
+def test_an_adaptive_damping_is_judged_by_the_least_that_can_be_solved():
+    """F is singular, and the least λ is below its rounding."""
+    v = np.array([1.0, 1.0, 1.0])
+    result = ff.natural_gradient_descent(
+        lambda theta: (
+            0.5 * float(v @ theta - 3) ** 2, (v @ theta - 3) * v, dense(np.outer(v, v))
+        ),
+        np.zeros(3), damping=1.0, adaptive=True, damping_bounds=(1e-30, 1e3),
+    )  # fmt: skip
+    assert result.status is ff.Status.SUCCESS
+    np.testing.assert_allclose(result.theta, 1.0, rtol=1e-6)
 
 
 def test_momentum_that_leads_uphill_is_dropped_where_steps_may_be_refused():

@@ -1,5 +1,6 @@
 """Nielsen's rule: a damping between bounds that follows how far steps keep their promise."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastfisher import _check
@@ -17,7 +18,7 @@ class Nielsen:
     adaptive = True
 
     def __init__(self, damping: Any, bounds: Any) -> None:
-        self.value = self.start = _check.positive("damping", damping)
+        self.value = _check.positive("damping", damping)
         try:
             least, most = bounds
         except (TypeError, ValueError):
@@ -43,10 +44,16 @@ class Nielsen:
         """Whether it is below its upper bound."""
         return self.value < self._most
 
-    @property
-    def grown(self) -> bool:
-        """Whether it is above its start."""
-        return self.value > self.start
+    def lower(self) -> Iterator[float]:
+        """Give what is below it, the least first and 16 times as much each time, and then itself.
+
+        Every step and gain that is damped looks small: the first of these that can be solved tells.
+        """
+        value = self.least
+        while value < self.value:
+            yield value
+            value *= 16.0
+        yield self.value
 
     def grow(self) -> bool:
         """Raise λ after a step that was refused; False at the upper bound."""

@@ -84,7 +84,7 @@ class Iterate:
         return failure
 
     def arrived(self, tolerance: float) -> bool:
-        """Tell whether the decrement is small, for the damping that was given."""
+        """Tell whether the decrement is small, and not by a damping that may still fall."""
         return self._steps.arrived(self.point, self.decrement, self._damping, tolerance)
 
     def advance(self) -> Stop | None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastfisher.applications.least_squares.model import Model, Point
 from fastfisher.applications.nielsen import Nielsen
-from fastfisher.errors import ConvergenceError, NotPositiveDefiniteError
+from fastfisher.errors import ConvergenceError, NonFiniteError, NotPositiveDefiniteError
 
 __all__ = ["Damped", "Halved", "Proposal", "Rule"]
 
@@ -16,8 +16,6 @@ _MEMORY = 0.5
 # Of Transtrum and Sethna: the share of the step over which the bend is measured, and the largest
 # bend 2‖a‖/‖v‖ at which the first two terms of a path still stand for it.
 _PROBE, _MOST_BENT = 0.1, 0.75
-# From the least λ to that of the step there are at most 24 of these.
-_CLIMB = 16.0
 
 
 class Proposal(NamedTuple):
@@ -85,17 +83,14 @@ class Damped:
 
     def whole(self, point: Point) -> Proposal:
         """Return v of the least λ that can be solved."""
-        damping, linear = self._lambda.least, point.linear
-        while True:
+        for damping in self._lambda.lower():
             shift = damping * self._scale
             try:
-                v = linear.step(shift)
-            except (NotPositiveDefiniteError, ConvergenceError):
-                if damping >= self.damping:
-                    raise
-                damping = min(_CLIMB * damping, self.damping)
-            else:
-                return Proposal(v, 0.5 * linear.curvature(v) + _square(v, shift))
+                v = point.linear.step(shift)
+            except (NotPositiveDefiniteError, ConvergenceError, NonFiniteError):
+                continue
+            return Proposal(v, 0.5 * point.linear.curvature(v) + _square(v, shift))
+        return Proposal(np.full_like(point.theta, np.inf), np.inf)  # nothing is known of it
 
     def _look(self, point: Point) -> None:
         """Let D² follow the point."""
