@@ -316,6 +316,25 @@ def test_the_loss_alone_is_asked_about_steps_that_may_be_refused():
     assert [r.loss for r in result.history] == [r.loss for r in both.history]
 
 
+@pytest.mark.parametrize("options", [{"backtracking": 5}, {"damping": 1.0, "adaptive": True}])
+@pytest.mark.parametrize("factor", [0.5, 40.0, -1.0])
+def test_the_loss_has_to_be_that_of_the_model(factor, options):
+    """A sum in place of a mean, or half of it, would make every gain ratio wrong."""
+
+    def loss(theta):
+        return factor * poisson(theta)[0]
+
+    with pytest.raises(ValueError, match=r"loss: expected that of the model at the start, .*, got"):
+        ff.natural_gradient_descent(poisson, np.zeros(4), loss=loss, **options)
+    exact = ff.natural_gradient_descent(poisson, np.zeros(4), **options)
+    np.testing.assert_array_equal(  # by other sums, and cancelled
+        ff.natural_gradient_descent(
+            poisson, np.zeros(4), loss=lambda at: poisson(at)[0] * (1 + 1e-10), **options
+        ).theta.round(6),
+        exact.theta.round(6),
+    )
+
+
 def test_the_model_is_asked_once_per_plain_step():
     model = quadratic()
     result = ff.natural_gradient_descent(model, np.zeros(3), step_size=0.5, max_iterations=7)

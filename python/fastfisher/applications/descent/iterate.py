@@ -40,6 +40,8 @@ class Iterate:
         self._model, self._loss = model, loss
         self._steps, self._damping, self._halvings = steps, damping, halvings
         self._refuses = damping.adaptive or halvings > 0
+        if self._refuses and loss is not None:
+            _compare(point.loss, finite_loss(loss(point.theta.copy())), point.theta.dtype)
         self._step: Step | None = None
         self._natural: Any = None
         self._used, self._ratio = damping.value, math.nan
@@ -148,6 +150,18 @@ class Iterate:
                 "curvature: expected another Fisher at each call of the model, as steps may be "
                 "refused, got one that is updated in place. Give loss=, or return a copy."
             )
+
+
+def _compare(of_model: float, loss: float, dtype: Any) -> None:
+    """Raise if the two losses of the start differ: every gain ratio would be wrong."""
+    # They may be summed in other ways, and cancel: half the digits, or of 1 nat.
+    allowed = math.sqrt(float(np.finfo(dtype).eps)) * max(1.0, abs(of_model), abs(loss))
+    if not abs(of_model - loss) <= allowed:
+        raise ValueError(
+            f"loss: expected that of the model at the start, {of_model:.9g}, got {loss:.9g}. "
+            "Steps are judged by their difference: return both as a mean or both as a sum, of the "
+            "same batch and with the same constants."
+        )
 
 
 def _named(error: FisherError) -> Stop:

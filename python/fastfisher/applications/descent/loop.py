@@ -76,13 +76,13 @@ def natural_gradient_descent(
     loss : callable, optional
         ``loss(theta)``, to look at steps that may be refused (`adaptive`, `backtracking`) without
         the cost of gradient and F. A model of mini-batches needs it: the loss of the batch of the
-        last call. Without it the model is asked.
+        last call. Without it the model is asked. Both have to agree at the start.
     tolerance : float
         Success where ½ gᵀ(F + λ)⁻¹g, the gain of a full step on the quadratic model, is at most
         this. It is in units of the loss. A fixed λ is part of the rule, and may hide what is left
         along parameters on which F says little; of an adaptive one the least counts that its bounds
-        allow and that can be solved. ``damping_mode="diagonal"`` does not depend on the
-        units of parameters. A start of zero gradient is a success too.
+        allow and that can be solved. ``damping_mode="diagonal"`` does not depend on the units of
+        parameters. A start of zero gradient is a success too.
     loss_tolerance : float
         Success where a step changed the loss by at most this, relatively. 0 never is.
     max_iterations : int
