@@ -134,6 +134,23 @@ def test_single_precision_stays_single(fit):
     np.testing.assert_allclose(found.standard_errors(), exact.standard_errors(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("how", [None, "2-point", jacobian])
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_single_residuals_of_double_parameters(fit, how):
+    """Differences and rounding go by the digits that the residuals have."""
+
+    def r(b):
+        return (b[0] * np.exp(-b[1] * X) - Y).astype(np.float32)
+
+    exact = fit(residuals, [4.0, 0.6], jacobian=jacobian)
+    found = fit(r, [4.0, 0.6], jacobian=how)
+    assert found.status is ff.Status.SUCCESS, found.message
+    assert found.theta.dtype == np.float64
+    rtol = 1e-2 if how == "2-point" else 1e-4
+    np.testing.assert_allclose(found.theta, exact.theta, rtol=rtol)
+    np.testing.assert_allclose(found.standard_errors(), exact.standard_errors(), rtol=30 * rtol)
+
+
 def test_results_do_not_depend_on_units():
     """With Marquardt's scale another unit of a parameter changes its number alone."""
     unit = np.array([2.0**20, 2.0**-30])

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastfisher import _check
 from fastfisher.applications.least_squares.iteration import Tolerances, iterate
 from fastfisher.applications.least_squares.model import Model
@@ -57,7 +59,8 @@ def levenberg_marquardt(
         r(θ), model less data. It may return the same buffer each time. Where it is not finite, or
         the Jacobian is not, the step is not taken and the damping grows.
     theta : array (p,), float64 or float32
-        Where to start; never written to. All is computed in its dtype.
+        Where to start; never written to. All is computed in its dtype. Default tolerances and the
+        steps of differences go by eps, that of the residuals at the start if it is larger.
     jacobian : function, None, "3-point" or "2-point"
         A function of theta that returns J = ∂r/∂θ (n, p). None and "3-point" take central
         differences with steps eps^⅓ |θ_j|, 2p calls; "2-point" forward ones with √eps |θ_j|, p
@@ -226,8 +229,9 @@ def gauss_newton(
 
 def _bounds(first: float, model: Model) -> tuple[float, float]:
     """Return the default bounds of a damping, which has this start."""
-    least = (2 * max(model.params, _SEEN_BY_QR) * model.eps) ** 2
-    return min(least, first), max(model.eps**-2, first)
+    eps = float(np.finfo(model.dtype).eps)  # of the arithmetic, whatever r is known to
+    least = (2 * max(model.params, _SEEN_BY_QR) * eps) ** 2
+    return min(least, first), max(eps**-2, first)
 
 
 def _tolerances(model: Model, gradient: Any, step: Any, reduction: Any) -> Tolerances:

@@ -47,7 +47,7 @@ class Model:
             )
         self.start = start.astype(dtype)
         self.dtype = dtype
-        self.eps = float(np.finfo(dtype).eps)
+        self.eps = float(np.finfo(dtype).eps)  # of what is known less well, θ or r
         self.params = start.shape[0]
         self.evaluations = 0
         self.weights: Any = None
@@ -116,7 +116,11 @@ class Model:
 
     def _evaluate(self, theta: Any, samples: int | None) -> Any:
         self.evaluations += 1
-        r = np.array(self._ops.to_vector("residuals", self._function(theta.copy()), self.dtype))
+        found = self._function(theta.copy())
+        r = np.array(self._ops.to_vector("residuals", found, self.dtype))
+        dtype = getattr(found, "dtype", None)
+        if samples is None and getattr(dtype, "kind", "") == "f":  # ml_dtypes are of kind V
+            self.eps = max(self.eps, float(np.finfo(dtype).eps))
         if r.ndim != 1 or r.shape[0] == 0 or (samples is not None and r.shape[0] != samples):
             expected = "(n,) with n ≥ 1" if samples is None else f"({samples},) as at the start"
             raise ValueError(
