@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 
 import fastfisher as ff
 import oracle
@@ -114,6 +115,21 @@ def test_scores_and_layers_are_taken_as_they_are():
     ]
     for end in ends:
         np.testing.assert_allclose(end, -np.linalg.solve(S.T @ S / 20, gradient), rtol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, {"damping": 1e-3, "adaptive": True}, {"max_kl": 0.1}])
+def test_products_alone_are_taken(options):
+    """A SciPy operator, and a function of v, which may be a model's Fisher-vector product."""
+    exact = ff.natural_gradient_descent(poisson, np.zeros(4), **options)
+    for products in (scipy.sparse.linalg.aslinearoperator, lambda F: lambda v: F @ v):
+
+        def model(theta, products=products):
+            loss, gradient, F = poisson(theta)
+            return loss, gradient, products(F.to_dense())
+
+        found = ff.natural_gradient_descent(model, np.zeros(4), **options)
+        assert found.status is exact.status
+        np.testing.assert_allclose(found.theta, exact.theta, atol=1e-6)
 
 
 def test_a_gradient_may_be_a_list_of_weights():
@@ -738,6 +754,11 @@ GOOD = (1.0, np.ones(2), np.ones((3, 2)))
         ((*GOOD[:2], np.eye(2)), ValueError, r"curvature: .*which may be scores or a matrix"),
         ((*GOOD[:2], np.ones((3, 4))), ValueError, r"curvature: expected 2 parameters .* got 4"),
         ((*GOOD[:2], dense(np.eye(3))), ValueError, r"curvature: expected 2 parameters .* got 3"),
+        (
+            (*GOOD[:2], scipy.sparse.linalg.aslinearoperator(np.eye(3))),
+            ValueError,
+            r"curvature: expected 2 parameters .* got 3",
+        ),
         ((*GOOD[:2], 1j * np.ones((3, 2))), TypeError, r"curvature: expected real numbers"),
         ((*GOOD[:2], np.ones(2)), ValueError, r"scores: expected a 2-D array"),
         ((*GOOD[:2], "F"), TypeError, r"scores: expected"),

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse.linalg
 import statsmodels.api as sm
 
 import fastfisher as ff
@@ -353,6 +354,21 @@ def test_statistics_of_a_representation_are_of_total_information():
     assert J.shape == (25, 2)
 
 
+@pytest.mark.parametrize("pair", [tuple, list])
+def test_a_matrix_stands_for_the_hessian_as_well(pair):
+    by_rows = ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=jacobian)
+
+    def normal(b):
+        J = jacobian(b)
+        return pair((J.T @ J, J.T @ residuals(b)))
+
+    found = ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=normal)
+    np.testing.assert_allclose(found.theta, by_rows.theta, rtol=1e-9)
+    np.testing.assert_allclose(found.standard_errors(), by_rows.standard_errors(), rtol=1e-9)
+    rows = ff.gauss_newton(lambda b: b - [1.0, 2.0], [0.0, 0.0], jacobian=lambda b: pair(np.eye(2)))
+    np.testing.assert_allclose(rows.theta, [1.0, 2.0], rtol=1e-12)  # two rows are no pair
+
+
 # ---- endings ----
 def test_it_ends_where_the_residuals_are_zero():
     found = ff.gauss_newton(lambda b: np.array([b[0] - 1, 2 * b[0] - 2]), [3.0],
@@ -627,6 +643,16 @@ BAD = [
         {"jacobian": lambda b: (ff.DenseFisher(3), np.ones(2))},
         ValueError,
         r"jacobian: expected a Fisher of 2 parameters and a gradient \(2,\), got \(3, 3\)",
+    ),
+    (
+        {"jacobian": lambda b: (np.eye(3), np.ones(2))},
+        ValueError,
+        r"jacobian: expected a Fisher of 2 parameters and a gradient \(2,\), got \(3, 3\)",
+    ),
+    (
+        {"jacobian": lambda b: (scipy.sparse.linalg.aslinearoperator(np.eye(2)), np.ones(2))},
+        TypeError,
+        "jacobian: expected J, or a Fisher or matrix JᵀWJ with the gradient, got products alone",
     ),
     ({"sigma": np.ones(3)}, ValueError, r"sigma: expected a number or shape \(25,\), got \(3,\)"),
     ({"sigma": 0.0}, ValueError, "sigma: expected positive finite numbers"),

@@ -45,8 +45,9 @@ def natural_gradient_descent(
     ----------
     model : callable
         ``model(theta)`` returns (loss, gradient, curvature): the number to be minimised, its
-        gradient (p,), and F as scores (n, p), as a list of layers, or as any `Fisher`. F is on the
-        scale of the loss: a mean of losses takes a mean-reduced F, a sum of them one of sums.
+        gradient (p,), and F as scores (n, p), as a list of layers, as any `Fisher`, or by its
+        products alone, as an operator with ``F @ v`` or a function of v. F is on the scale of the
+        loss: a mean of losses takes a mean-reduced F, a sum of them one of sums.
         Scores of shape (p, p) might be a matrix and are refused: wrap either. Where θ is outside
         the domain, return an infinite loss: the rest is not looked at then.
     theta : array (p,)

@@ -65,7 +65,7 @@ def levenberg_marquardt(
         A function of theta that returns J = ∂r/∂θ (n, p). None and "3-point" take central
         differences with steps eps^⅓ |θ_j|, 2p calls; "2-point" forward ones with √eps |θ_j|, p
         calls and about half the digits. A function may also return a pair ``(fisher, gradient)``:
-        any representation of JᵀWJ, a new one each time, and JᵀWr.
+        JᵀWJ as any representation, a new one each time, or as a matrix, and JᵀWr.
     sigma : float or array (n,), optional
         Standard deviations of the observations, σ; default 1.
     absolute_sigma : bool

@@ -10,6 +10,7 @@ from fastfisher import _check
 from fastfisher._ops import ops_of
 from fastfisher.applications.total import as_total
 from fastfisher.errors import NonFiniteError
+from fastfisher.fisher.operator import is_operator
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
 from fastfisher.solvers.qr import QR
@@ -152,18 +153,17 @@ class Model:
         if isinstance(self._jacobian, str):
             return self._of_rows(r, self._differences(theta, r))
         found = self._jacobian(theta.copy())
-        if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Fisher):
+        if _is_pair(found):
+            F, scale = as_total(found[0])
             gradient = self._ops.to_vector("jacobian", found[1], self.dtype)
-            if found[0].shape[0] != self.params or gradient.shape != (self.params,):
+            if F.shape[0] != self.params or gradient.shape != (self.params,):
                 raise ValueError(
                     f"jacobian: expected a Fisher of {self.params} parameters and a gradient "
-                    f"({self.params},), got {found[0].shape} and {gradient.shape}. They are "
-                    "JᵀWJ and JᵀWr."
+                    f"({self.params},), got {F.shape} and {gradient.shape}. They are JᵀWJ and JᵀWr."
                 )
             if not np.isfinite(gradient).all():
                 return None
-            solver = self._solver or "auto"
-            return Linearisation(*as_total(found[0]), gradient.copy(), None, None, solver)
+            return Linearisation(F, scale, gradient.copy(), None, None, self._solver or "auto")
         J = np.array(self._ops.to_array("jacobian", found), dtype=self.dtype)
         if J.shape != (self.samples, self.params):
             raise ValueError(
@@ -195,6 +195,18 @@ class Model:
                 difference = self._evaluate(ahead, self.samples) - other
                 J[:, j] = difference / (ahead[j] - behind[j])
         return J
+
+
+def _is_pair(found: Any) -> bool:
+    """Tell whether this is (JᵀWJ, JᵀWr), and not the two rows of a Jacobian."""
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        return False
+    if is_operator(found[0]) and not isinstance(found[0], Fisher):
+        raise TypeError(
+            "jacobian: expected J, or a Fisher or matrix JᵀWJ with the gradient, got products "
+            "alone. Steps and stopping rules need its diagonal: F.to_dense() has it."
+        )
+    return isinstance(found[0], Fisher) or np.ndim(found[0]) == 2
 
 
 class Linearisation:
