@@ -107,6 +107,7 @@ def main(path: str = "curved_valley.png", limit: int = 5000) -> None:
     losses.set(xlabel="steps + 1", ylabel="loss above the least")
     figure.tight_layout()
     figure.savefig(path, dpi=90)
+    plt.close(figure)
     print(f"The picture is in {path}.")
 
 

@@ -95,6 +95,7 @@ def main(path: str = "fisher_scoring.png") -> None:
     axes.legend(frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
+    plt.close(figure)
     print(f"The picture is in {path}.")
 
 

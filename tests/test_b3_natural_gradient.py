@@ -1,5 +1,7 @@
 """B3: natural gradient converges on real data in far fewer steps than gradient descent."""
 
+import functools
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
@@ -18,6 +20,8 @@ def standardised(x):
 
 class Logistic:
     """Labels 0 or 1, log odds linear: two of the three irises, which overlap."""
+
+    good_rate = 30.0  # at which gradient descent arrives, and no other does much sooner
 
     def __init__(self):
         x, y = load_iris(return_X_y=True)
@@ -39,6 +43,8 @@ class Logistic:
 
 class Poisson:
     """Counts with a log link: disease progression of 442 patients, an integer from 25 to 346."""
+
+    good_rate = 3e-3
 
     def __init__(self):
         x, y = load_diabetes(return_X_y=True)
@@ -100,19 +106,16 @@ def steps_to(target, result):
     return next(record.iteration for record in result.history if record.loss <= target)
 
 
-def gradient_descent_steps(loss, gradient, theta, target, rates, max_steps):
-    """Fewest steps to the target over the rates; max_steps if none gets there."""
-    best = max_steps
-    for rate in rates:
-        at = theta.copy()
-        for step in range(1, best):
-            at = at - rate * gradient(at)
-            if not np.isfinite(at).all() or loss(at) > 1e6:
-                break
-            if loss(at) <= target:
-                best = step
-                break
-    return best
+def gradient_descent_arrives(loss, gradient, theta, target, rate, steps):
+    """Tell whether gradient descent at this rate comes to the target within so many steps."""
+    for _ in range(steps):
+        theta = theta - rate * gradient(theta)
+        at = loss(theta)
+        if not np.isfinite(theta).all() or at > 1e6:
+            return False
+        if at <= target:
+            return True
+    return False
 
 
 @pytest.mark.parametrize("glm", [Logistic(), Poisson()], ids=lambda glm: type(glm).__name__)
@@ -125,16 +128,16 @@ def test_glm_converges_in_far_fewer_steps(glm):
     first = result.history[0].loss
     target = result.loss + 1e-6 * (first - result.loss)
     steps = steps_to(target, result)
-    descent = gradient_descent_steps(
+    descent = functools.partial(
+        gradient_descent_arrives,
         glm.loss,
         lambda at: glm.X.T @ (glm.mean(glm.X @ at) - glm.y) / samples,
         start(glm),
         target / samples,
-        np.geomspace(1e-4, 30, 12),
-        2000,
     )
     assert steps <= 10
-    assert descent >= FAR_FEWER * steps
+    assert descent(glm.good_rate, 2000)
+    assert not any(descent(rate, FAR_FEWER * steps - 1) for rate in np.geomspace(1e-4, 100, 61))
 
 
 def test_softmax_regression_converges_in_far_fewer_steps():
@@ -159,10 +162,11 @@ def test_softmax_regression_converges_in_far_fewer_steps():
     assert np.abs(result.gradient).max() < 1e-12
     target = result.loss + 1e-6 * (result.history[0].loss - result.loss)
     steps = steps_to(target, result)
-    rates = np.geomspace(0.1, 10, 5)
-    descent = gradient_descent_steps(loss, gradient, start, target, rates, 400)
+    descent = functools.partial(gradient_descent_arrives, loss, gradient, start, target)
     assert steps <= 8
-    assert descent >= FAR_FEWER * steps
+    assert descent(2.0, 400)  # near the largest rate that is stable
+    rates = (0.1, 0.3, 1.0, 2.0, 2.5, 3.0, 10.0)
+    assert not any(descent(rate, FAR_FEWER * steps - 1) for rate in rates)
 
 
 @pytest.mark.parametrize("damping", [1e-2, 1e-1])

@@ -100,8 +100,9 @@ class DescentResult:
     decrement : float
         ½ gᵀ(F + damping)⁻¹g there; NaN where that could not be solved.
     status : Status
-        ``SUCCESS``: a stopping rule was met. ``MAX_ITERATIONS``, ``INTERRUPTED`` (by the callback,
-        or by a model out of data), ``STAGNATED`` (no step that was tried lowers the loss),
+        ``SUCCESS``: a stopping rule was met, or the gradient was zero at the start.
+        ``MAX_ITERATIONS``, ``INTERRUPTED`` (by the callback, or by a model out of data),
+        ``STAGNATED`` (no step that was tried lowers the loss),
         ``NON_FINITE`` (what lies ahead is not finite), ``NOT_POSITIVE_DEFINITE`` or what else a
         solve after the first ended with.
     message : str
