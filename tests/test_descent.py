@@ -601,6 +601,37 @@ def test_losses_lost_in_rounding_do_not_stagnate():
         assert result.history[-1].gain_ratio == 1.0
 
 
+@pytest.mark.parametrize("options", [{}, {"backtracking": 5}, {"damping": 1e-3, "adaptive": True}])
+def test_a_total_in_single_precision_settles(options):
+    """Rounding of 20000 terms keeps the decrement above its tolerance."""
+    X = np.column_stack([np.ones(20_000), oracle.draw(20_000, 3)]).astype(np.float32)
+    y = (np.arange(20_000) % 5).astype(np.float32)
+
+    def model(theta):
+        rate = np.exp(X @ theta)
+        F = ff.ScoreFisher(X, weights=rate, reduction="sum")
+        return (rate - y * (X @ theta)).sum(), X.T @ (rate - y), F
+
+    start = np.array([0.5, 0, 0, 0], np.float32)
+    result = ff.natural_gradient_descent(model, start, **options)
+    assert result.status is ff.Status.SUCCESS
+    assert result.iterations < 50
+    assert result.decrement < 1e-6  # 1e-3 of a standard error
+    X, y = X.astype(float), y.astype(float)
+    exact = ff.natural_gradient_descent(model, start.astype(float))
+    np.testing.assert_allclose(result.theta, exact.theta, atol=1e-5)
+    never = ff.natural_gradient_descent(model, start.astype(float), tolerance=0.0)
+    assert never.status is ff.Status.MAX_ITERATIONS
+
+
+def test_slow_steps_are_not_settled():
+    """Steps that the loss does not show, far from the minimum."""
+    result = ff.natural_gradient_descent(
+        quadratic(), np.zeros(3), step_size=1e-17, max_iterations=9
+    )
+    assert result.status is ff.Status.MAX_ITERATIONS
+
+
 @pytest.mark.parametrize("spoiled", ["loss", "gradient", "curvature"])
 @pytest.mark.parametrize("options", [{}, {"backtracking": 3}, {"damping": 1e-9, "adaptive": True}])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

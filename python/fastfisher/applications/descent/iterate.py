@@ -48,6 +48,7 @@ class Iterate:
         self.point = point
         self.decrement = math.nan
         self.change = math.inf  # of the loss by the last step, relatively
+        self._lost, self._lowest = False, math.inf  # the last step in rounding; decrements of such
         self.history: list[DescentRecord] = []
 
     @property
@@ -88,6 +89,15 @@ class Iterate:
     def arrived(self, tolerance: float) -> bool:
         """Tell whether the decrement is small, and not by a damping that may still fall."""
         return self._steps.arrived(self.point, self.decrement, self._damping, tolerance)
+
+    def settled(self) -> bool:
+        """Tell whether rounding hides what is to gain, and the decrement no longer falls."""
+        if not self._lost:
+            self._lowest = math.inf
+            return False
+        falls = self.decrement < self._lowest
+        self._lowest = min(self.decrement, self._lowest)
+        return not falls and self.arrived(self._noise(abs(self.point.loss)))
 
     def advance(self) -> Stop | None:
         """Take the first step that is not refused; stay where we are if there is none."""
@@ -130,18 +140,22 @@ class Iterate:
             return _named(error)
         fall = self.point.loss - loss
         scale = max(abs(loss), abs(self.point.loss))
-        noise = ROUNDING * float(np.finfo(theta.dtype).eps) * scale
+        lost = max(abs(fall), abs(step.promise)) <= self._noise(scale)
         ratio = fall / step.promise if step.promise > 0.0 else 0.0
-        if max(abs(fall), abs(step.promise)) <= noise:
+        if lost:
             ratio = 1.0
         elif self._refuses and not (step.slope < 0.0 and fall >= -ARMIJO * step.slope):
             return Status.STAGNATED, "no step that was tried lowers the loss"
         if after is None:
             after = evaluate(self._model, theta)
-        self.change = abs(fall) / scale if scale else 0.0
+        self.change, self._lost = abs(fall) / scale if scale else 0.0, lost
         self._step, self._used, self._ratio, self.point = step, self._damping.value, ratio, after
         self._damping.follow(ratio)
         return None
+
+    def _noise(self, scale: float) -> float:
+        """Return by how much losses of that size may differ and still be equal."""
+        return ROUNDING * float(np.finfo(self.point.theta.dtype).eps) * scale
 
     def _refuse_traces(self) -> None:
         """Raise if the model, asked about a step that was refused, updated the Fisher of here."""

@@ -83,7 +83,8 @@ def natural_gradient_descent(
         this. It is in units of the loss. A fixed λ is part of the rule, and may hide what is left
         along parameters on which F says little; of an adaptive one the least counts that its bounds
         allow and that can be solved. ``damping_mode="diagonal"`` does not depend on the units of
-        parameters. A start of zero gradient is a success too.
+        parameters. A start of zero gradient is a success too, and so is where rounding of the loss
+        hides the decrement and it no longer falls; with 0 that ends nothing.
     loss_tolerance : float
         Success where a step changed the loss by at most this, relatively. 0 never is.
     max_iterations : int
@@ -166,6 +167,8 @@ def natural_gradient_descent(
                 stop = STATIONARY
             elif at.arrived(tolerance):
                 stop = Status.SUCCESS, f"the decrement is at most {tolerance:g}"
+            elif at.settled() and tolerance > 0.0:
+                stop = Status.SUCCESS, "the loss has settled to rounding"
             elif at.change <= loss_tolerance and loss_tolerance > 0.0:
                 stop = Status.SUCCESS, f"the loss changed by at most {loss_tolerance:g} of itself"
             elif at.iteration == limit:
