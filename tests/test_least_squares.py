@@ -524,6 +524,19 @@ def test_a_jacobian_that_determines_no_step():
     assert unused.theta[1] == 7.0
 
 
+def test_the_least_damping_can_be_solved_by_qr():
+    """(2 · 32 eps)² of the scale is what QR can tell from zero, in columns that are the same."""
+    least = (2 * 32 * np.finfo(float).eps) ** 2
+    found = ff.levenberg_marquardt(
+        lambda b: (b[0] + b[1]) * X - Y,
+        [0.0, 0.0],
+        jacobian=lambda b: np.column_stack([X, X]),
+        damping=least,
+    )
+    assert noted(found, "accepted").all()
+    assert noted(found, "damping").min() == found.damping_used == least
+
+
 def test_an_iterative_solver_that_does_not_converge_takes_more_damping():
     exact = ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=jacobian)
     found = ff.levenberg_marquardt(
