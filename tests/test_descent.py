@@ -248,6 +248,13 @@ def test_adaptive_damping_stays_within_its_bounds():
     assert result.damping_used == min(record.damping for record in result.history) == 0.05
 
 
+@pytest.mark.parametrize("mode", ["absolute", "trace", "diagonal"])
+def test_the_damping_that_is_told_is_the_one_that_was_given(mode):
+    result = ff.natural_gradient_descent(quadratic(), np.zeros(3), damping=0.1, damping_mode=mode)
+    assert result.damping_used == 0.1
+    assert {record.damping for record in result.history} == {0.1}
+
+
 def test_adaptive_damping_cures_a_singular_fisher():
     F = dense(np.diag([1.0, 0.0]))
 
