@@ -15,7 +15,7 @@ RUNS = [(name, start) for name in nist.MODELS for start in (0, 1)]
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "least_squares.md"
 # The residuals of Lanczos1, 1e-13 of the data, are rounding in double precision.
 BY_ROUNDING = {"Lanczos1"}
-# Where differences of three points are at the edge of 8 digits.
+# Where differences of three points leave about seven digits, as the page says.
 BY_DIFFERENCES = {"Bennett5", "Lanczos3"}
 
 
@@ -73,11 +73,11 @@ def test_c1_lanczos1_has_its_standard_errors_where_residuals_have_digits(start):
     assert nist.digits(fit.standard_errors(), problem.deviations) >= 6
 
 
-@pytest.mark.parametrize("name", nist.MODELS)
-def test_c1_differences_of_three_points(name):
+@pytest.mark.parametrize(("name", "start"), RUNS)
+def test_c1_differences_of_three_points(name, start):
     problem = nist.problem(name)
-    fit = ff.levenberg_marquardt(problem.residuals, problem.starts[1], jacobian="3-point")
-    least = 6 if name in BY_DIFFERENCES else 8
+    fit = ff.levenberg_marquardt(problem.residuals, problem.starts[start], jacobian="3-point")
+    least = 6.5 if name in BY_DIFFERENCES else 8
     assert nist.digits(fit.theta, problem.certified) >= least
     least = 2.5 if name in BY_ROUNDING else 6
     assert nist.digits(fit.standard_errors(), problem.deviations) >= least

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 
 import fastfisher as ff
 import oracle
@@ -114,6 +115,21 @@ def test_scores_and_layers_are_taken_as_they_are():
     ]
     for end in ends:
         np.testing.assert_allclose(end, -np.linalg.solve(S.T @ S / 20, gradient), rtol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, {"damping": 1e-3, "adaptive": True}, {"max_kl": 0.1}])
+def test_products_alone_are_taken(options):
+    """A SciPy operator, and a function of v, which may be a model's Fisher-vector product."""
+    exact = ff.natural_gradient_descent(poisson, np.zeros(4), **options)
+    for products in (scipy.sparse.linalg.aslinearoperator, lambda F: lambda v: F @ v):
+
+        def model(theta, products=products):
+            loss, gradient, F = poisson(theta)
+            return loss, gradient, products(F.to_dense())
+
+        found = ff.natural_gradient_descent(model, np.zeros(4), **options)
+        assert found.status is exact.status
+        np.testing.assert_allclose(found.theta, exact.theta, atol=1e-6)
 
 
 def test_a_gradient_may_be_a_list_of_weights():
@@ -232,6 +248,13 @@ def test_adaptive_damping_stays_within_its_bounds():
     assert result.damping_used == min(record.damping for record in result.history) == 0.05
 
 
+@pytest.mark.parametrize("mode", ["absolute", "trace", "diagonal"])
+def test_the_damping_that_is_told_is_the_one_that_was_given(mode):
+    result = ff.natural_gradient_descent(quadratic(), np.zeros(3), damping=0.1, damping_mode=mode)
+    assert result.damping_used == 0.1
+    assert {record.damping for record in result.history} == {0.1}
+
+
 def test_adaptive_damping_cures_a_singular_fisher():
     F = dense(np.diag([1.0, 0.0]))
 
@@ -246,7 +269,7 @@ def test_adaptive_damping_cures_a_singular_fisher():
 
 
 def test_a_large_damping_is_no_convergence():
-    """F is far too small, so λ grows to where any decrement is small: its start decides."""
+    """F is far too small, so λ grows to where any decrement is small: the least decides."""
 
     def model(theta):
         return 0.5 * float(theta[0]) ** 2, theta, dense([[1e-9]])
@@ -255,7 +278,38 @@ def test_a_large_damping_is_no_convergence():
     result = ff.natural_gradient_descent(model, [1.0], **options)
     assert result.status == ff.Status.SUCCESS
     assert any(record.decrement <= 0.3 for record in result.history[:-1])
-    assert 0.5 * result.gradient[0] ** 2 / 1.1e-8 <= 0.3
+    assert 0.5 * result.gradient[0] ** 2 / 1.001e-9 <= 0.3
+
+
+@pytest.mark.parametrize("mode", ["absolute", "diagonal"])
+@pytest.mark.parametrize("size", [1e-8, 1e-3])
+def test_a_start_of_the_damping_is_no_convergence(size, mode):
+    """A feature in small units: λ hides what its coefficient has to gain until it comes down."""
+    S = oracle.draw(200, 2) * [1.0, size]
+    y = S @ [1.0, 2.0 / size] + 0.1 * oracle.draw(200, 1)[:, 0]
+
+    def model(theta):
+        r = S @ theta - y
+        return 0.5 * float(r @ r) / 200, S.T @ r / 200, ff.ScoreFisher(S)
+
+    result = ff.natural_gradient_descent(
+        model, np.zeros(2), damping=1.0, damping_mode=mode, adaptive=True, damping_bounds=(1e-25, 9)
+    )
+    assert result.status is ff.Status.SUCCESS
+    np.testing.assert_allclose(result.theta, np.linalg.lstsq(S, y)[0], rtol=1e-4)
+
+
+def test_an_adaptive_damping_is_judged_by_the_least_that_can_be_solved():
+    """F is singular, and the least λ is below its rounding."""
+    v = np.array([1.0, 1.0, 1.0])
+    result = ff.natural_gradient_descent(
+        lambda theta: (
+            0.5 * float(v @ theta - 3) ** 2, (v @ theta - 3) * v, dense(np.outer(v, v))
+        ),
+        np.zeros(3), damping=1.0, adaptive=True, damping_bounds=(1e-30, 1e3),
+    )  # fmt: skip
+    assert result.status is ff.Status.SUCCESS
+    np.testing.assert_allclose(result.theta, 1.0, rtol=1e-6)
 
 
 def test_momentum_that_leads_uphill_is_dropped_where_steps_may_be_refused():
@@ -283,6 +337,25 @@ def test_the_loss_alone_is_asked_about_steps_that_may_be_refused():
     both = ff.natural_gradient_descent(arctangent, [3.0], backtracking=20)
     np.testing.assert_array_equal(result.theta, both.theta)
     assert [r.loss for r in result.history] == [r.loss for r in both.history]
+
+
+@pytest.mark.parametrize("options", [{"backtracking": 5}, {"damping": 1.0, "adaptive": True}])
+@pytest.mark.parametrize("factor", [0.5, 40.0, -1.0])
+def test_the_loss_has_to_be_that_of_the_model(factor, options):
+    """A sum in place of a mean, or half of it, would make every gain ratio wrong."""
+
+    def loss(theta):
+        return factor * poisson(theta)[0]
+
+    with pytest.raises(ValueError, match=r"loss: expected that of the model at the start, .*, got"):
+        ff.natural_gradient_descent(poisson, np.zeros(4), loss=loss, **options)
+    exact = ff.natural_gradient_descent(poisson, np.zeros(4), **options)
+    np.testing.assert_array_equal(  # by other sums, and cancelled
+        ff.natural_gradient_descent(
+            poisson, np.zeros(4), loss=lambda at: poisson(at)[0] * (1 + 1e-10), **options
+        ).theta.round(6),
+        exact.theta.round(6),
+    )
 
 
 def test_the_model_is_asked_once_per_plain_step():
@@ -535,6 +608,37 @@ def test_losses_lost_in_rounding_do_not_stagnate():
         assert result.history[-1].gain_ratio == 1.0
 
 
+@pytest.mark.parametrize("options", [{}, {"backtracking": 5}, {"damping": 1e-3, "adaptive": True}])
+def test_a_total_in_single_precision_settles(options):
+    """Rounding of 20000 terms keeps the decrement above its tolerance."""
+    X = np.column_stack([np.ones(20_000), oracle.draw(20_000, 3)]).astype(np.float32)
+    y = (np.arange(20_000) % 5).astype(np.float32)
+
+    def model(theta):
+        rate = np.exp(X @ theta)
+        F = ff.ScoreFisher(X, weights=rate, reduction="sum")
+        return (rate - y * (X @ theta)).sum(), X.T @ (rate - y), F
+
+    start = np.array([0.5, 0, 0, 0], np.float32)
+    result = ff.natural_gradient_descent(model, start, **options)
+    assert result.status is ff.Status.SUCCESS
+    assert result.iterations < 50
+    assert result.decrement < 1e-6  # 1e-3 of a standard error
+    X, y = X.astype(float), y.astype(float)
+    exact = ff.natural_gradient_descent(model, start.astype(float))
+    np.testing.assert_allclose(result.theta, exact.theta, atol=1e-5)
+    never = ff.natural_gradient_descent(model, start.astype(float), tolerance=0.0)
+    assert never.status is ff.Status.MAX_ITERATIONS
+
+
+def test_slow_steps_are_not_settled():
+    """Steps that the loss does not show, far from the minimum."""
+    result = ff.natural_gradient_descent(
+        quadratic(), np.zeros(3), step_size=1e-17, max_iterations=9
+    )
+    assert result.status is ff.Status.MAX_ITERATIONS
+
+
 @pytest.mark.parametrize("spoiled", ["loss", "gradient", "curvature"])
 @pytest.mark.parametrize("options", [{}, {"backtracking": 3}, {"damping": 1e-9, "adaptive": True}])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -688,6 +792,11 @@ GOOD = (1.0, np.ones(2), np.ones((3, 2)))
         ((*GOOD[:2], np.eye(2)), ValueError, r"curvature: .*which may be scores or a matrix"),
         ((*GOOD[:2], np.ones((3, 4))), ValueError, r"curvature: expected 2 parameters .* got 4"),
         ((*GOOD[:2], dense(np.eye(3))), ValueError, r"curvature: expected 2 parameters .* got 3"),
+        (
+            (*GOOD[:2], scipy.sparse.linalg.aslinearoperator(np.eye(3))),
+            ValueError,
+            r"curvature: expected 2 parameters .* got 3",
+        ),
         ((*GOOD[:2], 1j * np.ones((3, 2))), TypeError, r"curvature: expected real numbers"),
         ((*GOOD[:2], np.ones(2)), ValueError, r"scores: expected a 2-D array"),
         ((*GOOD[:2], "F"), TypeError, r"scores: expected"),

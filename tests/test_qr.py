@@ -278,6 +278,16 @@ def test_the_rank_is_revealed_and_the_solution_is_the_shortest(n, p, rank, dtype
         oracle.close(x, exact, dtype, 100 * np.sqrt(kappa) * (n + p))
 
 
+def test_the_default_tolerance_is_thirty_two_eps():
+    """Rows √λ below two columns that are the same: λ = (64 eps)² is seen, (8 eps)² is not."""
+    eps = np.finfo(float).eps
+    column = oracle.draw(50, 1)
+    F = ff.ScoreFisher(np.hstack([column, column]) / np.linalg.norm(column), reduction="sum")
+    assert ff.solve(F, np.ones(2), damping=(64 * eps) ** 2, solver=ff.QR()).status == 0
+    with pytest.raises(ff.NotPositiveDefiniteError):
+        ff.solve(F, np.ones(2), damping=(8 * eps) ** 2, solver=ff.QR())
+
+
 def test_the_tolerance_of_the_rank():
     S = np.diag([1.0, 1e-3, 1e-6])
     for tolerance, rank in ((None, 3), (1e-4, 2), (1e-2, 1)):

@@ -111,6 +111,19 @@ def test_the_dual_loses_no_digits_to_a_small_damping():
     oracle.close(U @ step, y - y.mean(), float, 1e-10 / np.finfo(float).eps * 100)
 
 
+@pytest.mark.parametrize("solver", [ff.QR(), ff.Dual(), ff.Cholesky()], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_large_mean_of_the_targets_costs_no_digits(weighted, solver):
+    """Centred scores sum to zero but for rounding, which 10⁹ times as much would show."""
+    S, weights = oracle.draw(200, 5), oracle.draw_weights(200) if weighted else None
+    y = np.round(oracle.draw(200, 1)[:, 0] * 2**20) / 2**20  # so that y + 2³⁰ is exact
+    F = ff.ScoreFisher(S, weights=weights, center=True)
+    near, far = (
+        F.least_squares(targets, damping=0.1, solver=solver).value for targets in (y, y + 2.0**30)
+    )
+    oracle.close(far, near, float, 1000, 1.0)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_half_precision(dtype):
     S = oracle.draw(40, 5).astype(dtype)

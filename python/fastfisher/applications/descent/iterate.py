@@ -40,12 +40,15 @@ class Iterate:
         self._model, self._loss = model, loss
         self._steps, self._damping, self._halvings = steps, damping, halvings
         self._refuses = damping.adaptive or halvings > 0
+        if self._refuses and loss is not None:
+            _compare(point.loss, finite_loss(loss(point.theta.copy())), point.theta.dtype)
         self._step: Step | None = None
         self._natural: Any = None
         self._used, self._ratio = damping.value, math.nan
         self.point = point
         self.decrement = math.nan
         self.change = math.inf  # of the loss by the last step, relatively
+        self._lost, self._lowest = False, math.inf  # the last step in rounding; decrements of such
         self.history: list[DescentRecord] = []
 
     @property
@@ -84,8 +87,17 @@ class Iterate:
         return failure
 
     def arrived(self, tolerance: float) -> bool:
-        """Tell whether the decrement is small, for the damping that was given."""
+        """Tell whether the decrement is small, and not by a damping that may still fall."""
         return self._steps.arrived(self.point, self.decrement, self._damping, tolerance)
+
+    def settled(self) -> bool:
+        """Tell whether rounding hides what is to gain, and the decrement no longer falls."""
+        if not self._lost:
+            self._lowest = math.inf
+            return False
+        falls = self.decrement < self._lowest
+        self._lowest = min(self.decrement, self._lowest)
+        return not falls and self.arrived(self._noise(abs(self.point.loss)))
 
     def advance(self) -> Stop | None:
         """Take the first step that is not refused; stay where we are if there is none."""
@@ -128,18 +140,22 @@ class Iterate:
             return _named(error)
         fall = self.point.loss - loss
         scale = max(abs(loss), abs(self.point.loss))
-        noise = ROUNDING * float(np.finfo(theta.dtype).eps) * scale
+        lost = max(abs(fall), abs(step.promise)) <= self._noise(scale)
         ratio = fall / step.promise if step.promise > 0.0 else 0.0
-        if max(abs(fall), abs(step.promise)) <= noise:
+        if lost:
             ratio = 1.0
         elif self._refuses and not (step.slope < 0.0 and fall >= -ARMIJO * step.slope):
             return Status.STAGNATED, "no step that was tried lowers the loss"
         if after is None:
             after = evaluate(self._model, theta)
-        self.change = abs(fall) / scale if scale else 0.0
+        self.change, self._lost = abs(fall) / scale if scale else 0.0, lost
         self._step, self._used, self._ratio, self.point = step, self._damping.value, ratio, after
         self._damping.follow(ratio)
         return None
+
+    def _noise(self, scale: float) -> float:
+        """Return by how much losses of that size may differ and still be equal."""
+        return ROUNDING * float(np.finfo(self.point.theta.dtype).eps) * scale
 
     def _refuse_traces(self) -> None:
         """Raise if the model, asked about a step that was refused, updated the Fisher of here."""
@@ -148,6 +164,18 @@ class Iterate:
                 "curvature: expected another Fisher at each call of the model, as steps may be "
                 "refused, got one that is updated in place. Give loss=, or return a copy."
             )
+
+
+def _compare(of_model: float, loss: float, dtype: Any) -> None:
+    """Raise if the two losses of the start differ: every gain ratio would be wrong."""
+    # They may be summed in other ways, and cancel: half the digits, or of 1 nat.
+    allowed = math.sqrt(float(np.finfo(dtype).eps)) * max(1.0, abs(of_model), abs(loss))
+    if not abs(of_model - loss) <= allowed:
+        raise ValueError(
+            f"loss: expected that of the model at the start, {of_model:.9g}, got {loss:.9g}. "
+            "Steps are judged by their difference: return both as a mean or both as a sum, of the "
+            "same batch and with the same constants."
+        )
 
 
 def _named(error: FisherError) -> Stop:

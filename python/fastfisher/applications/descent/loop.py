@@ -45,8 +45,9 @@ def natural_gradient_descent(
     ----------
     model : callable
         ``model(theta)`` returns (loss, gradient, curvature): the number to be minimised, its
-        gradient (p,), and F as scores (n, p), as a list of layers, or as any `Fisher`. F is on the
-        scale of the loss: a mean of losses takes a mean-reduced F, a sum of them one of sums.
+        gradient (p,), and F as scores (n, p), as a list of layers, as any `Fisher`, or by its
+        products alone, as an operator with ``F @ v`` or a function of v. F is on the scale of the
+        loss: a mean of losses takes a mean-reduced F, a sum of them one of sums.
         Scores of shape (p, p) might be a matrix and are refused: wrap either. Where θ is outside
         the domain, return an infinite loss: the rest is not looked at then.
     theta : array (p,)
@@ -76,11 +77,14 @@ def natural_gradient_descent(
     loss : callable, optional
         ``loss(theta)``, to look at steps that may be refused (`adaptive`, `backtracking`) without
         the cost of gradient and F. A model of mini-batches needs it: the loss of the batch of the
-        last call. Without it the model is asked.
+        last call. Without it the model is asked. Both have to agree at the start.
     tolerance : float
         Success where ½ gᵀ(F + λ)⁻¹g, the gain of a full step on the quadratic model, is at most
-        this. It is in units of the loss. Where an adaptive λ has grown, its start is meant. A start
-        of zero gradient is a success too.
+        this. It is in units of the loss. A fixed λ is part of the rule, and may hide what is left
+        along parameters on which F says little; of an adaptive one the least counts that its bounds
+        allow and that can be solved. ``damping_mode="diagonal"`` does not depend on the units of
+        parameters. A start of zero gradient is a success too, and so is where rounding of the loss
+        hides the decrement and it no longer falls; with 0 that ends nothing.
     loss_tolerance : float
         Success where a step changed the loss by at most this, relatively. 0 never is.
     max_iterations : int
@@ -163,6 +167,8 @@ def natural_gradient_descent(
                 stop = STATIONARY
             elif at.arrived(tolerance):
                 stop = Status.SUCCESS, f"the decrement is at most {tolerance:g}"
+            elif at.settled() and tolerance > 0.0:
+                stop = Status.SUCCESS, "the loss has settled to rounding"
             elif at.change <= loss_tolerance and loss_tolerance > 0.0:
                 stop = Status.SUCCESS, f"the loss changed by at most {loss_tolerance:g} of itself"
             elif at.iteration == limit:

@@ -9,8 +9,10 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher.applications.metric import as_metric
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher import Fisher, LayerFisher, ScoreFisher
+from fastfisher.fisher.operator import is_operator
 
 __all__ = ["Model", "Point", "evaluate", "finite_loss", "starting_point"]
 
@@ -61,7 +63,7 @@ def evaluate(model: Model, theta: Any) -> Point:
             "Return all three for the parameters it is called with."
         )
     loss = finite_loss(answer[0])
-    fisher = _as_fisher(answer[2], theta.shape[0])
+    fisher = _as_fisher(answer[2], theta)
     gradient, _ = fisher._unfolded("gradient", answer[1])
     gradient = _check.finite_columns(ops, "gradient", gradient, theta.shape[0], theta.dtype)
     if gradient.ndim != 1:
@@ -89,10 +91,11 @@ def finite_loss(value: Any) -> float:
     return loss
 
 
-def _as_fisher(curvature: Any, params: int) -> Fisher:
-    """Return a Fisher as it is, scores as a `ScoreFisher`, and layers as a `LayerFisher`."""
-    if isinstance(curvature, Fisher):
-        fisher = curvature
+def _as_fisher(curvature: Any, theta: Any) -> Fisher:
+    """Return a `ScoreFisher` of scores, a `LayerFisher` of layers, and any other metric's own."""
+    params = theta.shape[0]
+    if isinstance(curvature, Fisher) or is_operator(curvature) or callable(curvature):
+        fisher = as_metric(curvature, theta)
     elif isinstance(curvature, tuple | list):
         fisher = LayerFisher(curvature)
     else:

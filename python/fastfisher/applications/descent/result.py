@@ -22,7 +22,7 @@ class DescentRecord:
         ½ gᵀ(F + damping)⁻¹g at this iterate: what a full step would gain if L were the quadratic
         that g and F + damping describe. NaN where that could not be solved.
     damping : float or array (p,)
-        λ of the step that led here.
+        λ of the step that led here, a multiple of what `damping_mode` says.
     step_size : float
         α of that step, after every shortening; 0 at the start.
     kl : float
@@ -108,9 +108,10 @@ class DescentResult:
     message : str
         The same in words.
     iterations : int
-        Steps taken.
+        Steps taken; a `LeastSquaresResult` counts those that were tried.
     damping_used : float or array (p,)
-        λ of the last solve; adapted, if it was.
+        λ of the last step that was solved for; adapted, if it was. It is in the units of `damping`,
+        a multiple of what `damping_mode` says, where ``Solution.damping_used`` is what was added.
     history : tuple of DescentRecord
         One of each iterate, the start first: ``[record.loss for record in result.history]``.
 

@@ -1,7 +1,7 @@
 """Steps: from a gradient and a Fisher to a change of the parameters, and the gain it promises."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,14 @@ __all__ = ["Damping", "Fixed", "Step", "Steps"]
 class Fixed:
     """λ that stays as it is given."""
 
-    adaptive = may_grow = grown = False
+    adaptive = may_grow = False
 
     def __init__(self, damping: Any) -> None:
-        self.value = self.start = damping
+        self.value = damping
+
+    def lower(self) -> Iterator[Any]:
+        """Give λ alone: it is part of what was asked for."""
+        yield self.value
 
     def grow(self) -> bool:
         """Return False: it may not."""
@@ -91,12 +95,16 @@ class Steps:
                 )
 
     def arrived(self, point: Point, decrement: float, damping: Damping, tolerance: float) -> bool:
-        """Tell whether the decrement is small; one of a grown λ always is, so λ's start decides."""
+        """Tell whether the decrement is small, that of the least λ that can be solved too."""
         if decrement > tolerance:
             return False
-        if not damping.grown:
-            return True
-        return self._solved(point, damping.start, "nan")[1] <= tolerance
+        for value in damping.lower():
+            if value is damping.value:
+                break
+            least = self._solved(point, value, "nan")[1]
+            if math.isfinite(least):
+                return least <= tolerance
+        return True
 
     def _solved(self, point: Point, damping: Any, on_failure: str) -> tuple[Any, float]:
         solution = solve_system(

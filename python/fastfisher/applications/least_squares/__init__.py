@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastfisher import _check
 from fastfisher.applications.least_squares.iteration import Tolerances, iterate
 from fastfisher.applications.least_squares.model import Model
@@ -57,12 +59,13 @@ def levenberg_marquardt(
         r(θ), model less data. It may return the same buffer each time. Where it is not finite, or
         the Jacobian is not, the step is not taken and the damping grows.
     theta : array (p,), float64 or float32
-        Where to start; never written to. All is computed in its dtype.
+        Where to start; never written to. All is computed in its dtype. Default tolerances and the
+        steps of differences go by eps, that of the residuals at the start if it is larger.
     jacobian : function, None, "3-point" or "2-point"
         A function of theta that returns J = ∂r/∂θ (n, p). None and "3-point" take central
         differences with steps eps^⅓ |θ_j|, 2p calls; "2-point" forward ones with √eps |θ_j|, p
         calls and about half the digits. A function may also return a pair ``(fisher, gradient)``:
-        any representation of JᵀWJ, a new one each time, and JᵀWr.
+        JᵀWJ as any representation, a new one each time, or as a matrix, and JᵀWr.
     sigma : float or array (n,), optional
         Standard deviations of the observations, σ; default 1.
     absolute_sigma : bool
@@ -72,7 +75,7 @@ def levenberg_marquardt(
         The first λ, positive; `gauss_newton` is the method without.
     damping_bounds : (float, float), optional
         Least and largest λ. Default: from what QR can tell from zero, (2 max(p, 32) eps)², to
-        eps⁻², where no step changes θ.
+        eps⁻², where no step changes θ. A least λ that is large is part of the stopping rules.
     damping_mode : {"diagonal", "absolute"}
         D² is the diagonal of JᵀWJ (Marquardt), or rather its running maximum that forgets half of
         itself with each step, so that results do not depend on the units of the parameters; or 1
@@ -117,8 +120,9 @@ def levenberg_marquardt(
     follows Nielsen's rule: times max(1/3, 1 − (2ρ − 1)³) after a step of gain ρ ≥ 10⁻⁴, the fall
     of the loss over the predicted one, and times 2, 4, 8, … after steps that fail. Where the
     predicted fall is less than the loss can tell by rounding, steps are taken as long as the
-    predicted fall goes down: the gradient says more there than the loss. A rule for small steps
-    counts only when the damping hardly shortened the step, and never after one that failed.
+    predicted fall goes down: the gradient says more there than the loss. A small step ends the fit
+    only if the one of the least λ is small too, for damping makes all steps small; it costs one
+    more factorisation then. None does after a step that failed.
 
     On the 27 problems of the NIST reference data from both starts, `damping_mode` "absolute" lost
     one run of 54, no acceleration two, and the defaults none (``docs/least_squares.md``).
@@ -225,8 +229,9 @@ def gauss_newton(
 
 def _bounds(first: float, model: Model) -> tuple[float, float]:
     """Return the default bounds of a damping, which has this start."""
-    least = (2 * max(model.params, _SEEN_BY_QR) * model.eps) ** 2
-    return min(least, first), max(model.eps**-2, first)
+    eps = float(np.finfo(model.dtype).eps)  # of the arithmetic, whatever r is known to
+    least = (2 * max(model.params, _SEEN_BY_QR) * eps) ** 2
+    return min(least, first), max(eps**-2, first)
 
 
 def _tolerances(model: Model, gradient: Any, step: Any, reduction: Any) -> Tolerances:

@@ -56,7 +56,7 @@ def iterate(
     point = model.first()
     history: list[LeastSquaresRecord] = []
     last: tuple[Status, str] | None = None  # why the step before was not taken
-    settling = promised = np.inf  # the predicted falls: smallest below rounding, and of the model
+    settling = np.inf  # the smallest of the predicted falls that rounding hides
 
     def ending(status: Status, message: str) -> Ending:
         return Ending(point, status, message, tuple(history))
@@ -82,14 +82,15 @@ def iterate(
         trial = _try(model, rule, point, last)
         proposal, after = trial.proposal, trial.after
         small = "" if last or proposal is None else _small(proposal, point, tolerances)
-        if last is None:
-            promised = proposal.predicted if proposal is not None and proposal.full else np.inf
+        if small:  # by damping, perhaps
+            small = _small(rule.whole(point), point, tolerances)
         if after is not None and proposal is not None:
-            if proposal.predicted > point.rounding or not proposal.full:
+            if proposal.predicted > point.rounding:
                 settling = np.inf
             elif proposal.predicted < settling:
                 settling = proposal.predicted
-            else:  # the loss says nothing any more, and the gradient no longer falls
+            elif rule.whole(point).predicted <= point.blur:
+                # The loss says nothing any more, and the gradient no longer falls.
                 after, small = None, _SETTLED
         if after is not None:
             point, last = after, None
@@ -102,7 +103,7 @@ def iterate(
         if after is None:
             last = trial.failure or (Status.STAGNATED, _NO_DESCENT)
             if trial.hopeless or not rule.reject():
-                if promised <= point.blur:
+                if proposal is not None and rule.whole(point).predicted <= point.blur:
                     return ending(Status.SUCCESS, _SETTLED)
                 return ending(*last)
 
@@ -124,7 +125,7 @@ def _try(model: Model, rule: Rule, point: Point, last: tuple[Status, str] | None
     if proposal is None:
         return Trial(None, np.nan, None, (Status.STAGNATED, _NO_DESCENT))
     blurred = proposal.predicted <= point.rounding
-    if last and blurred and not proposal.full:  # shorter still would not be seen
+    if last and blurred:  # shorter still would not be seen
         return Trial(proposal, np.nan, None, last, hopeless=True)
     theta = point.theta + proposal.delta
     tried = model.at(theta)
@@ -160,8 +161,6 @@ def _at_rest(point: Point, tolerances: Tolerances) -> str:
 
 def _small(proposal: Proposal, point: Point, tolerances: Tolerances) -> str:
     """Return why this is the last step, or an empty string."""
-    if not proposal.full:
-        return ""
     if proposal.predicted <= tolerances.reduction * point.loss:
         return f"the loss can fall by {proposal.predicted / point.loss:.1e} of itself"
     if (np.abs(proposal.delta) <= tolerances.step * np.abs(point.theta)).all():

@@ -118,13 +118,13 @@ class LeastSquaresResult:
     message : str
         The same in words.
     iterations : int
-        Steps that were tried.
+        Steps that were tried; a `DescentResult` counts those that were taken.
     evaluations : int
         Calls of the residual function, those for differences included.
     history : tuple of LeastSquaresRecord
         One of each step, after that of the start: ``[record.loss for record in fit.history]``.
     damping_used : float
-        λ after the last step; 0 for Gauss–Newton.
+        λ after the last step, a multiple of D² as `damping` is; 0 for Gauss–Newton.
     degrees_of_freedom : int
         n − p.
     absolute_sigma : bool

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastfisher.applications.least_squares.model import Model, Point
 from fastfisher.applications.nielsen import Nielsen
+from fastfisher.errors import ConvergenceError, NonFiniteError, NotPositiveDefiniteError
 
 __all__ = ["Damped", "Halved", "Proposal", "Rule"]
 
@@ -22,7 +23,6 @@ class Proposal(NamedTuple):
 
     delta: Any
     predicted: float  # the fall of the loss
-    full: bool  # whether it is the step of Gauss and Newton, but for a damping that hardly tells
     size: float = 1.0  # as a multiple of the step that was solved for
 
 
@@ -35,6 +35,9 @@ class Rule(Protocol):
 
     def propose(self, model: Model, point: Point) -> Proposal | None:
         """Return the next step to try; None where the path bends too much for this one."""
+
+    def whole(self, point: Point) -> Proposal:
+        """Return the longest step of the linear model there, after one was proposed."""
 
     def accept(self, gain: float) -> None:
         """Take note that the step was taken; `gain` is the actual fall over the predicted one."""
@@ -52,6 +55,7 @@ class Damped:
     def __init__(self, damping: Nielsen, relative: bool, accelerated: bool) -> None:
         self._lambda, self._relative, self._accelerated = damping, relative, accelerated
         self._squares: Any = 0.0
+        self._scale: Any = 1.0
 
     @property
     def damping(self) -> float:
@@ -60,10 +64,11 @@ class Damped:
 
     def propose(self, model: Model, point: Point) -> Proposal | None:
         """Return v + a/2 with v = −(JᵀWJ + λD²)⁻¹ JᵀWr and a the same of r's bend along v."""
-        linear, shift = point.linear, self._shift(point)
+        self._look(point)
+        linear, shift = point.linear, self.damping * self._scale
         v = linear.step(shift)
         curvature, damped = linear.curvature(v), _square(v, shift)
-        proposal = Proposal(v, 0.5 * curvature + damped, damped <= curvature)
+        proposal = Proposal(v, 0.5 * curvature + damped)
         if not (self._accelerated and linear.rows):
             return proposal
         if curvature <= (10 * 2 / _PROBE**2 * point.noise) ** 2:  # a tenth of the bend were noise
@@ -76,12 +81,23 @@ class Damped:
             return None
         return proposal._replace(delta=v + a / 2)
 
-    def _shift(self, point: Point) -> Any:
-        if not self._relative:
-            return self.damping
-        self._squares = np.maximum(_MEMORY * self._squares, point.linear.diagonal)
-        # A parameter that changes nothing is held by a unit of its own.
-        return self.damping * np.where(self._squares > 0, self._squares, 1.0)
+    def whole(self, point: Point) -> Proposal:
+        """Return v of the least λ that can be solved."""
+        for damping in self._lambda.lower():
+            shift = damping * self._scale
+            try:
+                v = point.linear.step(shift)
+            except (NotPositiveDefiniteError, ConvergenceError, NonFiniteError):
+                continue
+            return Proposal(v, 0.5 * point.linear.curvature(v) + _square(v, shift))
+        return Proposal(np.full_like(point.theta, np.inf), np.inf)  # nothing is known of it
+
+    def _look(self, point: Point) -> None:
+        """Let D² follow the point."""
+        if self._relative:
+            self._squares = np.maximum(_MEMORY * self._squares, point.linear.diagonal)
+            # A parameter that changes nothing is held by a unit of its own.
+            self._scale = np.where(self._squares > 0, self._squares, 1.0)
 
     def accept(self, gain: float) -> None:
         """Lower λ by as much as the model was right."""
@@ -110,7 +126,11 @@ class Halved:
             self._delta = point.linear.step(0.0)
             self._point, self._curvature = point, point.linear.curvature(self._delta)
         a = self._factor
-        return Proposal(a * self._delta, (a - a * a / 2) * self._curvature, a == 1.0, a)
+        return Proposal(a * self._delta, (a - a * a / 2) * self._curvature, a)
+
+    def whole(self, point: Point) -> Proposal:  # noqa: ARG002
+        """Return −(JᵀWJ)⁻¹ JᵀWr."""
+        return Proposal(self._delta, self._curvature / 2)
 
     def accept(self, gain: float) -> None:  # noqa: ARG002
         """Go twice as far the next time."""

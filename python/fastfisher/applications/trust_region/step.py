@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
+from fastfisher.applications.metric import as_metric
 from fastfisher.errors import FisherError, NonFiniteError, NotPositiveDefiniteError
 from fastfisher.fisher.operator import OperatorFisher
 from fastfisher.fisher.protocol import Fisher
-from fastfisher.functions import as_fisher, solve
+from fastfisher.functions import solve
 from fastfisher.solvers.solution import Solution, Status
 
-__all__ = ["as_metric", "trust_region_step"]
+__all__ = ["trust_region_step"]
 
 _POLICIES = ("raise", "zero", "shift", "pinv")
 # Below this many eps of Σ F_jj x_j² a quadratic form xᵀFx is taken for rounding: F_jk² ≤ F_jj F_kk
@@ -147,14 +148,6 @@ def trust_region_step(
         return replace(direction, value=fold(x * length))
     lost, status = _no_length(curvature, rounding)
     return _refused(lost, replace(direction, value=nothing, status=status), on_failure)
-
-
-def as_metric(fisher: Any, grad: Any) -> Fisher:
-    """Return a representation; of a function of vectors, the operator on vectors like `grad`."""
-    if isinstance(fisher, Fisher) or hasattr(fisher, "shape") or not callable(fisher):
-        return as_fisher(fisher)
-    dtype = np.asarray(grad).dtype
-    return OperatorFisher(fisher, np.size(grad), dtype if dtype.kind in "fc" else np.float64)
 
 
 def _curvature(F: Fisher, x: Any, size: float) -> tuple[float, float]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher.applications.trust_region.step import as_metric, trust_region_step
+from fastfisher.applications.metric import as_metric
+from fastfisher.applications.trust_region.step import trust_region_step
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.solvers.cg import CG
