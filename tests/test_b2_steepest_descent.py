@@ -230,7 +230,7 @@ def test_b2_invariant_under_reparametrisation_as_the_step_goes_to_0(name):
 
 
 # ---- the example ----
-def test_the_curved_valley_is_rosenbrocks():
+def test_b2_the_curved_valley_is_rosenbrocks():
     """½ (1 − θ₁)² + 50 (θ₂ − θ₁²)², with the derivatives that the example claims."""
     theta, h = np.array([-0.7, 0.4]), 1e-5
 
@@ -251,7 +251,7 @@ def test_the_curved_valley_is_rosenbrocks():
     np.testing.assert_allclose(curved_valley.natural(theta)[2].to_dense(), exact, rtol=1e-13)
 
 
-def test_steps_bounded_in_kl_lead_straight_from_distribution_to_distribution():
+def test_b2_steps_bounded_in_kl_lead_straight_from_distribution_to_distribution():
     path = curved_valley.followed(curved_valley.natural, max_kl=1e-3, max_iterations=30)
     means = np.array([curved_valley.family(theta).mean.ravel() for theta in path])
     along = means[-1] - means[0]
@@ -261,7 +261,7 @@ def test_steps_bounded_in_kl_lead_straight_from_distribution_to_distribution():
     assert bent.max() > 0.02 * np.sum((path[-1] - path[0]) ** 2)
 
 
-def test_the_example_runs_to_its_picture(tmp_path, capsys):
+def test_b2_the_example_runs_to_its_picture(tmp_path, capsys):
     picture = tmp_path / "picture.png"
     curved_valley.main(picture, limit=30)
     assert picture.read_bytes().startswith(b"\x89PNG")

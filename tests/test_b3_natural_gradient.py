@@ -120,7 +120,7 @@ def gradient_descent_arrives(loss, gradient, theta, target, rate, steps):
 
 @pytest.mark.parametrize("glm", [Logistic(), Poisson()], ids=lambda glm: type(glm).__name__)
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of gradient descent's long steps
-def test_glm_converges_in_far_fewer_steps(glm):
+def test_b3_glm_converges_in_far_fewer_steps(glm):
     model, samples = model_of(glm), len(glm.y)
     result = ff.natural_gradient_descent(model, start(glm), tolerance=1e-24)
     assert result.status == ff.Status.SUCCESS
@@ -140,7 +140,7 @@ def test_glm_converges_in_far_fewer_steps(glm):
     assert not any(descent(rate, FAR_FEWER * steps - 1) for rate in np.geomspace(1e-4, 100, 61))
 
 
-def test_softmax_regression_converges_in_far_fewer_steps():
+def test_b3_softmax_regression_converges_in_far_fewer_steps():
     """Digits with a Gaussian prior: damping by its precision is the Fisher of the posterior."""
     x, y = load_digits(return_X_y=True)
     x, y = x[:600] / 16, y[:600].astype(np.intp)
@@ -170,7 +170,7 @@ def test_softmax_regression_converges_in_far_fewer_steps():
 
 
 @pytest.mark.parametrize("damping", [1e-2, 1e-1])
-def test_empirical_fisher_descends_on_softmax_regression(damping):
+def test_b3_empirical_fisher_descends_on_softmax_regression(damping):
     x, y = load_digits(return_X_y=True)
     x, y = x[:600] / 16, y[:600].astype(np.intp)
     network = Network(64, 10)
@@ -188,7 +188,7 @@ def test_empirical_fisher_descends_on_softmax_regression(damping):
 @pytest.mark.parametrize(
     "glm", [Logistic(), Poisson(), ComplementaryLogLog()], ids=lambda glm: type(glm).__name__
 )
-def test_fisher_scoring_is_iteratively_reweighted_least_squares(glm):
+def test_b3_fisher_scoring_is_iteratively_reweighted_least_squares(glm):
     path = []
     ff.natural_gradient_descent(
         model_of(glm),
@@ -209,7 +209,7 @@ def test_fisher_scoring_is_iteratively_reweighted_least_squares(glm):
 
 
 @pytest.mark.parametrize("problem", range(3), ids=["binomial", "probit", "poisson"])
-def test_fisher_scoring_equals_a_statistics_package_on_its_own_data(problem):
+def test_b3_fisher_scoring_equals_a_statistics_package_on_its_own_data(problem):
     _, ours, theirs = list(fisher_scoring.problems())[problem]
     result, F = fisher_scoring.fisher_scoring(*ours)
     assert result.status == ff.Status.SUCCESS
@@ -221,7 +221,7 @@ def test_fisher_scoring_equals_a_statistics_package_on_its_own_data(problem):
     np.testing.assert_allclose(errors, reference.bse, rtol=1e-9)
 
 
-def test_the_example_of_fisher_scoring_runs_to_its_picture(tmp_path, capsys):
+def test_b3_the_example_of_fisher_scoring_runs_to_its_picture(tmp_path, capsys):
     picture = tmp_path / "picture.png"
     fisher_scoring.main(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")

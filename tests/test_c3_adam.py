@@ -107,7 +107,7 @@ def test_c3_the_diagonal_natural_gradient_beside_it():
 
 
 # ---- the rest ----
-def test_a_state_stays_as_it_is_and_so_do_callers_data():
+def test_c3_a_state_stays_as_it_is_and_so_do_callers_data():
     adam, start = ff.Adam(), np.array([1.0, 2.0])
     gradient = np.array([1.0, -1.0])
     first = adam.start(start)
@@ -124,13 +124,13 @@ def test_a_state_stays_as_it_is_and_so_do_callers_data():
     np.testing.assert_array_equal(adam.step(second, [0.5, 0.5]).theta, again.theta)
 
 
-def test_float32_stays_float32():
+def test_c3_float32_stays_float32():
     adam = ff.Adam()
     state = adam.step(adam.start(np.ones(2, np.float32)), np.ones(2))
     assert state.theta.dtype == state.first_moment.dtype == state.second_moment.dtype == np.float32
 
 
-def test_bias_correction_is_exact_for_a_constant_gradient():
+def test_c3_bias_correction_is_exact_for_a_constant_gradient():
     """m̂ = g and v̂ = g² at every t: each step is α g / (|g| + ε)."""
     adam = ff.Adam(step_size=0.5, epsilon=0.25)
     state = adam.start([0.0])
@@ -150,7 +150,7 @@ def test_bias_correction_is_exact_for_a_constant_gradient():
         ({"epsilon": 0.0}, r"epsilon: expected a finite number above 0"),
     ],
 )
-def test_constants_that_make_no_sense(options, message):
+def test_c3_constants_that_make_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
         ff.Adam(**options)
 
@@ -164,13 +164,13 @@ def test_constants_that_make_no_sense(options, message):
         (["a", "b"], TypeError, r"gradient: expected real numbers"),
     ],
 )
-def test_gradients_that_do_not_fit(gradient, error, message):
+def test_c3_gradients_that_do_not_fit(gradient, error, message):
     adam = ff.Adam()
     with pytest.raises(error, match=message):
         adam.step(adam.start(np.zeros(2)), gradient)
 
 
-def test_a_start_that_makes_no_sense():
+def test_c3_a_start_that_makes_no_sense():
     with pytest.raises(ValueError, match=r"theta: expected shape \(p,\)"):
         ff.Adam().start(np.zeros((2, 2)))
     with pytest.raises(ff.NonFiniteError, match="theta: expected finite values"):

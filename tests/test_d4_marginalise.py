@@ -221,7 +221,7 @@ def test_d4_a_marginal_ellipse_is_the_shadow_of_the_whole():
 
 
 # ---- the example ----
-def test_the_magnitudes_of_the_forecast_and_their_slopes():
+def test_d4_the_magnitudes_of_the_forecast_and_their_slopes():
     """An Einstein–de Sitter universe has the distance 2 c/H₀ (1 − 1/√(1 + z)) in closed form."""
     z = forecast_ellipse.REDSHIFTS
     m, _ = forecast_ellipse.magnitudes(np.array([70.0, 1.0, -1.0, -19.3]))

@@ -3,8 +3,8 @@
 Whoever sums which part, the answer has the same bits: they depend on how the samples are cut, and
 on nothing else. What travels is an accumulator, for a `DenseFisher` half a matrix.
 
-Examples
---------
+For example:
+
 >>> import numpy as np, fastfisher as ff
 >>> scores = np.random.default_rng(0).standard_normal((1000, 3))
 >>> parts = [ff.DenseFisher.from_scores(part) for part in np.array_split(scores, 7)]
