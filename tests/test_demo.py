@@ -55,6 +55,7 @@ def test_training_is_the_same_each_time():
     assert one.losses[-1] < 0.5 * one.losses[0]
 
 
+@pytest.mark.slow
 def test_quick_demo_prints_two_tables_and_saves_a_picture(tmp_path, capsys):
     picture = tmp_path / "demo.png"
     main(["demo", "--quick", "--output", str(picture)])

@@ -101,7 +101,7 @@ def test_samples_have_the_inverse_as_covariance(fisher, F, S):
         assert np.array_equal(draws, factor.sample(0, count))
         # z*Az is χ²_p for each draw: mean p, variance 2p (half of it for complex numbers).
         A = damped(F, damping)
-        squares = np.einsum("ni,ij,nj->n", draws.conj(), A, draws).real
+        squares = ((draws.conj() @ A) * draws).sum(axis=1).real
         assert abs(squares.mean() - p) < 5 * np.sqrt(2 * p / count)
         inverse = np.linalg.inv(A)
         size = np.sqrt(np.outer(np.diag(inverse).real, np.diag(inverse).real))
