@@ -92,7 +92,7 @@ def test_factor(fisher, F, S):
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
 def test_samples_have_the_inverse_as_covariance(fisher, F, S):
-    p, count = len(F), 20_000
+    p, count = len(F), 8_000
     for damping in (LAMBDA, np.linspace(0.2, 1.0, p)):
         factor = fisher.factor(damping=damping)
         draws = factor.sample(0, count)
