@@ -9,6 +9,9 @@ namespace fastfisher {
 
 namespace {
 
+// Panels of right-hand sides that share a tile of L in one task: as many of them stay in the caches
+// beside it. With one at a time a solve with p sides took 1.07 to 1.12 of the time (p = 512, 1024,
+// 2048, one thread of Granite Rapids; faster copies and diagonal blocks are part of that).
 constexpr Index kTogether = 4;
 
 // One step of a substitution with kColumns columns of a diagonal block, or the `count` of them that
