@@ -1,0 +1,78 @@
+"""Cluster-robust and OPG standard errors for any likelihood model of statsmodels.
+
+python examples/drop_in_statsmodels.py [picture.png]: fits a logit with statsmodels and gets its
+covariances, clustered by group, both ways.
+"""
+
+import sys
+
+import numpy as np
+import statsmodels.api as sm
+from statsmodels.stats.sandwich_covariance import cov_cluster, cov_white_simple
+
+import fastfisher as ff
+from side_by_side import in_turn, show
+
+
+def covariance(results, *, clusters=None, correction="none"):
+    """Return the sandwich covariance of a fitted likelihood model of statsmodels.
+
+    A⁻¹ M A⁻¹ with A the observed information and M the sums of scores over samples or clusters.
+    """
+    information = np.linalg.inv(results.normalized_cov_params)
+    scores = results.model.score_obs(results.params)
+    return ff.sandwich_covariance(information, scores, clusters=clusters, correction=correction)
+
+
+def opg(results):
+    """Return the outer-product-of-gradients (BHHH) covariance, which statsmodels has not."""
+    return ff.opg_covariance(results.model.score_obs(results.params))
+
+
+def data(samples, params, groups):
+    """A logit model whose groups share an error."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((samples, params))
+    X[:, 0] = 1
+    group = rng.integers(groups, size=samples)
+    eta = X @ np.full(params, 0.1) + 0.5 * rng.standard_normal(groups)[group]
+    return X, (rng.random(samples) < 1 / (1 + np.exp(-eta))).astype(float), group
+
+
+def main(path: str = "drop_in_statsmodels.png", samples: int = 200_000, params: int = 40) -> float:
+    """Compare, print, draw; return the largest relative difference of the standard errors."""
+    X, y, group = data(samples, params, groups=500)
+    model = sm.Logit(y, X)
+    results = model.fit(disp=0)
+
+    def errors(V):
+        return np.sqrt(np.diag(V))
+
+    clustered, (theirs, ours) = in_turn(
+        lambda: errors(cov_cluster(results, group)),
+        lambda: errors(covariance(results, clusters=group, correction="CR1")),
+    )
+    difference = np.abs(ours / theirs - 1).max()
+    white, (theirs, ours) = in_turn(
+        lambda: errors(cov_white_simple(results, use_correction=False)),
+        lambda: errors(covariance(results)),
+    )
+    difference = max(difference, np.abs(ours / theirs - 1).max())
+    whole, _ = in_turn(
+        lambda: model.fit(disp=0, cov_type="cluster", cov_kwds={"groups": group}),
+        lambda: covariance(model.fit(disp=0), clusters=group, correction="CR1"),
+        rounds=3,
+    )
+    print(f"{samples} samples, {params} parameters; standard errors differ by {difference:.0e}")
+    print(f"OPG standard errors are {errors(opg(results)).mean():.2e} on average")
+    rows = [
+        ("clustered covariance", *clustered),
+        ("robust covariance", *white),
+        ("fit and clustered", *whole),
+    ]
+    show(rows, "statsmodels", path)
+    return difference
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

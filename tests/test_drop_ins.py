@@ -1,0 +1,92 @@
+"""The drop-ins: the same answers as the packages whose stage they replace."""
+
+import numpy as np
+import pytest
+
+import fastfisher as ff
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def drawn(path):
+    return path.read_bytes().startswith(PNG)
+
+
+def test_statsmodels_covariances(tmp_path):
+    import drop_in_statsmodels as drop_in
+
+    path = tmp_path / "picture.png"
+    assert drop_in.main(str(path), samples=3000, params=6) < 1e-10  # κ(A) n ε is about 1e-11
+    assert drawn(path)
+
+
+def test_scikit_learn_coefficients(tmp_path):
+    import drop_in_sklearn as drop_in
+
+    path = tmp_path / "picture.png"
+    # Newton's method stops where the decrement is below 1e-12: half as many digits of β at least.
+    assert drop_in.main(str(path), samples=3000, features=7) < 1e-6
+    assert drawn(path)
+
+
+def test_scikit_learn_estimator_with_weights_labels_and_no_intercept():
+    from sklearn.linear_model import LogisticRegression
+
+    import drop_in_sklearn as drop_in
+
+    X, y = drop_in.data(500, 4)
+    labels, weights = np.array(["no", "yes"])[y], np.random.default_rng(1).random(500)
+    for intercept in (True, False):
+        keywords = {"C": 0.3, "fit_intercept": intercept, "tol": 1e-9}
+        ours = drop_in.FisherScoringRegression(**keywords).fit(X, labels, weights)
+        theirs = LogisticRegression(solver="newton-cholesky", **keywords).fit(X, labels, weights)
+        np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=0, atol=1e-8)
+        np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=0, atol=1e-8)
+        assert (ours.predict(X) == theirs.predict(X)).all()
+    with pytest.raises(ValueError, match="two classes, got 3"):
+        ours.fit(X, np.arange(500) % 3)
+
+
+def test_scipy_in_whitened_coordinates(tmp_path):
+    import drop_in_scipy as drop_in
+
+    path = tmp_path / "picture.png"
+    plain, scaled, whitened = drop_in.main(str(path), samples=400, params=8)
+    assert whitened < scaled < plain
+    assert drawn(path)
+    regression = drop_in.PoissonRegression(*drop_in.data(400, 8))
+    root = regression.fisher(np.zeros(8)).apply_power(np.eye(8), -0.5)
+    found = drop_in.minimize_in(root, regression, np.zeros(8), options={"gtol": 1e-9, "ftol": 0})
+    loss, gradient = regression(found.x)
+    assert loss == found.fun
+    # gtol holds in z: ∇θ = F^(1/2) ∇z.
+    assert np.abs(root @ gradient).max() < 1e-8
+
+
+def test_ngboost_natural_gradients(tmp_path):
+    pytest.importorskip("ngboost", reason="NGBoost is not installed")
+    import drop_in_ngboost as drop_in
+
+    path = tmp_path / "picture.png"
+    # Trees split at the same places unless two splits tie to rounding.
+    assert drop_in.main(str(path), samples=400, rounds=3) < 1e-8
+    assert drawn(path)
+
+
+def test_ngboost_solves_around_a_singular_metric():
+    pytest.importorskip("ngboost", reason="NGBoost is not installed")
+    from ngboost.distns import Normal
+    from ngboost.scores import LogScore
+
+    import drop_in_ngboost as drop_in
+
+    rule = drop_in.with_batches(Normal).implementation(LogScore)
+    rng = np.random.default_rng(0)
+    S = rng.standard_normal((50, 9, 4))
+    metric, gradient = ff.batch.empirical_fisher(S), rng.standard_normal((50, 4))
+    metric[7] = np.ones((4, 4))
+    found = rule._natural_gradient(rule, gradient, metric)
+    np.testing.assert_allclose(found[7], gradient[7].sum() / 16, rtol=1e-12)
+    others = np.arange(50) != 7
+    expected = np.linalg.solve(metric[others], gradient[others, :, None])[..., 0]
+    np.testing.assert_allclose(found[others], expected, rtol=1e-9)
