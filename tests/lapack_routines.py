@@ -156,9 +156,7 @@ def invertible(kind):
 def cholesky(kind, p, dtype):
     A, _ = lapack.symmetric(kind, p, dtype)
     system, F = System(A), ff.DenseFisher.from_matrix(A)
-    answer, judge = of_factor(
-        lambda threads: F.factor(n_threads=threads), system, invertible(kind)
-    )
+    answer, judge = of_factor(lambda threads: F.factor(n_threads=threads), system, invertible(kind))
 
     def with_panels(threads):
         held = F.factor(n_threads=threads)._factor
@@ -191,7 +189,7 @@ routine("Cholesky, mixed precision", (np.float64, np.complex128))(
     by_solver(lambda dtype: ff.Cholesky(precision="mixed"))
 )
 routine("Eigh")(by_solver(lambda dtype: ff.Eigh()))
-# As exact as the dtype allows, where conjugate gradients come so far: else they say that they stall.
+# As exact as the dtype allows, where the iteration comes so far: else it says that it stalls.
 routine("CG", largest=193, may_fail=lapack.KINDS[2:])(
     by_solver(lambda dtype: ff.CG(rtol=20 * EPS[np.dtype(dtype)]))
 )
@@ -259,7 +257,8 @@ def kronecker(mode):
         n = max(shape)
         # Moments of this kind need activations of its square root: n rows of them, scaled by √n.
         a, g = (
-            np.pad(lapack.scores(kind, d, d, dtype, root=True), ((0, n - d), (0, 0))) * dtype(n**0.5)
+            np.pad(lapack.scores(kind, d, d, dtype, root=True), ((0, n - d), (0, 0)))
+            * dtype(n**0.5)
             for d in (shape[1], shape[0])
         )
         K = ff.KroneckerFisher.from_layers([(a, g)])
@@ -283,9 +282,9 @@ def kronecker(mode):
 
 MODERATE = tuple(kind for kind in lapack.KINDS if invertible(kind))
 for mode in ("absolute", "factored"):
-    routine(f"Kronecker, {'exact' if mode == 'absolute' else mode} damping", DTYPES, kinds=MODERATE)(
-        kronecker(mode)
-    )
+    routine(
+        f"Kronecker, {'exact' if mode == 'absolute' else mode} damping", DTYPES, kinds=MODERATE
+    )(kronecker(mode))
 
 
 # ---- batches ----
@@ -316,8 +315,8 @@ def batch(kind, p, dtype):
 @routine("batch, extended precision", (np.float64,), largest=50)
 def extended(kind, p, dtype):
     A, _ = lapack.symmetric(kind, p, dtype)
-    # Of 24 bits, so that b = A x* with x* of -1 and 1 has no rounding: no condition number, then.
-    unit = 2.0 ** np.floor(np.log2(lapack.norm1(A) or 1.0) - 24)
+    # Of 40 bits, so that b = A x* with x* of -1 and 1 has no rounding: no condition number, then.
+    unit = 2.0 ** np.floor(np.log2(lapack.norm1(A) or 1.0) - 40)
     A = np.rint(A / unit) * unit
     system = System(A)
     system.exact = np.where(system.exact < 0, -1.0, 1.0)
@@ -398,9 +397,7 @@ def dual(kind, p, dtype):
     held = ff.ScoreFisher(S, reduction="sum")
 
     def answer(threads):
-        solution = ff.solve(
-            held, system.b, damping=damping, solver=ff.Dual(), n_threads=threads
-        )
+        solution = ff.solve(held, system.b, damping=damping, solver=ff.Dual(), n_threads=threads)
         return (solution.value,)
 
     def judge(x):
@@ -462,7 +459,9 @@ def fisher_diagonal(S, dtype):
         exact = (np.abs(long(S)) ** 2).sum(axis=0)
         last = len(S) * float(np.finfo(dtype).smallest_subnormal)
         return {
-            ENTRIES: float((np.abs(d - exact) / (exact * EPS[np.dtype(dtype)] + last)).max(initial=0))
+            ENTRIES: float(
+                (np.abs(d - exact) / (exact * EPS[np.dtype(dtype)] + last)).max(initial=0)
+            )
         }
 
     return lambda threads: (ff.fisher_diagonal(S, reduction="sum", n_threads=threads),), judge
@@ -486,8 +485,6 @@ def fvp(S, dtype):
 def batch_empirical_fisher(S, dtype):
     stack = np.broadcast_to(S, (9, *S.shape))
     return (
-        lambda threads: (
-            ff.batch.empirical_fisher(stack, reduction="sum", n_threads=threads)[-1],
-        ),
+        lambda threads: (ff.batch.empirical_fisher(stack, reduction="sum", n_threads=threads)[-1],),
         lambda F: entries(F, S, S, dtype),
     )

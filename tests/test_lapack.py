@@ -10,7 +10,7 @@ from lapack_routines import ROUTINES, THRESHOLD, THRESHOLDS
 
 # Small, and on both sides of a panel of float64; `lapack_table.py` has all.
 SMALL = (1, 2, 5, 25)
-ROW = re.compile(r"^\| (.+) \| (.+) \| (\d+) \| (.*) \|$", re.M)
+ROW = re.compile(r"^\| (.+) \| (.+) \| (\d+) \| (.*) \|$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ROUTINES)
