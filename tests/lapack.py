@@ -1,6 +1,6 @@
 """LAPACK's test matrices and ratios: nine kinds, symmetric or Hermitian, and their errors."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -34,6 +34,20 @@ def symmetric(kind, p, dtype):
 
     It is Hermitian for a complex dtype.
     """
+    values, norm = spectrum(kind, p, dtype)
+    if kind == "diagonal":
+        return np.diag(values * norm).astype(dtype), None
+    Q = orthogonal(p, np.dtype(dtype).kind)
+    A = (Q * values) @ Q.conj().T
+    A = (norm * (0.5 * (A + A.conj().T))).astype(dtype)
+    zero = zero_of(kind, p)
+    if zero is not None and p:
+        A[zero, :] = A[:, zero] = 0
+    return A, zero
+
+
+def spectrum(kind, p, dtype):
+    """Return the eigenvalues of a matrix of this kind, 1 first, and the norm to multiply by."""
     eps, limits = EPS[np.dtype(dtype)], np.finfo(dtype)
     small = 0.25 * float(limits.tiny) / eps
     condition = {
@@ -43,16 +57,43 @@ def symmetric(kind, p, dtype):
         "near overflow": (0.1 / eps) ** 0.5,
     }.get(kind, 2.0)
     norm = {"near underflow": small, "near overflow": 1.0 / small}.get(kind, 1.0)
-    values = condition ** -np.linspace(0.0, 1.0, p) if p > 1 else np.ones(p)
+    return condition ** -np.linspace(0.0, 1.0, p) if p > 1 else np.ones(p), norm
+
+
+def zero_of(kind, p):
+    """Return the row that is zero in a matrix of this kind, None where none is."""
+    return {"first row zero": 0, "last row zero": p - 1, "middle row zero": p // 2}.get(kind)
+
+
+@lru_cache(maxsize=32)
+def frame(n, p, kind="f"):
+    """Return n × p orthonormal columns, or rows where n < p."""
+    random = rng(n, p).standard_normal((max(n, p), min(n, p)))
+    if kind == "c":
+        random = random + 1j * rng(n, p, 1).standard_normal(random.shape)
+    Q = np.linalg.qr(random)[0]
+    return Q if n >= p else Q.conj().T
+
+
+def scores(kind, n, p, dtype, root=False):
+    """Return an (n, p) array of this kind's condition number, with SᴴS of its norm.
+
+    With `root` the condition number is that of SᴴS too, which is then of this kind.
+    """
+    values, norm = spectrum(kind, min(n, p), dtype)
+    values, norm = np.sqrt(values) if root else values, norm**0.5
     if kind == "diagonal":
-        return np.diag(values * norm).astype(dtype), None
-    Q = orthogonal(p, np.dtype(dtype).kind)
-    A = (Q * values) @ Q.conj().T
-    A = (norm * (0.5 * (A + A.conj().T))).astype(dtype)
-    zero = {"first row zero": 0, "last row zero": p - 1, "middle row zero": p // 2}.get(kind)
+        S = np.zeros((n, p))
+        np.fill_diagonal(S, values)
+    else:
+        letter = np.dtype(dtype).kind
+        k = min(n, p)
+        S = (frame(n, k, letter) * values) @ frame(k, p, letter)
+    S = (norm * S).astype(dtype)
+    zero = zero_of(kind, p)
     if zero is not None and p:
-        A[zero, :] = A[:, zero] = 0
-    return A, zero
+        S[:, zero] = 0
+    return S
 
 
 def norm1(A):

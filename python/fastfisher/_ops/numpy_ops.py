@@ -85,7 +85,7 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
 
 def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
-    array: Array = value if type(value) is ndarray else np.asarray(value)
+    array: Array = value if type(value) is ndarray else _read(name, value)
     if array.dtype is not dtype:
         if array.dtype.kind not in ("fiubc" if dtype.kind == "c" else "fiub"):
             raise TypeError(
@@ -98,6 +98,17 @@ def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     if not flags.aligned or (array.ndim == 1 and not flags.c_contiguous):
         array = array.copy()
     return array
+
+
+def _read(name: str, value: Any) -> Array:
+    """Return what NumPy makes of `value`."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected one array of numbers, got a {type(value).__name__} of parts that do "
+            "not form one. Only Fishers of layers take a list of weights: ravel and join the parts."
+        ) from None
 
 
 def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastfisher import _memory
 from fastfisher.fisher.factor import Factor, MatrixFactor
 
 __all__ = ["BlockFactor"]
@@ -12,7 +13,30 @@ class BlockFactor(MatrixFactor):
 
     def inverse(self) -> Any:
         """Return A⁻¹, (p, p), symmetric (Hermitian); dense if the blocks have neighbours."""
-        return Factor.inverse(self)
+        selected = self._factor.inverse(self._threads)
+        if selected.neighbours(1.0):
+            return self._dense_inverse()
+        _memory.guard(
+            self.shape[0] ** 2 * self._dtype.itemsize,
+            "inverse",
+            "inverse_blocks() and solve() do without the matrix.",
+        )
+        out, start = self._ops.zeros(self.shape, self._dtype), 0
+        for block in selected.diagonal_blocks(1.0):
+            end = start + len(block)
+            out[start:end, start:end] = block
+            start = end
+        return out
+
+    def _dense_inverse(self) -> Any:
+        X = Factor.inverse(self)
+        if self._dtype.kind != "c":
+            return X
+        # The two real columns of a complex one differ by the condition number times eps, which a
+        # residual A X − I sees; their mean commutes with i, as A does, and leaves none.
+        params = self.shape[0]
+        turned = self.solve_columns(1j * self._ops.xp.eye(params, dtype=self._dtype)) / 1j
+        return (X + (turned + turned.conj().T) / 2) / 2
 
     def inverse_blocks(self) -> list[Any]:
         """Return the diagonal blocks of A⁻¹, the selected inverse.

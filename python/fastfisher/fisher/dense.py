@@ -1,5 +1,6 @@
 """DenseFisher: the whole matrix, held as the lower half of its sums."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -93,6 +94,12 @@ class DenseFisher(Accumulator):
         fisher = cls(array.shape[0], dtype=array.dtype, reduction=reduction, like=array)
         fisher._sums.set_dense(array, threads=_check.threads(n_threads))
         if fisher._reduction == "mean" and samples > 1:
+            # The norm is a sum of sizes, so it overflows before an entry goes unseen.
+            if not math.isfinite(fisher._sums.norm1() * samples):
+                raise NonFiniteError(
+                    f"matrix: expected a matrix whose sum over {samples} samples is finite, got "
+                    f"overflow in {array.dtype}. Scale it down, or give fewer samples."
+                )
             fisher._sums.scale(float(samples))
         fisher._weight_sum = float(samples)
         fisher._n_samples = samples

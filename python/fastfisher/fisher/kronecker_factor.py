@@ -112,11 +112,12 @@ class Eigenbasis:
         limit = self.rounding * self.largest
         if self.singular and shift <= limit:
             what, least = self.singular[0]
-            raise NotPositiveDefiniteError(
+            error = NotPositiveDefiniteError(
                 "fisher: expected a positive definite F + damping, got the eigenvalue "
                 f"{least:.3g} in {what}.",
                 value=least,
-            ).with_damping(2 * limit - shift or float(np.finfo(self.values.dtype).eps))
+            )
+            raise error.with_damping(2 * limit - shift) if limit > 0 else error
 
     def inwards(self, W: Any, threads: int) -> Any:
         """Return U_Gᵀ W U_A for each column of W (d_out, d_in, k)."""

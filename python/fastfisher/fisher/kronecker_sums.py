@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, Self
 
@@ -158,7 +159,8 @@ class KroneckerSums(Layered, Additive):
         weights, total = _check.weights(self._ops, weights, found[0].samples, self._dtype)
         check = _check.flag("check_finite", check_finite)
         threads = _check.threads(n_threads)
-        if found[0].samples == 0:
+        samples = found[0].samples
+        if samples == 0:
             return self
         # Summed beside what is held, so that an error leaves that as it is.
         sums, crosses = self._sums_of(found, weights, check, threads)
@@ -170,12 +172,17 @@ class KroneckerSums(Layered, Additive):
                     bases = [
                         self._decomposed(sums, i, scale, scale).bases for i in range(len(found))
                     ]
+                if weights is not None and not weights.all():
+                    # The squares of what weighs nothing may overflow, and 0 · inf is no sum.
+                    some = weights > 0
+                    found = [replace(s, a=s.a.some(some), g=s.g.some(some)) for s in found]
+                    weights = weights[some]
                 moments = [
                     scores.squares(weights, self._dtype, threads, pair)
                     for scores, pair in zip(found, bases, strict=True)
                 ]
             self._take_in(self._n_samples == 0, sums, crosses, bases, moments)
-            self._join(None, total, found[0].samples)
+            self._join(None, total, samples)
         return self
 
     def refresh(self) -> Self:

@@ -54,7 +54,7 @@ def choose_for_path(fisher: "Fisher", solver: Any, shifts: list[float]) -> Any:
     chosen = choose(fisher, solver, max(shifts, default=0.0))
     if solver == "auto" and fisher._own_path_solver is not None:
         return fisher._own_path_solver
-    if solver != "auto" or chosen is fisher._own_solver:
+    if solver != "auto" or chosen == fisher._own_solver:
         return chosen
     if isinstance(chosen, CG):
         return CG(preconditioner=None)

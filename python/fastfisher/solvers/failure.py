@@ -72,11 +72,12 @@ def smallest_damping(fisher: "Fisher", attempt: Callable[[float], T]) -> tuple[f
     The rungs are μ_j = 2ʲ · eps · b, j = 0, 1, …, with b an upper bound of the largest absolute
     eigenvalue (‖F‖₁, or the trace where F is given by its scores), so a rung below 4 b always
     works. They are found by galloping and bisection, in at most a dozen factorisations. Where
-    answers lose digits by b / μ, as in the dual, they begin at √eps · b, which leaves half.
+    answers lose digits by b / μ, as in the dual, they begin at √eps · b, which leaves half. An F
+    that is zero has no scale of which eps would be small: its first rung is 1.
     """
-    bound = fisher._eigenvalue_bound() or 1.0
+    bound = fisher._eigenvalue_bound()
     eps = float(np.finfo(fisher.dtype).eps)
-    first = (math.sqrt(eps) if fisher._cancels else eps) * bound
+    first = (math.sqrt(eps) if fisher._cancels else eps) * bound if bound else 1.0
     if not 0.0 < first < math.inf:
         raise NonFiniteError(
             f"fisher: expected finite values, got a norm of {bound}. Look for overflow."

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastfisher import _check
 from fastfisher._ops import ops_of
 from fastfisher.applications.descent.model import starting_point
+from fastfisher.errors import NonFiniteError
 
 __all__ = ["Adam", "AdamState"]
 
@@ -129,7 +132,13 @@ class Adam:
             )
         t = state.iteration + 1
         m = self.beta1 * state.first_moment + (1 - self.beta1) * g
-        v = self.beta2 * state.second_moment + (1 - self.beta2) * g**2
+        with np.errstate(over="ignore"):
+            v = self.beta2 * state.second_moment + (1 - self.beta2) * g**2
+        if not ops.all_finite(v):  # a parameter that is divided by infinity would stand still
+            raise NonFiniteError(
+                f"gradient: expected squares within the range of {theta.dtype}, got overflow. "
+                "Scale the loss down, or use float64 parameters."
+            )
         scale = ops.xp.sqrt(v / (1 - self.beta2**t)) + self.epsilon
         theta = theta - self.step_size * (m / (1 - self.beta1**t)) / scale
         return AdamState(theta, m, v, t)

@@ -1,0 +1,53 @@
+"""LAPACK's test program, its small sizes here and now, and the page with the ratios of all."""
+
+import re
+
+import numpy as np
+import pytest
+
+import lapack_table
+from lapack_routines import ROUTINES, THRESHOLD, THRESHOLDS
+
+# Small, and on both sides of a panel of float64; `lapack_table.py` has all.
+SMALL = (1, 2, 5, 25)
+ROW = re.compile(r"^\| (.+) \| (.+) \| (\d+) \| (.*) \|$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ROUTINES)
+def test_ratios(name):
+    found = [
+        (case, lapack_table.run(*case, threads=(1, 3)))
+        for case in lapack_table.cases(SMALL)
+        if case[0] == name
+    ]
+    ratios, counts, failures = lapack_table.worst(found)
+    assert failures[name] < counts[name]
+    for ratio, values in ratios[name].items():
+        assert max(values.values()) < THRESHOLDS.get(ratio, THRESHOLD), (ratio, dict(values))
+    dtypes = {np.dtype(dtype).name for dtype in ROUTINES[name].dtypes}
+    assert all(set(values) <= dtypes for values in ratios[name].values())
+
+
+def test_a_wrong_answer_is_seen():
+    answer, judge = ROUTINES["Cholesky"].pose("well-conditioned", 25, np.float64)
+    panels, x, numbers, inverse, variances = answer(1)
+    wrong = [1 + 1e-12, 1 + 1e-12, np.array([1 + 1e-12, 0.01]), 1 + 1e-12, 1 + 1e-12]
+    given = (panels, x, numbers, inverse, variances)
+    for place, factor in enumerate(wrong):
+        spoiled = [a * factor if i == place else a for i, a in enumerate(given)]
+        assert max(judge(*spoiled).values()) > THRESHOLD
+    assert max(judge(*given).values()) < THRESHOLD
+
+
+def test_the_page_names_every_routine_below_its_threshold():
+    text = lapack_table.PAGE.read_text(encoding="utf-8")
+    start, end = (text.index(mark) for mark in lapack_table.MARKS)
+    rows = ROW.findall(text[start:end].replace("\\|", "¦"))
+    assert {name for name, *_ in rows} == set(ROUTINES)
+    for name, ratio, limit, values in rows:
+        assert int(limit) == THRESHOLDS.get(ratio.replace("¦", "|"), THRESHOLD)
+        cells = dict(zip(lapack_table.NAMES, values.split(" | "), strict=True))
+        for dtype, cell in cells.items():
+            expected = any(np.dtype(kind).name == dtype for kind in ROUTINES[name].dtypes)
+            assert bool(cell) == expected, (name, ratio, dtype)
+            assert not cell or float(cell) < int(limit), (name, ratio, dtype)
