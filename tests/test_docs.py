@@ -1,24 +1,127 @@
-"""The pages of the documentation keep their word: what they show is what their code prints."""
+"""The pages of the documentation keep their word: what they show runs, what they name exists."""
 
+import ast
 import doctest
 import re
+import runpy
+import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
+GALLERY = runpy.run_path(str(DOCS / "_gallery.py"))
+# A block that a reader sees, or what has to be there before it and would only distract.
+CODE = re.compile(r"^```python\n(.*?)^```$|^<!-- setup\n(.*?)^-->$", re.DOTALL | re.MULTILINE)
+
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if ">>> " in text])
+def run_page(name):
+    """Run all code of a page in its order and in one namespace; return what differs."""
+    names, report = {"__name__": "__main__"}, []
+    for found in CODE.finditer(PAGES[name]):
+        code, line = found[1] or found[2], PAGES[name].count("\n", 0, found.start()) + 1
+        if ">>> " in code:
+            shown = doctest.DocTestParser().get_doctest(code, {}, name, f"{name}.md", line)
+            shown.globs = names  # not a copy: functions of one block see names of the next
+            doctest.DocTestRunner().run(shown, out=report.append, clear_globs=False)
+        else:
+            exec(compile("\n" * line + code, f"{name}.md", "exec"), names)
+    return "".join(report)
+
+
+@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if CODE.search(text)])
 def test_the_page_shows_what_it_prints(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    report = []
-    page = doctest.DocTestParser().get_doctest(PAGES[name].replace("```", ""), {}, name, name, 0)
-    doctest.DocTestRunner().run(page, out=report.append)
-    assert not report, "".join(report)
+    assert not run_page(name)
+
+
+def test_a_page_that_prints_something_else_is_found(monkeypatch):
+    monkeypatch.setitem(PAGES, "wrong", "```python\nx = 1\n```\n\n```python\n>>> x\n2\n\n```\n")
+    assert "Expected:\n    2\nGot:\n    1" in run_page("wrong")
+    monkeypatch.setitem(PAGES, "broken", "```python\nx = 1 / 0\n```\n")
+    with pytest.raises(ZeroDivisionError):
+        run_page("broken")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_code_hides_behind_another_name(name):
+    """A block is Python, which runs, or what Python is not."""
+    for kind, block in FENCE.findall(PAGES[name]):
+        assert kind.startswith("{") or kind in {"python", "bash", "text", ""}
+        assert kind == "python" or not re.search(">>> |import ", block)
 
 
 def test_every_page_is_in_the_table_of_contents():
     tables = re.findall(r"```{toctree}(.*?)```", PAGES["index"], re.DOTALL)
-    assert set(PAGES) - {"index"} <= set(" ".join(tables).split())
+    listed = re.findall(r"^(?:.*<)?(\w+)>?$", "\n".join(tables), re.MULTILINE)
+    assert set(PAGES) - {"index"} == set(listed)
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING", *PAGES])
+def test_commands_name_what_exists(name):
+    text = PAGES.get(name) or (ROOT / f"{name}.md").read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    for listed in re.findall(r'pip install "(?:\.|fastfisher)\[([\w,]+)\]"', text):
+        assert set(listed.split(",")) <= set(extras)
+    for script in re.findall(r"(?:examples|bench|tests|docs)/\w+\.(?:py|md|png|svg)", text):
+        assert (ROOT / script).exists(), script
+    for session in re.findall(r"nox -s (\w+)", text):
+        assert session in sessions()
+
+
+def sessions():
+    """Return the names of the sessions in the noxfile, without importing nox."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    return {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and any("session" in ast.unparse(decorator) for decorator in node.decorator_list)
+    }
+
+
+# ---- promises, theory: what they name as their check ----
+
+
+@cache
+def functions_of(path):
+    """Return the names of the functions in a file, tests among them."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("name", ["promises", "theory"])
+def test_the_checks_that_a_page_names_exist(name):
+    named = re.findall(r"`(test_\w+)\.py(?:::(\w+))?`", PAGES[name])
+    assert named
+    for file, function in named:
+        path = ROOT / "tests" / f"{file}.py"
+        assert path.exists(), file
+        assert not function or function in functions_of(path), f"{file}.py::{function}"
+    for session in re.findall(r"`nox -s (\w+)`", PAGES[name]):
+        assert session in sessions(), session
+
+
+def test_no_promise_stands_without_its_check():
+    tables = re.findall(r"^\| promise.*?(?=\n\n)", PAGES["promises"], re.DOTALL | re.MULTILINE)
+    rows = [row for table in tables for row in table.splitlines()[2:]]
+    assert len(rows) > 30
+    for row in rows:
+        assert re.search(r"`test_\w+\.py(?:::\w+)?`|`nox -s \w+`", row.split("|")[2]), row
+
+
+# ---- the gallery ----
+@pytest.mark.parametrize("path", GALLERY["examples"](), ids=lambda path: path.stem)
+def test_every_example_is_in_the_gallery(path):
+    gallery = GALLERY["gallery"]()
+    assert f"python examples/{path.name}" in gallery
+    if "[picture.png]" in path.read_text(encoding="utf-8"):
+        assert f"(figures/{path.stem}.png)" in gallery
+        assert (DOCS / "figures" / f"{path.stem}.png").stat().st_size < 120_000

@@ -29,6 +29,13 @@ class FisherError(Exception):
     >>> import fastfisher as ff
     >>> issubclass(ff.NotPositiveDefiniteError, ff.FisherError)
     True
+    >>> import numpy as np
+    >>> scores = ff.ScoreFisher(np.random.default_rng(0).standard_normal((50, 20)))
+    >>> try:
+    ...     ff.solve(scores, np.ones(20), solver=ff.CG(max_iterations=2))
+    ... except ff.FisherError as error:
+    ...     print(error.solution.status.name, error.solution.iterations)
+    MAX_ITERATIONS 2
     """
 
     solution: Any = None
@@ -57,6 +64,8 @@ class NotPositiveDefiniteError(FisherError, np.linalg.LinAlgError):
     ... except ff.NotPositiveDefiniteError as error:
     ...     print(error.pivot, error.value)
     1 0.0
+    >>> print(ff.NotPositiveDefiniteError("F is singular.").with_damping(1e-3))
+    F is singular. Adding 0.001 to the damping would do.
     """
 
     def __init__(

@@ -36,6 +36,9 @@ class Scores:
     >>> solution = ff.batch.solve(ff.batch.Scores(S), np.ones((1, 12)), precision="extended")
     >>> bool(solution.error_bound[0] < 1e-9)
     True
+    >>> scores = ff.batch.Scores(S, reduction="sum")
+    >>> scores.scores.shape, scores.reduction
+    ((1, 12, 12), 'sum')
     """
 
     scores: Any

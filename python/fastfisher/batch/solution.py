@@ -39,6 +39,13 @@ class BatchSolution:
            [ nan,  nan]])
     >>> [ff.Status(s).name for s in solution.status]
     ['SUCCESS', 'NOT_POSITIVE_DEFINITE']
+    >>> solution.rcond, solution.damping_used
+    (array([0.5, 0. ]), array([0., 0.]))
+    >>> ff.batch.inverse(F, on_failure="pinv").rank
+    array([2, 1])
+    >>> proved = ff.batch.inverse(F, on_failure="nan", precision="extended")
+    >>> bool(proved.error_bound[0] < 1e-15)
+    True
     """
 
     value: Any

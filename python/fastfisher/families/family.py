@@ -38,6 +38,13 @@ class Family(ABC):
     (2, 1, 1)
     >>> family.with_parameters([[2.0], [3.0]]).rate
     array([2., 3.])
+    >>> family.parameters, family.batch_shape
+    (array([[1.],
+           [4.]]), (2,))
+    >>> family.log_prob([2, 2]).round(3), family.kl(ff.Poisson([1.0, 5.0])).round(3)
+    (array([-1.693, -1.921]), array([0.   , 0.107]))
+    >>> family.sample(3, rng=0).shape
+    (3, 2)
     """
 
     # Arrays whose first axes are the batch: what the constructor took, and what follows from it.

@@ -145,6 +145,14 @@ class Accumulator(Additive):
         ------
         NonFiniteError
             Names the row and column; the accumulator is unchanged.
+
+        Examples
+        --------
+        >>> import numpy as np, fastfisher as ff
+        >>> F = ff.DiagonalFisher(2).update([[1.0, 0.0], [1.0, 2.0]])
+        >>> F = F.update([[2.0, 0.0]], weights=[2.0])
+        >>> F.diagonal(), F.n_samples, F.weight_sum
+        (array([2.5, 1. ]), 3, 4.0)
         """
         rows = _check.scores(self._ops, scores, self._params)
         _check.narrowing(rows.dtype, self._dtype)

@@ -50,13 +50,29 @@ class Additive(Fisher):
 
     # ---- what follows ----
     def copy(self) -> Self:
-        """Return one of its own with the same content."""
+        """Return one of its own with the same content.
+
+        Examples
+        --------
+        >>> import numpy as np, fastfisher as ff
+        >>> F = ff.DiagonalFisher.from_scores([[1.0, 0.0], [1.0, 2.0]])
+        >>> later = F.copy().update([[3.0, 0.0]])
+        >>> F.n_samples, later.n_samples
+        (2, 3)
+        """
         return type(self)._from_state(self._state())  # type: ignore[return-value]
 
     def merge(self, *others: Self) -> Self:
         """Add what the others hold, in the order given, and return self.
 
         They must agree in class, size, dtype, center and reduction.
+
+        Examples
+        --------
+        >>> import numpy as np, fastfisher as ff
+        >>> F = ff.DiagonalFisher.from_scores([[1.0, 0.0]])
+        >>> F.merge(ff.DiagonalFisher.from_scores([[1.0, 2.0]])).diagonal()
+        array([1., 2.])
         """
         for other in others:
             self._check_mergeable(other)
@@ -74,6 +90,13 @@ class Additive(Fisher):
 
         ``F.decay(0.95).update(batch)`` is an exponentially weighted average: the mean of a
         mean-reduced F is unchanged by decay alone.
+
+        Examples
+        --------
+        >>> import numpy as np, fastfisher as ff
+        >>> F = ff.DiagonalFisher.from_scores([[1.0, 0.0], [1.0, 2.0]]).decay(0.5)
+        >>> F.weight_sum, F.update([[2.0, 0.0]]).diagonal()  # (0.5 (1 + 1) + 4) / 2, 0.5 · 4 / 2
+        (1.0, array([2.5, 1. ]))
         """
         kept = _check.cut("factor", factor)
         if kept > 1.0:

@@ -79,6 +79,8 @@ class BlockDiagonalFisher(Accumulator):
     >>> chain = ff.BlockDiagonalFisher.from_scores(scores, [1, 1, 1], tridiagonal=True)
     >>> chain.neighbours()[1]
     array([[1.]])
+    >>> F.block_sizes, [block.shape for block in F.blocks()]
+    ((2, 1), [(2, 2), (1, 1)])
     """
 
     _composition = "blocks"

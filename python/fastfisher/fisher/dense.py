@@ -61,6 +61,8 @@ class DenseFisher(Accumulator):
            [2., 5.]])
     >>> F.solve(np.ones(2), damping=1.0).round(4)
     array([0.5 , 0.25])
+    >>> ff.DenseFisher.from_matrix([[2.0, 1.0], [1.0, 2.0]], n_samples=10).trace()
+    4.0
     """
 
     @classmethod

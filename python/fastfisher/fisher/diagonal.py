@@ -45,6 +45,8 @@ class DiagonalFisher(Accumulator):
     array([1., 2.])
     >>> F.solve(np.ones(2), damping=1.0).round(4)
     array([0.5   , 0.3333])
+    >>> ff.DiagonalFisher.from_diagonal([2.0, 4.0]).solve([1.0, 1.0])
+    array([0.5 , 0.25])
     """
 
     @classmethod

@@ -32,6 +32,24 @@ class Factor(ABC):
         Estimate of 1 / κ₁ of the matrix that was factored (the Gram matrix in the dual).
     shape : tuple
         (p, p).
+
+    Examples
+    --------
+    >>> import numpy as np, fastfisher as ff
+    >>> factor = ff.DenseFisher.from_matrix([[2.0, 1.0], [1.0, 2.0]]).factor()
+    >>> factor.shape, factor.method, round(factor.logdet, 6), round(factor.rcond, 6)
+    ((2, 2), 'cholesky', 1.098612, 0.333333)
+    >>> factor.solve([3.0, 3.0]).round(6), factor.inverse_diagonal().round(6)
+    (array([1., 1.]), array([0.666667, 0.666667]))
+    >>> factor.inverse().round(6)
+    array([[ 0.666667, -0.333333],
+           [-0.333333,  0.666667]])
+    >>> factor.sample(0, size=4).shape
+    (4, 2)
+    >>> factor.solve_columns(np.ones((2, 1))).T.round(6)
+    array([[0.333333, 0.333333]])
+    >>> factor.quadratic_columns(np.eye(2)).round(6)  # vᵀ A⁻¹ v of each column
+    array([0.666667, 0.666667])
     """
 
     method: str

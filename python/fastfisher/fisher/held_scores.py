@@ -82,7 +82,7 @@ class HeldScores(Fisher):
         """Return the x whose products with the scores come nearest to the targets y.
 
         Equivalent to ``np.linalg.lstsq(S, y)[0]`` without weights, damping and centring: x
-        minimises c Σ w |sᵀx − y|² + Σ λ |x|², with c = 1/Σw for a mean and 1 for a sum. That is
+        minimises ``c Σ w |sᵀx − y|² + Σ λ |x|²``, with c = 1/Σw for a mean and 1 for a sum. That is
         (F + damping)⁻¹ g for g = c Σ w s* y, but g is never formed where the solver can do without.
 
         Parameters

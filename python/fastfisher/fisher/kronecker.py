@@ -106,6 +106,9 @@ class KroneckerFisher(KroneckerSums):
     (3, 5)
     >>> ff.solve(K, gradients, damping=1e-2, damping_mode="factored").method
     'kronecker-cholesky'
+    >>> A, G = K.factors[0]
+    >>> K.shapes, A.shape, G.shape
+    ([(3, 5)], (5, 5), (3, 3))
     """
 
     _composition = "the factors of layers"

@@ -112,6 +112,16 @@ class KroneckerSums(Layered, Additive):
             As in the constructor; `dtype` is by default that of the layers.
         check_finite : bool
         n_threads : int, optional
+
+        Examples
+        --------
+        >>> import numpy as np, fastfisher as ff
+        >>> K = ff.KroneckerFisher.from_layers([(np.ones((5, 3)), np.ones((5, 2)))])
+        >>> K.shapes, K.n_samples
+        ([(2, 3)], 5)
+        >>> A, G = K.factors[0]
+        >>> A.shape, G.shape
+        ((3, 3), (2, 2))
         """
         found = layers_of(layers)
         held = max((_check.sum_dtype(s.a.x.dtype) for s in found), key=lambda d: d.itemsize)
@@ -191,6 +201,15 @@ class KroneckerSums(Layered, Additive):
         For EKFAC, whose basis is otherwise that of the first update. The moments become the
         diagonal, in the new basis, of the Fisher held so far, which keeps the trace. Nothing else
         has a basis that could be stale.
+
+        Examples
+        --------
+        >>> import numpy as np, fastfisher as ff
+        >>> rng = np.random.default_rng(0)
+        >>> layers = [(rng.standard_normal((9, 3)), rng.standard_normal((9, 2)))]
+        >>> K = ff.KroneckerFisher([(2, 3)], eigen=True).update(layers)
+        >>> K.decay(0.9).update(layers).refresh().shape  # the basis is that of today's factors
+        (6, 6)
         """
         with self._lock:
             if self._bases:

@@ -66,6 +66,12 @@ class LayerFisher(Layered, HeldScores):
     (320, 320)
     >>> [step.shape for step in L.solve(None, damping=0.1)]
     [(10, 30), (2, 10)]
+    >>> L.gram().shape, [mean.shape for mean in L.mean_score()]
+    ((5, 5), [(10, 30), (2, 10)])
+    >>> L.influence(0, [1, 2], damping=0.1).shape, L.shapes
+    ((2,), [(10, 30), (2, 10)])
+    >>> ff.LayerFisher.from_layers([(a, g)]).n_samples
+    5
     """
 
     def __init__(

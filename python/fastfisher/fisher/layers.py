@@ -33,6 +33,9 @@ class LinearLayer:
     >>> L = ff.LayerFisher([ff.LinearLayer(np.ones((5, 3)), np.ones((5, 2)), bias=True)])
     >>> L.shape  # 2 × (3 + 1) parameters
     (8, 8)
+    >>> layer = ff.LinearLayer(np.ones((5, 3)), np.ones((5, 2)), bias=True)
+    >>> layer.inputs.shape, layer.gradients.shape, layer.bias
+    ((5, 3), (5, 2), True)
     """
 
     inputs: Any
@@ -75,6 +78,10 @@ class Conv2dLayer:
     >>> layer = ff.Conv2dLayer(np.ones((4, 1, 8, 8)), np.ones((4, 3, 8, 8)), 3, padding=1)
     >>> ff.LayerFisher([layer]).shape  # 3 × (1 · 3 · 3)
     (27, 27)
+    >>> layer.inputs.shape, layer.gradients.shape, layer.bias
+    ((4, 1, 8, 8), (4, 3, 8, 8), False)
+    >>> layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    (3, 1, 1, 1)
     """
 
     inputs: Any

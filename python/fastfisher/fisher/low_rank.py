@@ -92,6 +92,8 @@ class LowRankFisher(Accumulator):
     0.1875
     >>> F.solve(np.ones(4), damping=1.0).round(3)
     array([0.184, 0.842, 0.842, 0.842])
+    >>> F.rank, round(F.residual, 6)
+    (1, 0.1875)
     """
 
     _composition = "a sketch"

@@ -54,6 +54,34 @@ class Fisher(ABC):
     >>> import numpy as np, fastfisher as ff
     >>> isinstance(ff.DenseFisher.from_scores(np.eye(2)), ff.Fisher)
     True
+    >>> F = ff.DenseFisher.from_scores([[1.0, 0.0], [1.0, 2.0]])
+    >>> F.shape, F.dtype, F.n_samples, F.weight_sum, F.reduction, F.center
+    ((2, 2), dtype('float64'), 2, 2.0, 'mean', False)
+    >>> F.to_dense()
+    array([[1., 1.],
+           [1., 2.]])
+    >>> F.diagonal(), F.trace(), F.quadratic_form([1.0, 1.0]), round(F.logdet(1.0), 6)
+    (array([1., 2.]), 3.0, 5.0, 1.609438)
+    >>> F @ np.array([1.0, 0.0]), F.solve([2.0, 3.0], damping=1.0).round(6)
+    (array([1., 1.]), array([0.6, 0.8]))
+    >>> F.factor(damping=1.0).inverse().round(6)
+    array([[ 0.6, -0.2],
+           [-0.2,  0.4]])
+    >>> F.solve_path([2.0, 3.0], [0.0, 1.0]).value.round(6)
+    array([[1. , 1. ],
+           [0.6, 0.8]])
+    >>> values, vectors = F.eigsh(1)
+    >>> values.round(6), vectors.shape
+    (array([2.618034]), (2, 1))
+    >>> F.apply_power(np.eye(2), -0.5).shape  # whitens
+    (2, 2)
+    >>> round(F.effective_dimension(1.0), 6), F.leverage([[1.0, 0.0]], 1.0).round(6)
+    (1.0, array([0.3]))
+    >>> F.as_linear_operator().shape  # SciPy's
+    (2, 2)
+    >>> F.save("fisher.npz")
+    >>> ff.load("fisher.npz").n_samples
+    2
     """
 
     __array_ufunc__ = None  # so that `array @ F` asks us instead of taking F apart

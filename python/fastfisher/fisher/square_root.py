@@ -64,6 +64,9 @@ class SquareRootFisher(Accumulator):
            [2., 5.]])
     >>> ff.solve(F, np.ones(2), damping=1.0).method
     'qr'
+    >>> R = F.root()
+    >>> bool(np.allclose(R.T @ R, F.to_dense()))
+    True
     """
 
     _sums_squares = True

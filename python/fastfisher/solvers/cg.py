@@ -74,6 +74,11 @@ class CG:
     >>> solution = ff.solve(F, np.array([2.0, 3.0]), solver=ff.CG(rtol=1e-12))
     >>> solution.value.round(9), solution.method
     (array([1., 1.]), 'cg')
+    >>> ff.CG(max_iterations=1, preconditioner=None, atol=1e-9, allow_truncated=True)
+    CG(rtol=1e-08, atol=1e-09, max_iterations=1, preconditioner=None, allow_truncated=True)
+    >>> path = F.solve_path(np.ones(2), [0.1, 1.0], solver=ff.CG(preconditioner=None))
+    >>> path.value.shape
+    (2, 2)
     """
 
     rtol: float = 1e-8

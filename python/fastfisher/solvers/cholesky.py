@@ -40,6 +40,9 @@ class Cholesky:
     array([1., 1.])
     >>> ff.solve(F, np.array([3.0, 3.0]), solver=ff.Cholesky(precision="mixed")).method
     'cholesky-mixed'
+    >>> G = ff.DenseFisher.from_matrix(F)
+    >>> G.factor(solver=ff.Cholesky()).method, G.solve_path([1.0, 1.0], [0.0, 1.0]).method
+    ('cholesky', 'cholesky')
     """
 
     precision: Literal["working", "mixed"] = "working"

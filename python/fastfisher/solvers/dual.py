@@ -63,6 +63,11 @@ class Dual:
     >>> solution = ff.solve(ff.ScoreFisher(scores), np.ones(3), solver=ff.Dual(rtol=1e-12))
     >>> solution.value.round(3), solution.rank, solution.status.name
     (array([0.5, 0. , 0.5]), 1, 'TRUNCATED')
+    >>> ff.ScoreFisher(scores).factor(damping=1.0, solver=ff.Dual()).method
+    'dual'
+    >>> path = ff.ScoreFisher(scores).solve_path(np.ones(3), [1.0, 2.0], solver=ff.Dual())
+    >>> path.value.shape, ff.Dual(rtol_smooth=1e-6).rtol_smooth
+    ((2, 3), 1e-06)
     """
 
     rtol: float | None = None

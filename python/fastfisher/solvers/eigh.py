@@ -32,6 +32,10 @@ class Eigh:
     >>> F = np.array([[2.0, 1.0], [1.0, 2.0]])
     >>> ff.solve(F, np.array([3.0, 3.0]), solver=ff.Eigh()).value.round(12)
     array([1., 1.])
+    >>> path = ff.DenseFisher.from_matrix(F).solve_path([3.0, 3.0], [0.0, 1.0], solver=ff.Eigh())
+    >>> path.value.round(12)
+    array([[1.  , 1.  ],
+           [0.75, 0.75]])
     """
 
     def solve(

@@ -58,6 +58,12 @@ class PathSolution:
            [0.5  , 0.25 ]])
     >>> path[1].status.name, len(path)
     ('SUCCESS', 2)
+    >>> path.status, path.damping_used, bool(path.residual.max() < 1e-15)
+    (array([0, 0]), array([0., 1.]), True)
+    >>> path.method, path.methods, path.iterations, path.messages
+    ('cholesky', ('cholesky', 'cholesky'), array([0, 0]), ('', ''))
+    >>> path.rcond.round(3), path.rank
+    (array([0.333, 0.5  ]), array([nan, nan]))
     """
 
     value: Any

@@ -56,6 +56,11 @@ class BlockJacobi:
     >>> cg = ff.CG(preconditioner=ff.BlockJacobi(block_size=2))
     >>> ff.solve(F, np.arange(6.0), solver=cg).iterations
     1
+    >>> ff.BlockJacobi(blocks=[2, 4]).blocks
+    (2, 4)
+    >>> solve = ff.BlockJacobi(block_size=2).prepare(ff.DenseFisher.from_matrix(F), 0.0, threads=0)
+    >>> callable(solve)
+    True
     """
 
     block_size: int = 96  # whole panels of every dtype
@@ -152,6 +157,10 @@ class Nystrom:
     >>> F = np.diag(np.r_[np.geomspace(1e6, 1e3, 10), np.full(90, 1e-3)])
     >>> cg = ff.CG(preconditioner=ff.Nystrom(rank=12))
     >>> ff.solve(F, np.ones(100), damping=1.0, solver=cg).iterations <= 4
+    True
+    >>> ff.Nystrom(rank=12, rng=1).rng
+    1
+    >>> callable(ff.Nystrom(rank=12).prepare(ff.DenseFisher.from_matrix(F), 1.0, threads=0))
     True
     """
 

@@ -66,6 +66,10 @@ class QR:
     >>> solution = ff.solve(twice, np.ones(2), solver=ff.QR(rank_revealing=True))
     >>> solution.value.round(12), solution.status.name, solution.rank
     (array([0.1, 0.1]), 'TRUNCATED', 1)
+    >>> ff.ScoreFisher(scores).factor(solver=ff.QR()).method, ff.QR(rank_tol=1e-12).rank_tol
+    ('qr', 1e-12)
+    >>> ff.ScoreFisher(scores).solve_path(np.ones(2), [0.1, 1.0], solver=ff.QR()).value.shape
+    (2, 2)
     """
 
     rank_revealing: bool = False

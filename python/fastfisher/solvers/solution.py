@@ -23,6 +23,18 @@ class Status(IntEnum):
     >>> import fastfisher as ff
     >>> ff.Status.SUCCESS == 0
     True
+    >>> for status in ff.Status:
+    ...     print(int(status), status.name)
+    0 SUCCESS
+    1 NOT_POSITIVE_DEFINITE
+    2 NON_FINITE
+    3 SHIFTED
+    4 TRUNCATED
+    5 MAX_ITERATIONS
+    6 NEGATIVE_CURVATURE
+    7 STAGNATED
+    8 ZERO_GRADIENT
+    9 INTERRUPTED
     """
 
     SUCCESS = 0
@@ -70,6 +82,10 @@ class Solution:
     >>> solution = ff.solve(np.diag([1.0, 3.0]), np.ones(2), damping=1.0)
     >>> solution.value, solution.status.name, solution.method
     (array([0.5 , 0.25]), 'SUCCESS', 'cholesky')
+    >>> solution.residual < 1e-15, solution.damping_used, solution.iterations, solution.message
+    (True, 1.0, 0, '')
+    >>> round(solution.rcond, 6), solution.rank
+    (0.5, None)
     """
 
     value: Any

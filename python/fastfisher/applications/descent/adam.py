@@ -32,6 +32,8 @@ class AdamState:
     >>> state = ff.Adam().start([1.0])
     >>> state.iteration, state.second_moment
     (0, array([0.]))
+    >>> state.theta, state.first_moment
+    (array([1.]), array([0.]))
     """
 
     theta: Any
@@ -82,6 +84,8 @@ class Adam:
     ...     state = adam.step(state, 2 * state.theta)  # the gradient of ‖θ‖²
     >>> bool(abs(state.theta).max() < 1e-2)
     True
+    >>> adam.beta1, adam.beta2, adam.epsilon
+    (0.9, 0.999, 1e-08)
     """
 
     step_size: float = 0.001

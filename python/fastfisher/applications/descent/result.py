@@ -41,6 +41,8 @@ class DescentRecord:
     ...     print(record.iteration, record.loss, record.kl, record.gain_ratio)
     0 4.5 0.0 nan
     1 0.0 4.5 1.0
+    >>> record.damping, record.decrement, record.step_size
+    (0.0, 0.0, 1.0)
     """
 
     iteration: int
@@ -79,6 +81,11 @@ class DescentState(DescentRecord):
     ... )
     >>> [float(x) for x in path]
     [0.0, 1.5, 2.25, 2.625]
+    >>> result = ff.natural_gradient_descent(
+    ...     model, [0.0], callback=lambda state: bool(abs(state.gradient).max() < 1e-6)
+    ... )
+    >>> result.status.name
+    'INTERRUPTED'
     """
 
     theta: Any
@@ -123,6 +130,10 @@ class DescentResult:
     >>> result = ff.natural_gradient_descent(model, [0.0])
     >>> result.theta, result.status.name, result.iterations
     (array([3.]), 'SUCCESS', 1)
+    >>> result.loss, result.gradient, result.decrement, result.damping_used
+    (0.0, array([0.]), 0.0, 0.0)
+    >>> result.message, len(result.history)
+    ('the decrement is at most 1e-12', 2)
     """
 
     theta: Any

@@ -67,6 +67,10 @@ class EvolutionResult:
     ('SUCCESS', True, True)
     >>> bool(result.history["best_loss"][-1] == result.loss)
     True
+    >>> result.iterations == len(result.history), result.restarts, result.theta.shape
+    (True, 0, (3,))
+    >>> result.message
+    'The loss is at or below the target 1e-10.'
     """
 
     theta: Any

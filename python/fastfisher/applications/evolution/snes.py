@@ -92,6 +92,12 @@ class SNES(EvolutionStrategy):
     ...     search.tell((x**2).sum(axis=1))
     >>> bool((abs(search.best) < 1e-4).all())
     True
+    >>> search.covariance().shape, search.condition() >= 1, bool(search.sigma.max() < 1e-3)
+    ((4, 4), True, True)
+    >>> search = search.restart()  # from where it began, with a larger population
+    >>> result = search.minimize(lambda x: (x**2).sum(), max_evaluations=2000, target=1e-6)
+    >>> result.status.name
+    'SUCCESS'
     """
 
     def __init__(

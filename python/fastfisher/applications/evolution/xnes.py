@@ -86,6 +86,13 @@ class XNES(EvolutionStrategy):
     >>> result = search.minimize(rosenbrock, max_evaluations=10_000, target=1e-10)
     >>> result.status.name, result.theta.round(3)
     ('SUCCESS', array([1., 1.]))
+    >>> search = ff.XNES([-1.0, 1.0], 0.5, rng=0)
+    >>> for _ in range(300):
+    ...     search.tell([rosenbrock(x) for x in search.ask()])  # the same in a loop of one's own
+    >>> search.covariance().shape, search.condition() > 1, bool(search.sigma.max() < 0.1)
+    ((2, 2), True, True)
+    >>> search.restart().sigma
+    array([0.5, 0.5])
     """
 
     def __init__(

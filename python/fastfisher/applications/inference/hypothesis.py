@@ -35,6 +35,8 @@ class ChiSquaredTest:
     >>> likelihood_ratio = ff.ChiSquaredTest(2 * (-10.0 - -12.5), df=1)
     >>> round(likelihood_ratio.p_value, 4)
     0.0253
+    >>> likelihood_ratio.statistic, likelihood_ratio.df
+    (5.0, 1)
     """
 
     statistic: Any

@@ -55,6 +55,10 @@ class ScoreTests(ChiSquaredTest):
     >>> tests = ff.score_tests(np.eye(4), y - 2.0, np.ones((4, 1)), weights=np.full(4, 2.0))
     >>> tests.statistic.round(2), tests.df
     (array([0.67, 0.  , 2.67, 6.  ]), 1)
+    >>> tests.score, tests.variance
+    (array([-1.,  0., -2.,  3.]), array([1.5, 1.5, 1.5, 1.5]))
+    >>> tests.p_value.round(3), tests.status
+    (array([0.414, 1.   , 0.102, 0.014]), array([0, 0, 0, 0]))
     """
 
     score: Any

@@ -63,9 +63,10 @@ def levenberg_marquardt(
         steps of differences go by eps, that of the residuals at the start if it is larger.
     jacobian : function, None, "3-point" or "2-point"
         A function of theta that returns J = ∂r/∂θ (n, p). None and "3-point" take central
-        differences with steps eps^⅓ |θ_j|, 2p calls; "2-point" forward ones with √eps |θ_j|, p
-        calls and about half the digits. A function may also return a pair ``(fisher, gradient)``:
-        JᵀWJ as any representation, a new one each time, or as a matrix, and JᵀWr.
+        differences with steps eps^⅓ ``|θ_j|``, 2p calls; "2-point" forward ones with √eps
+        ``|θ_j|``, p calls and about half the digits. A function may also return a pair
+        ``(fisher, gradient)``: JᵀWJ as any representation, a new one each time, or as a matrix, and
+        JᵀWr.
     sigma : float or array (n,), optional
         Standard deviations of the observations, σ; default 1.
     absolute_sigma : bool
@@ -85,9 +86,9 @@ def levenberg_marquardt(
         second derivative of r along v, whose own step a is added as v + a/2, and a step with
         2 ‖Da‖ > 0.75 ‖Dv‖ is not taken. For J as rows.
     gradient_tolerance : float, optional
-        Arrived when no column of √W J has a larger |cosine| with √W r; default eps.
+        Arrived when no column of √W J has a larger cosine, in size, with √W r; default eps.
     step_tolerance : float, optional
-        Arrived when |δ_j| is at most this times |θ_j| for all j; default eps^⅔.
+        Arrived when ``|δ_j|`` is at most this times ``|θ_j|`` for all j; default eps^⅔.
     reduction_tolerance : float, optional
         Arrived when the linear model promises a fall of at most this times the loss; default
         eps^(4/3), which stands for steps of eps^⅔ of a standard error.

@@ -51,6 +51,8 @@ class LeastSquaresRecord:
     ...     print(record.iteration, round(record.loss, 6), record.step_size, record.accepted)
     0 13.0 0.0 True
     1 0.083333 1.0 True
+    >>> record.damping, record.gain_ratio > 0.99
+    (0.0, True)
     """
 
     iteration: int
@@ -86,6 +88,11 @@ class LeastSquaresState(LeastSquaresRecord):
     ... )
     >>> [round(float(x), 6) for x in path]
     [1.0, 1.5, 1.416667, 1.414216]
+    >>> fit = ff.gauss_newton(
+    ...     lambda b: b**2 - 2, [1.0], callback=lambda state: bool(abs(state.gradient).max() < 1e-3)
+    ... )
+    >>> fit.status.name
+    'INTERRUPTED'
     """
 
     theta: Any
@@ -137,6 +144,19 @@ class LeastSquaresResult:
     >>> fit = ff.gauss_newton(lambda b: b[0] + b[1] * x - y, [0.0, 0.0])
     >>> fit.theta.round(6), fit.standard_errors().round(6), fit.degrees_of_freedom
     (array([1.03, 1.98]), array([0.079373, 0.042426]), 2)
+    >>> fit.status.name, fit.iterations == len(fit.history) - 1, fit.damping_used
+    ('SUCCESS', True, 0.0)
+    >>> fit.evaluations > fit.iterations, len(fit.message) > 0
+    (True, True)
+    >>> round(fit.loss, 6), fit.residuals.round(2), bool(abs(fit.gradient).max() < 1e-9)
+    (0.009, array([ 0.03, -0.09,  0.09, -0.03]), True)
+    >>> round(fit.residual_standard_deviation, 6), fit.absolute_sigma
+    (0.094868, False)
+    >>> fit.covariance().round(6)
+    array([[ 0.0063, -0.0027],
+           [-0.0027,  0.0018]])
+    >>> fit.jacobian.shape, fit.fisher.shape
+    ((4, 2), (2, 2))
     """
 
     theta: Any

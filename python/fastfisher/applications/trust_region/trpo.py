@@ -57,6 +57,17 @@ class TRPOStep:
     >>> import fastfisher as ff
     >>> ff.TRPOStep.__slots__[:5]
     ('theta', 'step', 'kl', 'objective', 'improvement')
+    >>> import numpy as np
+    >>> F, g = ff.DenseFisher.from_matrix(np.diag([1.0, 4.0])), np.array([3.0, 8.0])
+    >>> done = ff.trpo_step(
+    ...     lambda t: g @ t, lambda t: 0.5 * F.quadratic_form(t), np.zeros(2), g, F, max_kl=0.02
+    ... )
+    >>> done.status.name, done.iterations > 0, done.damping_used, done.message
+    ('SUCCESS', True, 0.1, '')
+    >>> done.kl <= 0.02, done.backtracks <= 1, bool((done.theta == done.step).all())
+    (True, True, True)
+    >>> round(done.improvement / done.objective, 6), round(done.predicted / done.objective, 6)
+    (1.0, 1.0)
     """
 
     theta: Any
