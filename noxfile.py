@@ -14,8 +14,24 @@ import nox
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv|virtualenv"
 
-PYTHONS = nox.project.python_versions(nox.project.load_toml())
-GROUPS = nox.project.load_toml()["dependency-groups"]
+PROJECT = nox.project.load_toml()
+PYTHONS = nox.project.python_versions(PROJECT)
+GROUPS = PROJECT["dependency-groups"]
+# Builds that nobody ships hold one level: the others would only repeat the sources.
+ONE_LEVEL = "-Ccmake.define.FASTFISHER_LEVELS=baseline"
+STRICT = "-Ccmake.define.FASTFISHER_WERROR=ON"
+WHEEL_LIMIT = 6_000_000  # bytes, of five levels: what half a dozen plots weigh
+
+
+def supported_levels(session: nox.Session, **env: str) -> list[str]:
+    """Ask which instruction-set levels this machine has."""
+    ask = "from fastfisher import _cpu; print(*_cpu.supported())"
+    return str(session.run("python", "-c", ask, silent=True, env=env)).split()
+
+
+def newest(folder: str, pattern: str) -> Path:
+    """Return the file that was made last."""
+    return max(Path(folder).glob(pattern), key=os.path.getmtime)
 
 
 @nox.session(python=PYTHONS, default=False)
@@ -29,24 +45,73 @@ def tests(session: nox.Session) -> None:
 def isa(session: nox.Session) -> None:
     """Run the test suite once per instruction-set level that this machine has."""
     session.install(".[test]")
-    ask = "from fastfisher import _cpu; print(*_cpu.supported())"
-    for level in session.run("python", "-c", ask, silent=True).split():
+    for level in supported_levels(session):
         session.run("python", "-m", "pytest", *session.posargs, env={"FASTFISHER_ISA": level})
+
+
+@nox.session(default=False)
+def oldest(session: nox.Session) -> None:
+    """Run the test suite with the oldest versions that the dependencies allow."""
+    session.install("uv")
+    # statsmodels set no upper limit for pandas when it was as old as this.
+    session.run(
+        *("uv", "pip", "install", "--python", session.virtualenv.location),
+        *("--resolution", "lowest-direct", ".[test]", "pandas<3", ONE_LEVEL),
+    )
+    session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session
 def serial(session: nox.Session) -> None:
     """Build without OpenMP and run the test suite."""
-    session.install(".[test]", "--config-settings=cmake.define.FASTFISHER_OPENMP=OFF")
+    session.install(".[test]", STRICT, "-Ccmake.define.FASTFISHER_OPENMP=OFF")
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def clang(session: nox.Session) -> None:
+    """Build with Clang (CLANGXX names it), a warning being an error, and run the test suite."""
+    compiler = os.environ.get("CLANGXX", "clang++")
+    session.install(".[test]", STRICT, env={"CXX": compiler})
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def system_eigen(session: nox.Session) -> None:
+    """Build with the Eigen of the system, as an offline build does, and run the test suite."""
+    session.install("scikit-build-core>=0.11", "pybind11>=3.0", "cmake", "ninja")
+    session.install("--no-build-isolation", ".[test]", STRICT, ONE_LEVEL)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def emulate(session: nox.Session) -> None:
+    """Cross-compile the kernels for AArch64 and check them under QEMU, without Python."""
+    session.install("--no-deps", "cmeel-eigen==3.4.1")
+    [eigen] = Path(session.virtualenv.location).rglob("cmeel.prefix/include/eigen3")
+    program = Path(session.create_tmp()) / "kernels"
+    definitions = ("EIGEN_MPL2_ONLY", "EIGEN_DONT_PARALLELIZE", "EIGEN_NO_DEBUG")
+    session.run(
+        *("aarch64-linux-gnu-g++", "-std=c++17", "-O1", "-fopenmp", "-ffp-contract=fast"),
+        *("-Wall", "-Wextra", "-Wpedantic", "-Wno-maybe-uninitialized", "-Werror"),
+        *(f"-D{name}" for name in definitions),
+        *("-isystem", str(eigen), "-Isrc/cpp", "tests/kernels.cpp"),
+        *sorted(map(str, Path("src/cpp/kernels").glob("*.cpp"))),
+        *("-o", str(program)),
+        external=True,
+    )
+    session.run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", str(program), external=True)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting."""
+    """Check style, formatting, packaging conventions and workflows."""
     session.install(*GROUPS["lint"])
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("validate-pyproject", "pyproject.toml")
+    session.run("repo-review", ".")
+    session.run("zizmor", "--offline", ".github")
 
 
 @nox.session
@@ -57,15 +122,28 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def stubs(session: nox.Session) -> None:
+    """Check that the stubs of the compiled modules list what those hold."""
+    session.install(*GROUPS["lint"], ".", ONE_LEVEL)
+    session.chdir(session.create_tmp())  # the stubs that were installed, not those of the checkout
+    session.run("stubtest", "fastfisher._core", "fastfisher._cpu")
+
+
+@nox.session(default=False)
 def wheel(session: nox.Session) -> None:
-    """Build a wheel, graft what it needs, and check it as an index would."""
+    """Build a source distribution, from it a wheel, and check both as an index would."""
     session.install(*GROUPS["wheel"])
-    session.run("python", "-m", "pip", "wheel", ".", "--no-deps", "-w", "dist")
-    built = max(Path("dist").glob("fastfisher-*.whl"), key=os.path.getmtime)
+    session.run("python", "-m", "build", "--outdir", "dist")
+    source, built = newest("dist", "fastfisher-*.tar.gz"), newest("dist", "fastfisher-*.whl")
     session.run("auditwheel", "repair", str(built), "-w", "wheelhouse")
-    repaired = max(Path("wheelhouse").glob("fastfisher-*.whl"), key=os.path.getmtime)
+    repaired = newest("wheelhouse", "fastfisher-*.whl")
     session.run("check-wheel-contents", str(repaired))
-    session.run("twine", "check", "--strict", str(repaired))
+    session.run("twine", "check", "--strict", str(source), str(repaired))
+    session.run("pyroma", "--min=8", ".")
+    size = repaired.stat().st_size
+    if size > WHEEL_LIMIT:
+        session.error(f"{repaired.name}: expected at most {WHEEL_LIMIT} bytes, got {size}.")
+    session.log(f"{repaired.name}: {size / 1e6:.1f} MB")
 
 
 @nox.session(default=False)
@@ -107,9 +185,7 @@ def sanitize(session: nox.Session) -> None:
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "PYTHONMALLOC": "malloc",
     }
-    ask = "from fastfisher import _cpu; print(*_cpu.supported())"
-    levels = session.run("python", "-c", ask, silent=True, env=environment).split()
-    for level in levels:
+    for level in supported_levels(session, **environment):
         session.run(
             "python", "-m", "pytest", *session.posargs, env=environment | {"FASTFISHER_ISA": level}
         )

@@ -3,6 +3,7 @@
 import ast
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -147,6 +148,37 @@ def test_the_stub_lists_every_verb_of_the_core():
         node.target.id for node in body if isinstance(node, ast.AnnAssign) and node.value is None
     }
     assert listed == {verb for verb in vars(_native.core) if not verb.startswith("_")}
+
+
+def names_and_types(node):
+    """Return the arguments of a function, those that stand before / without a name."""
+    named = [(a.arg, a.annotation) for a in node.args.args]
+    return [("", a.annotation) for a in node.args.posonlyargs] + named
+
+
+@pytest.mark.parametrize("module", [_native.core, _cpu])
+def test_the_stub_says_what_each_verb_takes(module):
+    # stubtest (`nox -s stubs`) sees names alone: pybind11 tells signatures in docstrings only.
+    kinds = {"Array": "ndarray", "Array | None": "ndarray", "int": "supportsint"}
+    kinds |= {"float": "supportsfloat", "bool": "bool", "Sequence[int]": "sequence"}
+    name = "_cpu.pyi" if module is _cpu else "_core.pyi"
+    stub = ast.parse(Path(_native.__file__).with_name(name).read_text(encoding="utf-8"))
+    for node in (n for n in stub.body if isinstance(n, ast.FunctionDef)):
+        said = getattr(module, node.name).__doc__
+        signatures = re.findall(rf"^(?:\d+\. )?({node.name}\(.*)$", said, re.MULTILINE)
+        overloads = [s for s in signatures if "*args" not in s]
+        assert overloads, node.name
+        for overload in overloads:
+            made = ast.parse(f"def {overload}: ...").body[0]
+            bound = [("" if a.startswith("arg") else a, t) for a, t in names_and_types(made)]
+            wanted = names_and_types(node)
+            assert [a for a, _ in bound] == [a for a, _ in wanted], overload
+            for (argument, real), (_, written) in zip(bound, wanted, strict=True):
+                kind, text = kinds.get(ast.unparse(written), ""), ast.unparse(real).lower()
+                assert kind in text, (node.name, argument, text)
+                if kind == "ndarray":
+                    optional = ast.unparse(written).endswith("| None")
+                    assert text.endswith("| none") == optional, (node.name, argument, text)
 
 
 # ---- the environment ----
