@@ -2,7 +2,8 @@
 
 Every kind of array has one file with the same verbs, written out in ``numpy_ops``:
 
-* in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``
+* in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``, ``to_host`` and
+  ``from_host`` of arrays, triangles and the like, ``available_bytes`` where they live
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``recombine``, ``scores_dot``,
   ``scores_transpose_dot``
@@ -14,7 +15,9 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * ``product`` of two real matrices
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
-Complex numbers have the same verbs in files of their own; `for_dtype` goes from one to the other.
+Complex numbers of NumPy have the same verbs in files of their own; `for_dtype` goes from one to the
+other. For libraries of arrays on a device the verbs are written once, in ``device_…``, on an
+`Engine` that does what array expressions are slow at.
 
 To serve another kind, write ``<kind>_ops.py`` with these verbs and add its line to `KINDS`.
 """
@@ -28,7 +31,7 @@ from fastfisher._ops import numpy_complex, numpy_ops
 __all__ = ["KINDS", "VERBS", "for_dtype", "ops_of"]
 
 # Top-level package of an array's type -> module of verbs (None: known, but not served yet).
-KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
+KINDS: dict[str, str | None] = {"cupy": "cupy_ops", "torch": None}
 
 VERBS = (
     "BlockFactor",
@@ -39,6 +42,7 @@ VERBS = (
     "Root",
     "Triangle",
     "all_finite",
+    "available_bytes",
     "cg_callable",
     "cg_scores",
     "cg_triangle",
@@ -47,6 +51,7 @@ VERBS = (
     "eigh",
     "empty",
     "first_bad_weight",
+    "from_host",
     "fvp",
     "least_and_sum",
     "product",
@@ -57,6 +62,7 @@ VERBS = (
     "shifted_cg_scores",
     "shifted_cg_triangle",
     "to_array",
+    "to_host",
     "to_output",
     "to_vector",
     "worst_residual",

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy import empty, ndarray, zeros
 
-from fastfisher import _check
+from fastfisher import _check, _memory
 from fastfisher._native import core
 from fastfisher._ops.numpy_blocks import BlockFactor, Blocks
 from fastfisher._ops.numpy_layer import LayerScores
@@ -22,6 +22,7 @@ __all__ = [
     "Root",
     "Triangle",
     "all_finite",
+    "available_bytes",
     "cg_callable",
     "cg_scores",
     "cg_triangle",
@@ -30,6 +31,7 @@ __all__ = [
     "eigh",
     "empty",
     "first_bad_weight",
+    "from_host",
     "fvp",
     "least_and_sum",
     "ndarray",
@@ -41,6 +43,7 @@ __all__ = [
     "shifted_cg_scores",
     "shifted_cg_triangle",
     "to_array",
+    "to_host",
     "to_output",
     "to_vector",
     "worst_residual",
@@ -122,6 +125,21 @@ def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: A
             "Inputs are never written to: give another array."
         )
     return out
+
+
+def to_host(held: Any) -> Any:
+    """Return it as it is: NumPy's arrays live on the host."""
+    return held
+
+
+def from_host(held: Any) -> Any:
+    """Return it as it is."""
+    return held
+
+
+def available_bytes() -> int | None:
+    """Return the bytes that this process may still allocate, None where that is unknown."""
+    return _memory.available_memory()
 
 
 # ---- looking ----

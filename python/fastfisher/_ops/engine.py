@@ -1,0 +1,132 @@
+"""What a device does better than array expressions: the primitives under the generic verbs."""
+
+from functools import cache
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+__all__ = ["Array", "Bound", "Engine", "bound"]
+
+Array = Any
+DType = np.dtype[Any]
+_Kind = TypeVar("_Kind", bound="Bound")
+
+
+class Engine(Protocol):
+    """Primitives on the arrays of one library, all on the current device and its current stream.
+
+    Only `read`, `first_bad` and `to_host` wait for the device. A "lower" matrix is a C-contiguous
+    (p, p) array of which the lower triangle counts; what lies above it is neither read nor kept.
+    Scores may be halves; `weights` (n,) and `mean` (p,) have the dtype that is summed in (weights
+    its real one), or are None. ``array_engine`` has a plain form of each.
+    """
+
+    name: str  # as messages call the library: "CuPy"
+    xp: Any  # its namespace, as far as the array API standard and CuPy agree
+    ndarray: type
+
+    # ---- places ----
+    def here(self) -> str:
+        """Return the name of the current device."""
+
+    def where(self, array: Array) -> str:
+        """Return the name of the device that holds `array`."""
+
+    def free_bytes(self) -> int | None:
+        """Return the bytes that can still be allocated on the device, None where it is unknown."""
+
+    def read(self, numbers: Array) -> list[float]:
+        """Wait for a few numbers (m,) and return them."""
+
+    def to_host(self, array: Array) -> "np.ndarray[Any, DType]":
+        """Copy an array to the host."""
+
+    def from_host(self, array: "np.ndarray[Any, DType]") -> Array:
+        """Copy an array to the device."""
+
+    # ---- one pass over scores (n, p) ----
+    def first_bad(self, array: Array) -> tuple[int, int, float]:
+        """Return row, column and value of the first entry that is not finite, row -1 for none."""
+
+    def column_sums(self, scores: Array, weights: Array | None, dtype: DType) -> Array:
+        """Return Σ w s, (p,)."""
+
+    def square_sums(
+        self, scores: Array, weights: Array | None, mean: Array | None, dtype: DType
+    ) -> Array:
+        """Return Σ w |s − m|², (p,), of the real dtype that belongs to `dtype`."""
+
+    def fvp(
+        self,
+        scores: Array,
+        weights: Array | None,
+        mean: Array | None,
+        V: Array,
+        scale: float,
+        damping: float,
+    ) -> Array:
+        """Return scale · Σ w (s − m)* (s − m)ᵀ V + damping · V for V of shape (p, k)."""
+
+    def scores_dot(self, scores: Array, mean: Array | None, V: Array) -> Array:
+        """Return (S − 1mᵀ) V, (n, k)."""
+
+    def scores_transpose_dot(
+        self, scores: Array, weights: Array | None, mean: Array | None, Y: Array
+    ) -> Array:
+        """Return (S − 1mᵀ)ᴴ diag(w) Y, (p, k)."""
+
+    # ---- symmetric and Hermitian matrices ----
+    def add_scores(
+        self, lower: Array, scores: Array, weights: Array | None, mean: Array | None
+    ) -> None:
+        """Add Σ w (s − m)* (s − m)ᵀ to the lower triangle (p, p); no n × p temporary."""
+
+    def add_gram(
+        self, lower: Array, scores: Array, weights: Array | None, mean: Array | None
+    ) -> None:
+        """Add W½ (S − 1mᵀ)(S − 1mᵀ)ᴴ W½ to the lower triangle (n, n); no n × p temporary."""
+
+    def rank_update(self, lower: Array, X: Array, *, outer: bool = False) -> None:
+        """Add Xᴴ X, or X Xᴴ if `outer`, to the lower triangle (syrk, herk)."""
+
+    def symmetric_product(self, lower: Array, V: Array) -> Array:
+        """Return A V for V of shape (p, k) (symm, hemm)."""
+
+    def mirror(self, lower: Array, scale: float, out: Array) -> None:
+        """Write scale · A to `out`, both triangles."""
+
+    def cholesky(self, lower: Array) -> Array:
+        """Factor in place, A = L Lᴴ; return j + 1 for the first pivot j that is not positive.
+
+        That is one integer on the device, 0 where all went well. After a failure what comes before
+        row and column j must be the factor's, and entry (j, j) should be the pivot.
+        """
+
+    def triangular_solve(self, lower: Array, B: Array, *, adjoint: bool = False) -> Array:
+        """Return L⁻¹ B, or L⁻ᴴ B, for B of shape (p, k) (trsm)."""
+
+    def inverse(self, lower: Array) -> Array:
+        """Return (L Lᴴ)⁻¹, of which the lower triangle counts (potri)."""
+
+    def eigh(self, matrix: Array) -> tuple[Array, Array]:
+        """Return eigenvalues, ascending, and eigenvectors; the lower triangle is read."""
+
+    def product(self, X: Array, Y: Array) -> Array:
+        """Return X Y."""
+
+
+class Bound:
+    """A class of the verbs, such as a triangle, that works on the arrays of its `engine`."""
+
+    engine: Engine
+
+
+def bound(kind: type[_Kind], engine: Engine) -> type[_Kind]:
+    """Return `kind` for the arrays of `engine`, the same class each time."""
+    made: type[_Kind] = _bound(kind, engine)
+    return made
+
+
+@cache
+def _bound(kind: Any, engine: Any) -> Any:
+    return type(kind.__name__, (kind,), {"engine": engine, "__doc__": kind.__doc__})
