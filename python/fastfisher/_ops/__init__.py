@@ -31,7 +31,7 @@ from fastfisher._ops import numpy_complex, numpy_ops
 __all__ = ["KINDS", "VERBS", "for_dtype", "ops_of"]
 
 # Top-level package of an array's type -> module of verbs (None: known, but not served yet).
-KINDS: dict[str, str | None] = {"cupy": "cupy_ops", "torch": None}
+KINDS: dict[str, str | None] = {"cupy": "fastfisher._ops.cupy_ops", "torch": None}
 
 VERBS = (
     "BlockFactor",
@@ -98,4 +98,4 @@ def _find(kind: type) -> ModuleType:
             f"scores: expected a NumPy array, got {package}.{kind.__name__}. "
             f"{package} arrays are not served yet: pass numpy.asarray(x) of a host copy."
         )
-    return import_module(f"fastfisher._ops.{module}")
+    return import_module(module)

@@ -1,6 +1,5 @@
 """What a device does better than array expressions: the primitives under the generic verbs."""
 
-from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -121,12 +120,14 @@ class Bound:
     engine: Engine
 
 
+_bound: dict[Any, Any] = {}
+
+
 def bound(kind: type[_Kind], engine: Engine) -> type[_Kind]:
     """Return `kind` for the arrays of `engine`, the same class each time."""
-    made: type[_Kind] = _bound(kind, engine)
+    if (kind, engine) not in _bound:
+        _bound[kind, engine] = type(
+            kind.__name__, (kind,), {"engine": engine, "__doc__": kind.__doc__}
+        )
+    made: type[_Kind] = _bound[kind, engine]
     return made
-
-
-@cache
-def _bound(kind: Any, engine: Any) -> Any:
-    return type(kind.__name__, (kind,), {"engine": engine, "__doc__": kind.__doc__})
