@@ -193,7 +193,17 @@ class Array:
         return self._of(self._wrapped._array.conj()) if self.dtype.kind == "c" else self
 
     def sum(self, axis=None, dtype=None, keepdims=False):
+        dtype = dtype if dtype is None else np.dtype(dtype)
         return namespace.sum(self, axis=axis, dtype=dtype, keepdims=keepdims)
+
+    def diagonal(self):
+        return self._of(self._wrapped._array.diagonal())
+
+    def trace(self):
+        return self._of(self._wrapped._array.trace())
+
+    def ravel(self):
+        return self.reshape(-1)
 
     def argmax(self, axis=None):
         return self._of(self._wrapped._array.argmax(axis=axis))
@@ -247,6 +257,12 @@ def _wrapped(result):
     return result
 
 
+def _held(result):
+    if isinstance(result, np.ndarray | np.generic):
+        return Array(strict.asarray(np.empty(0), device=current))._of(result)
+    return result
+
+
 def _operator(name, in_place=False):
     def method(self, other):
         if isinstance(other, complex) and self.dtype.kind != "c":
@@ -274,6 +290,9 @@ for _name in ("neg", "abs", "invert"):
     setattr(Array, f"__{_name}__",
             lambda self, _name=f"__{_name}__": Array(getattr(self._wrapped, _name)()))  # fmt: skip
 
+# What CuPy has besides, with NumPy's meaning.
+_ALSO_IN_CUPY = {"array_equal", "ascontiguousarray", "diag", "diagonal", "einsum", "flatnonzero",
+                 "kron", "ndim", "swapaxes", "trace", "vdot"}  # fmt: skip
 _CREATORS = {"arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros"}
 
 
@@ -286,6 +305,8 @@ class _Namespace:
     def __getattr__(self, name):
         if name in self._lacking:
             raise AttributeError(f"CuPy has no {name}")
+        if name in _ALSO_IN_CUPY:
+            return lambda *args, **keywords: _held(getattr(np, name)(*map(_key, args), **keywords))
         found = getattr(self._module, name)
         if not callable(found) or isinstance(found, type):
             return found
@@ -295,6 +316,11 @@ class _Namespace:
         def function(*args, **keywords):
             if name in _CREATORS:
                 keywords.setdefault("device", current)
+                at = 2 if name == "full" else 1
+                if name not in ("arange", "eye", "linspace") and len(args) > at:
+                    args, keywords["dtype"] = args[:at], args[at]
+                if isinstance(keywords.get("dtype"), str):
+                    keywords["dtype"] = np.dtype(keywords["dtype"])
             elif args and isinstance(args[0], Array):
                 same_device(*(x for x in args if isinstance(x, Array)))
             return _wrapped(found(*map(_unwrapped, args),
@@ -305,6 +331,7 @@ class _Namespace:
 
 namespace = _Namespace(strict, NOT_IN_CUPY)
 namespace.linalg = _Namespace(strict.linalg, NOT_IN_CUPY_LINALG)
+namespace.linalg.norm = lambda x: _held(np.linalg.norm(x._wrapped._array))
 namespace.may_share_memory = lambda a, b: np.may_share_memory(a._wrapped._array, b._wrapped._array)
 
 

@@ -60,10 +60,12 @@ class DeviceOps:
         return array
 
     def to_vector(self, name: str, value: Any, dtype: DType) -> Array:
-        """Return numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
-        if np.ndim(value) == 0 and not isinstance(value, self.ndarray):
-            return self.xp.asarray(np.asarray(value, dtype).item(), dtype=dtype)
-        array = self._ours(name, value)
+        """Return numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so.
+
+        A single number of the host's stays there.
+        """
+        single = isinstance(value, np.generic | float | int | complex)
+        array = np.asarray(value) if single else self._ours(name, value)
         if array.dtype.kind not in ("fiubc" if dtype.kind == "c" else "fiub"):
             raise TypeError(
                 f"{name}: expected {'' if dtype.kind == 'c' else 'real '}numbers, got "

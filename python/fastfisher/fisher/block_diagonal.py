@@ -258,7 +258,7 @@ class BlockDiagonalFisher(Accumulator):
         if self._tridiagonal:
             return super()._spectral_power(V, power, shift, truncate=truncate)
         xp, spectra = self._ops.xp, self._spectra(shift)
-        values = xp.concatenate([values.ravel() for _, values, _ in spectra])
+        values = xp.concat([values.ravel() for _, values, _ in spectra])
         powers, rank = eigenvalue_powers(xp, values, power, truncate)
         out, start = xp.empty_like(V), 0
         for rows, values, Q in spectra:
@@ -273,7 +273,7 @@ class BlockDiagonalFisher(Accumulator):
         if self._tridiagonal:
             return super()._spectral_solver(rhs, threads)
         xp, spectra = self._ops.xp, self._spectra(0.0)
-        values = xp.sort(xp.concatenate([values.ravel() for _, values, _ in spectra]))
+        values = xp.sort(xp.concat([values.ravel() for _, values, _ in spectra]))
         cutoff(values, self._params)  # refuses what is not finite
         parts = [(Q, w, rows, Q.conj().swapaxes(1, 2) @ rhs[rows]) for rows, w, Q in spectra]
 

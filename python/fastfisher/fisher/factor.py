@@ -124,7 +124,7 @@ class Factor(ABC):
         normal = generator.standard_normal((count, rows))
         if self._dtype.kind == "c":
             normal = (normal + 1j * generator.standard_normal((count, rows))) * math.sqrt(0.5)
-        return normal.T.astype(self._dtype)
+        return self._ops.from_host(normal.T.astype(self._dtype))
 
 
 class MatrixFactor(Factor):
@@ -264,7 +264,7 @@ class DualFactor(Factor):
         """
         fisher = self._fisher
         gram = fisher._gram_triangle(self._threads).to_dense(fisher._scale)
-        return self._ops.xp.diagonal(self.solve_gram(gram)).real
+        return self.solve_gram(gram).diagonal().real
 
     def solve_gram(self, Y: Any) -> Any:
         """Return (c UUᴴ + λI)⁻¹ Y for Y of shape (n, k)."""
@@ -306,7 +306,7 @@ class DualFactor(Factor):
     def inverse_diagonal(self) -> Any:
         """Return (1 − c ‖L⁻¹ U e_j‖²) / λ for each parameter j, (p,)."""
         xp, params = self._ops.xp, self.shape[0]
-        out = xp.empty(params, self._fisher._real_dtype)
+        out = xp.empty(params, dtype=self._fisher._real_dtype)
         for start in range(0, params, 1024):
             block = slice(start, start + 1024)
             half = self._factor.half_solve(

@@ -126,7 +126,7 @@ class KroneckerFisher(KroneckerSums):
                 (g * G[:, None] * (a * A)).reshape(-1)
                 for A, G in zip(diagonals[::2], diagonals[1::2], strict=True)
             ]
-        return self._ops.xp.concatenate(parts)
+        return self._ops.xp.concat(parts)
 
     def to_dense(self) -> Any:
         """Return F as a full symmetric array (p, p)."""
@@ -152,7 +152,7 @@ class KroneckerFisher(KroneckerSums):
         for start in range(0, len(out), step):
             block = slice(start, min(start + step, len(out)))
             rows = [one.rows(block, self._dtype) for one in found]
-            out[block] = scale * factor.quadratic_columns(self._ops.xp.hstack(rows).T)
+            out[block] = scale * factor.quadratic_columns(self._ops.xp.concat(rows, axis=1).T)
         if not self._ops.all_finite(out):
             for place, one in enumerate(found):
                 one.a.check_finite(f"layers[{place}].inputs")
@@ -169,7 +169,7 @@ class KroneckerFisher(KroneckerSums):
                 parts.append(basis.times(basis.values, V[where], threads))
         else:
             parts = self._times_factors(self.factors, V, threads)
-        return self._ops.xp.concatenate(parts)
+        return self._ops.xp.concat(parts)
 
     def _damped_product(self, V: Any, shift: Any, threads: int) -> Any:
         if not isinstance(shift, FactoredDamping):
@@ -177,7 +177,7 @@ class KroneckerFisher(KroneckerSums):
         if self._tridiagonal:
             return self._chain(shift.damping, threads).product(V)
         parts = self._times_factors(self._damped_factors(shift.damping), V, threads)
-        return self._ops.xp.concatenate(parts)
+        return self._ops.xp.concat(parts)
 
     def _times_factors(self, factors: list[tuple[Any, Any]], V: Any, threads: int) -> list[Any]:
         """Return (G ⊗ A) V of each layer."""
@@ -327,7 +327,7 @@ class KroneckerFisher(KroneckerSums):
                     )
                 values = values**power
             parts.append(basis.times(values, V[where], 0))
-        return xp.concatenate(parts), rank
+        return xp.concat(parts), rank
 
     def _spectral_solver(
         self, rhs: Any, threads: int
@@ -335,7 +335,7 @@ class KroneckerFisher(KroneckerSums):
         if self._tridiagonal:
             return super()._spectral_solver(rhs, threads)
         xp, bases, slices = self._ops.xp, self._eigenbases(), self._slices()
-        values = xp.sort(xp.concatenate([basis.values.reshape(-1) for basis in bases]))
+        values = xp.sort(xp.concat([basis.values.reshape(-1) for basis in bases]))
         inner = [
             basis.inwards(rhs[where].reshape(*basis.values.shape, -1), threads)
             for basis, where in zip(bases, slices, strict=True)
@@ -345,9 +345,9 @@ class KroneckerFisher(KroneckerSums):
             parts = []
             for basis, W in zip(bases, inner, strict=True):
                 divided = [W / (basis.values + shift)[:, :, None] for shift in shifts]
-                outer = basis.outwards(xp.concatenate([W[:, :, :0], *divided], axis=2), threads)
+                outer = basis.outwards(xp.concat([W[:, :, :0], *divided], axis=2), threads)
                 parts.append(outer.reshape(basis.values.size, outer.shape[2]))
-            return xp.concatenate(parts)
+            return xp.concat(parts)
 
         return values, float(values[0]), solve
 
@@ -356,7 +356,7 @@ class KroneckerFisher(KroneckerSums):
             return super()._leading(k)
         xp, bases, slices = self._ops.xp, self._eigenbases(), self._slices()
         _memory.guard(k * self._params * self._dtype.itemsize, "eigsh", "Ask for fewer.")
-        values = xp.concatenate([basis.values.reshape(-1) for basis in bases])
+        values = xp.concat([basis.values.reshape(-1) for basis in bases])
         order = xp.argsort(-values, kind="stable")[:k]
         vectors = self._ops.zeros((self._params, k), self._dtype)
         for column, place in enumerate(order):

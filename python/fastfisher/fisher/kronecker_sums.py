@@ -320,7 +320,7 @@ class KroneckerSums(Layered, Additive):
         }
 
     def _state(self) -> dict[str, Any]:
-        join = self._ops.xp.concatenate
+        join = self._ops.xp.concat
         with self._lock:
             state: dict[str, Any] = self._conventions()
             state["weight_sum"] = self._weight_sum

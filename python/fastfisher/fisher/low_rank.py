@@ -14,7 +14,7 @@ from fastfisher.fisher.factor import Factor
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
 from fastfisher.fisher.sketch import Sketch
-from fastfisher.fisher.spectrum import cutoff
+from fastfisher.fisher.spectrum import all_positive, cutoff
 from fastfisher.solvers.eigh import Eigh
 from fastfisher.solvers.nystrom import nystrom
 
@@ -351,7 +351,7 @@ class LowRankFisher(Accumulator):
         sketch, rho = self._parts()
         if not sketch._dual:
             return sketch._matrix_factor(shift + rho, threads=threads, with_norm=with_norm)
-        if not bool(self._ops.xp.all(shift + rho > 0)):
+        if not all_positive(shift + rho):
             rows = sketch.n_samples
             raise NotPositiveDefiniteError(
                 "damping: expected a positive damping, got zero. "
@@ -384,13 +384,13 @@ class LowRankFisher(Accumulator):
         more = k - values.shape[0]
         # Whatever is orthogonal to these has the eigenvalue ρ: random vectors, made so by QR.
         others = _check.generator(0).standard_normal((self._params, more)).astype(self._dtype)
-        vectors, _ = xp.linalg.qr(xp.hstack([vectors, others]))
-        return xp.r_[values, xp.zeros(more, values.dtype)] + self._real_dtype.type(rho), vectors
+        vectors, _ = xp.linalg.qr(xp.concat([vectors, others], axis=1))
+        return xp.concat([values, xp.zeros(more, dtype=values.dtype)]) + rho, vectors
 
     def _effective_dimension(self, shift: Any) -> float:
         # tr F̂A⁻¹ = tr c BᴴB A⁻¹ + ρ tr A⁻¹, and both are sums of positive numbers.
         sketch, rho = self._parts()
-        if not bool(self._ops.xp.all(shift + rho > 0)):
+        if not all_positive(shift + rho):
             self._matrix_factor(shift)  # says that it is singular, or
             return sketch._effective_dimension(shift)
         held = sketch._effective_dimension(shift + rho)

@@ -536,7 +536,7 @@ class Fisher(ABC):
     def _divided(self, inner: Any, values: Any, shifts: list[float]) -> Any:
         """Return inner / (values + λ) for every shift side by side, (rows, m·k)."""
         divided = [inner / (values + shift).astype(self._real_dtype)[:, None] for shift in shifts]
-        return self._ops.xp.hstack([inner[:, :0], *divided])
+        return self._ops.xp.concat([inner[:, :0], *divided], axis=1)
 
     def _leading(self, k: int) -> tuple[Any, Any]:
         """Return the k largest eigenvalues and their vectors, largest first."""
@@ -546,7 +546,7 @@ class Fisher(ABC):
     def _effective_dimension(self, shift: Any) -> float:
         # Each term (A⁻¹F)_jj is exact to its size, where p − tr D A⁻¹ would cancel.
         factor = self._matrix_factor(shift, with_norm=False)
-        return float(self._ops.xp.trace(factor.solve_columns(self.to_dense())).real)
+        return float(factor.solve_columns(self.to_dense()).trace().real)
 
     def _guard_matrix(self, copies: int = 1) -> None:
         """Raise if `copies` of p × p numbers will not fit."""

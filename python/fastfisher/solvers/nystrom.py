@@ -42,6 +42,7 @@ def nystrom(
     normal = generator.standard_normal((params, rank))
     if wide.kind == "c":
         normal = normal + 1j * generator.standard_normal((params, rank))
+    normal = ops.from_host(normal)
     for _ in range(power_iterations):
         start, _ = xp.linalg.qr(normal)
         normal = _finite(xp, product(start.astype(dtype)).astype(wide))[0]

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastfisher import _check, _memory
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose_for_path
@@ -173,15 +175,15 @@ def _joined(
 
     def numbers(name: str) -> Any:
         given = [getattr(solution, name) for solution in solutions]
-        return xp.asarray([xp.nan if x is None else x for x in given], dtype="float64")
+        return np.asarray([math.nan if x is None else x for x in given], dtype="float64")
 
     return PathSolution(
         value=xp.stack([solution.value.reshape(shape) for solution in solutions]),
-        status=xp.asarray([int(solution.status) for solution in solutions]),
+        status=np.asarray([int(solution.status) for solution in solutions]),
         residual=numbers("residual"),
-        damping_used=xp.asarray(shifts, dtype="float64"),
+        damping_used=np.asarray(shifts, dtype="float64"),
         methods=tuple(solution.method for solution in solutions),
-        iterations=xp.asarray([solution.iterations for solution in solutions]),
+        iterations=np.asarray([solution.iterations for solution in solutions]),
         rcond=numbers("rcond"),
         rank=numbers("rank"),
         messages=tuple(solution.message for solution in solutions),
