@@ -43,7 +43,7 @@ class ArrayBatches:
         right: Columns,
         dtype: DType,
     ) -> Array:
-        """Return Σ w (s − m)*_l (s − m)ᵀ_r for each block l of columns and its r, (blocks, l, r)."""
+        """Return Σ w (s − m)*_l (s − m)ᵀ_r for each block l of columns and its r, (m, l, r)."""
         xp = self.xp
         out = xp.zeros((left.blocks, left.length, right.length), dtype=dtype)
         root = None if weights is None else xp.sqrt(weights)
@@ -67,7 +67,7 @@ class ArrayBatches:
         return out
 
     def cholesky_batch(self, lower: Array) -> Array:
-        """Factor each of (m, s, s) in place; return the pivots, (m, s), NaN after one that fails."""
+        """Factor each (s, s) in place; return the pivots, (m, s), NaN after one that fails."""
         xp = self.xp
         pivots = xp.empty(lower.shape[:2], dtype=_check.real_of(lower.dtype))
         for j in range(lower.shape[1]):

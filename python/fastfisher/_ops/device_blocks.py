@@ -113,7 +113,7 @@ class Blocks(Bound):
         check_finite: bool,
         threads: int,  # noqa: ARG002
     ) -> Array | None:
-        """Add the blocks of Σ w (s − m)* (s − m)ᵀ about their own mean m, and return m; else m is 0.
+        """Add the blocks of Σ w (s − m)* (s − m)ᵀ about their mean m, and return m; else m is 0.
 
         `fresh` says that all is zero; an error then spoils it. To check waits for the device once,
         and once for the mean.
@@ -236,7 +236,7 @@ class Blocks(Bound):
         scale: float,
         shift: float | Array,
         *,
-        threads: int = 0,
+        threads: int = 0,  # noqa: ARG002
         with_norm: bool = True,
     ) -> "BlockFactor | ChainFactor":
         """Factor scale · F + diag(shift); the blocks stay as they are.

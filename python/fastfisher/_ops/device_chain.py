@@ -105,7 +105,7 @@ class ChainFactor(Bound):
         """Return the diagonal of A⁻¹, (p,), real."""
         return self.inverse(threads).diagonal()
 
-    def rcond(self, threads: int = 0) -> float:
+    def rcond(self, threads: int = 0) -> float:  # noqa: ARG002
         """Return an estimate of 1 / κ₁(A), by Hager and Higham."""
         if self.held_norm is None:
             return math.nan

@@ -161,6 +161,6 @@ class LayerScores(Bound):
 
 
 def _formed(xp: object, g: Array, a: Array) -> Array:
-    """Return vec(Σ_t g_it a_itᵀ) of each sample, (n, d_out · d_in), from (n, T, d_out), (n, T, d_in)."""
+    """Return vec(Σ_t g_it a_itᵀ) of each sample, (n, d_out · d_in), of (n, T, d)."""
     product = adjoint(xp, g) @ a
     return product.reshape(product.shape[0], product.shape[1] * product.shape[2])
