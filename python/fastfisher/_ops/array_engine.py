@@ -153,6 +153,21 @@ class ArrayEngine(ArrayBatches):
             out += self.product(_adjoint(rows) if conjugate else rows.T, Y[part])
         return out
 
+    # ---- columns (p, k), in double ----
+    def dots(self, X: Array, Y: Array) -> Array:
+        """Return Re xᴴ y of each pair of columns, (k,), summed in float64."""
+        wide = np.dtype(np.complex128 if X.dtype.kind == "c" else np.float64)
+        return (X.astype(wide, copy=False).conj() * Y.astype(wide, copy=False)).real.sum(axis=0)
+
+    def norms(self, X: Array) -> Array:
+        """Return ‖x‖ of each column, (k,), in float64, also where ‖x‖² is beyond the numbers."""
+        xp = self.xp
+        size = xp.abs(X).astype(np.float64)
+        unit = xp.max(size, axis=0)
+        unit = xp.where((unit > 0) & xp.isfinite(unit), unit, 1.0)
+        size = size / unit
+        return xp.sqrt((size * size).sum(axis=0)) * unit
+
     # ---- symmetric and Hermitian matrices ----
     def add_scores(
         self, lower: Array, scores: Array, weights: Array | None, mean: Array | None

@@ -103,12 +103,7 @@ class DeviceOps:
         """Return `value` if it is an array of this library on the current device."""
         engine = self.engine
         if not isinstance(value, self.ndarray):
-            kind = type(value)
-            raise TypeError(
-                f"{name}: expected a {engine.name} array as the others are, got "
-                f"{kind.__module__.partition('.')[0]}.{kind.__name__}. "
-                "Nothing is moved between host and device unasked: convert one of them."
-            )
+            raise _check.other_library(name, f"a {engine.name} array", value)
         if engine.where(value) != engine.here():
             raise ValueError(
                 f"{name}: expected an array on the current device, {engine.here()}, got one on "
@@ -146,15 +141,9 @@ class DeviceOps:
         b = rhs.astype(wide)
         unit = xp.max(xp.abs(b), axis=0)
         unit = xp.where(unit == 0, 1.0, unit)
-        error = self._norms((b - product) / unit)
-        size = self._norms(b / unit)
+        error, size = (self.engine.norms(X / unit) for X in (b - product, b))
         worst = xp.max(error / xp.where(size > 0, size, 1.0))
         return self.engine.read(worst.reshape(1))[0]
-
-    def _norms(self, X: Array) -> Array:
-        """Return the 2-norm of each column."""
-        size = self.xp.abs(X)
-        return self.xp.sqrt((size * size).sum(axis=0))
 
     # ---- on scores ----
     def column_mean(

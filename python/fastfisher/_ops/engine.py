@@ -84,6 +84,13 @@ class Engine(Protocol):
     ) -> Array:
         """Return (S − 1mᵀ)ᴴ diag(w) Y, (p, k)."""
 
+    # ---- columns (p, k), in double ----
+    def dots(self, X: Array, Y: Array) -> Array:
+        """Return Re xᴴ y of each pair of columns, (k,), summed in float64."""
+
+    def norms(self, X: Array) -> Array:
+        """Return ‖x‖ of each column, (k,), in float64, also where ‖x‖² is beyond the numbers."""
+
     # ---- symmetric and Hermitian matrices ----
     def add_scores(
         self, lower: Array, scores: Array, weights: Array | None, mean: Array | None

@@ -216,7 +216,7 @@ class HeldScores(Fisher):
         if rhs is None:
             return self._row_space_scale * self._rooted_transpose_dot(Z, threads)
         xp, columns = self._ops.xp, rhs.shape[1]
-        X = xp.tile(rhs, len(shifts)) - self._scale * self._rooted_transpose_dot(Z, threads)
+        X = xp.tile(rhs, (1, len(shifts))) - self._scale * self._rooted_transpose_dot(Z, threads)
         return X / xp.repeat(xp.asarray(shifts, dtype=self._real_dtype), columns)
 
     def _refuse_singular(self, shift: Any) -> None:

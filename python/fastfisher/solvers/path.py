@@ -128,7 +128,7 @@ def solve_path_system(
             "A path shifts the eigenvalues of F: call ff.solve for each damping instead."
         )
     ops, params = fisher._ops, fisher.shape[0]
-    path = _check.dampings(ops, dampings)
+    path = _check.dampings(dampings)
     if rhs is None:
         given, columns, shape = None, fisher._mean_score(threads), (params,)
         _, fold = fisher._unfolded("rhs", columns.reshape(-1))
