@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.array_batches import ArrayBatches
 from fastfisher._ops.engine import Array, DType
 
 __all__ = ["ArrayEngine", "blocks", "squares"]
@@ -18,7 +19,7 @@ BLOCK = 128
 CHUNK_BYTES = 2**26
 
 
-class ArrayEngine:
+class ArrayEngine(ArrayBatches):
     """The primitives of `Engine` by the functions of an array namespace.
 
     A library's own engine inherits this, says where its arrays live, and overrides what the
@@ -78,6 +79,10 @@ class ArrayEngine:
                 part,
                 self.prepared(scores[part], None if root is None else root[part], mean, dtype),
             )
+
+    def row_blocks(self, rows: int, width: int, dtype: DType) -> Iterator[slice]:
+        """Yield slices of rows, as many at a time as `CHUNK_BYTES` hold of this width."""
+        return blocks(rows, max(CHUNK_BYTES // (max(width, 1) * dtype.itemsize), 1))
 
     def first_bad(self, array: Array) -> tuple[int, int, float]:
         """Return row, column and value of the first entry that is not finite, row -1 for none."""

@@ -9,7 +9,7 @@ from fastfisher._ops.array_engine import BLOCK, CHUNK_BYTES, blocks, squares
 from fastfisher._ops.device_finite import column_mean, raise_if_bad, raise_if_spoilt
 from fastfisher._ops.engine import Array, Bound, DType, bound
 
-__all__ = ["Factor", "Triangle"]
+__all__ = ["Factor", "Triangle", "norm1_of_inverse"]
 
 # Solves of the estimate of ‖A⁻¹‖₁: Hager's steps, which end after two nearly always. A device
 # would wait to be asked whether they may end, so there is a fixed number of them.
@@ -329,29 +329,34 @@ class Factor(Bound):
         return out
 
     def rcond(self, threads: int = 0) -> float:  # noqa: ARG002
-        """Return an estimate of 1 / κ₁(A), by Hager and Higham.
+        """Return an estimate of 1 / κ₁(A), by Hager and Higham."""
+        if self.held_norm is None:
+            return float("nan")
+        return float(1.0 / (self.held_norm * norm1_of_inverse(self)))
 
-        ‖A⁻¹‖₁ from below: steps x ← e_j with j where |A⁻¹ sign(A⁻¹ x)| is largest, and one vector
-        of alternating signs that they may have missed.
-        """
-        xp, p = self.engine.xp, self.size
-        j = xp.arange(p)
-        real = _check.real_of(self.dtype)
-        x = xp.full((p, 1), 1.0 / p, dtype=self.dtype)
-        found = []
-        for _ in range(NORM_STEPS):
-            y = self.solve(x)
-            size = xp.abs(y)
-            found.append(size.sum())
-            sign = xp.where(size > 0, y / xp.where(size > 0, size, 1.0), xp.ones_like(y))
-            z = xp.abs(self.solve(sign))
-            x = (j[:, None] == xp.argmax(z)).astype(real).astype(self.dtype)
-        ramp = 1.0 + j.astype(real) / max(p - 1, 1)
-        ramp = xp.where(j % 2 == 0, ramp, -ramp).astype(self.dtype)[:, None]
-        found.append(xp.abs(self.solve(ramp)).sum() * (2 / (3 * p)))
-        inverse = xp.max(xp.stack(found))
-        rcond = 1.0 / (self.held_norm * inverse) if self.held_norm is not None else inverse * np.nan
-        return float(rcond)
+
+def norm1_of_inverse(factor: Any) -> Array:
+    """Return an estimate of ‖A⁻¹‖₁ from below, on the device, from solves with a factor of A.
+
+    Steps x ← e_j with j where |A⁻¹ sign(A⁻¹ x)| is largest, and one vector of alternating signs
+    that they may have missed.
+    """
+    xp, p = factor.engine.xp, factor.size
+    j = xp.arange(p)
+    real = _check.real_of(factor.dtype)
+    x = xp.full((p, 1), 1.0 / p, dtype=factor.dtype)
+    found = []
+    for _ in range(NORM_STEPS):
+        y = factor.solve(x)
+        size = xp.abs(y)
+        found.append(size.sum())
+        sign = xp.where(size > 0, y / xp.where(size > 0, size, 1.0), xp.ones_like(y))
+        z = xp.abs(factor.solve(sign))
+        x = (j[:, None] == xp.argmax(z)).astype(real).astype(factor.dtype)
+    ramp = 1.0 + j.astype(real) / max(p - 1, 1)
+    ramp = xp.where(j % 2 == 0, ramp, -ramp).astype(factor.dtype)[:, None]
+    found.append(xp.abs(factor.solve(ramp)).sum() * (2 / (3 * p)))
+    return xp.max(xp.stack(found))
 
 
 def _diagonal(matrix: Array) -> Array:

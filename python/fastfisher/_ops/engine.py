@@ -1,13 +1,18 @@
 """What a device does better than array expressions: the primitives under the generic verbs."""
 
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-__all__ = ["Array", "Bound", "Engine", "bound"]
+if TYPE_CHECKING:
+    from fastfisher._ops.array_batches import Columns
+
+__all__ = ["Array", "Bound", "Engine", "Pair", "bound"]
 
 Array = Any
 DType = np.dtype[Any]
+Pair = tuple[int, int]
 _Kind = TypeVar("_Kind", bound="Bound")
 
 
@@ -44,6 +49,11 @@ class Engine(Protocol):
         """Copy an array to the device."""
 
     # ---- one pass over scores (n, p) ----
+    def prepared(
+        self, scores: Array, root: Array | None, mean: Array | None, dtype: DType
+    ) -> Array:
+        """Return √w (s − m) in `dtype`; the scores themselves where nothing is to be done."""
+
     def first_bad(self, array: Array) -> tuple[int, int, float]:
         """Return row, column and value of the first entry that is not finite, row -1 for none."""
 
@@ -119,6 +129,47 @@ class Engine(Protocol):
 
     def product(self, X: Array, Y: Array) -> Array:
         """Return X Y."""
+
+    def triangular_root(self, X: Array) -> Array:
+        """Return the R (p, p) of a QR factorisation of X (n, p), n ≥ p (geqrf); signs are any."""
+
+    # ---- many small matrices, side by side in (m, s, s) ----
+    def block_moments(
+        self,
+        scores: Array,
+        weights: Array | None,
+        mean: Array | None,
+        left: "Columns",
+        right: "Columns",
+        dtype: DType,
+    ) -> Array:
+        """Return Σ w (s − m)*_l (s − m)ᵀ_r for each block l of columns and its r, (m, l, r).
+
+        Where both stand in one run, and nothing is weighed or centred, a strided batch of products
+        reads the scores as they stand (cublasGemmStridedBatched, leading dimension p).
+        """
+
+    def cholesky_batch(self, lower: Array) -> Array:
+        """Factor each in place; return the pivots, (m, s), NaN after one that is not positive.
+
+        With cuSOLVER's potrfBatched they are the squares of the diagonal, and the first that fails
+        is what its status names.
+        """
+
+    def triangular_solve_batch(self, lower: Array, B: Array, *, adjoint: bool = False) -> Array:
+        """Return L⁻¹ B, or L⁻ᴴ B, for each B of shape (s, k) (trsmBatched)."""
+
+    # ---- patches ----
+    def row_blocks(self, rows: int, width: int, dtype: DType) -> Iterator[slice]:
+        """Yield slices of rows, as many at a time as a chunk of memory holds of this width."""
+
+    def patches(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, grid: Pair
+    ) -> Array:
+        """Return the patches of images (n, c, h, w) as an array (n, down, across, c, kh, kw).
+
+        A view will do: ``cupy.lib.stride_tricks.sliding_window_view`` of the padded images.
+        """
 
 
 class Bound:
