@@ -240,7 +240,7 @@ class Triangle(Bound):
             )
         lower *= scale
         diagonal = _diagonal(lower)
-        diagonal += shift
+        diagonal += shift if isinstance(shift, float | int) else shift.astype(self.dtype)
         before = diagonal.real.copy()
         info = engine.cholesky(lower)
         tolerance = p * float(np.finfo(self.dtype).eps)
@@ -304,6 +304,7 @@ class Factor(Bound):
 
     def half_solve(self, B: Array, *, transposed: bool = False, threads: int = 0) -> Array:  # noqa: ARG002
         """Return L⁻¹ B, or L⁻ᴴ B."""
+        B = B.astype(self.dtype, copy=False)
         return self.engine.triangular_solve(self.lower, B, adjoint=transposed)
 
     def logdet(self) -> float:
