@@ -70,7 +70,7 @@ def to_device(array):
     return made
 
 
-def to_host(array):
+def back(array):
     """Return NumPy's copy of an array of the device."""
     traffic.downloads += 1
     held = np.array(array._wrapped._array)
@@ -186,6 +186,9 @@ class Array:
     def reshape(self, *shape):
         return self._of(self._wrapped._array.reshape(*shape))
 
+    def view(self, dtype):
+        return self._of(self._wrapped._array.view(dtype))
+
     def copy(self):
         return self._of(self._wrapped._array.copy())
 
@@ -291,7 +294,19 @@ def _operator(name, in_place=False):
     return update if in_place else method
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "mod", "floordiv", "and", "or", "xor"):
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "pow",
+    "matmul",
+    "mod",
+    "floordiv",
+    "and",
+    "or",
+    "xor",
+):
     setattr(Array, f"__{_name}__", _operator(f"__{_name}__"))
     setattr(Array, f"__r{_name}__", _operator(f"__r{_name}__"))
     setattr(Array, f"__i{_name}__", _operator(f"__i{_name}__", in_place=True))
@@ -321,7 +336,16 @@ class _Namespace:
         found = getattr(self._module, name)
         if not callable(found) or isinstance(found, type):
             return found
-        if name in ("float32", "float64", "complex64", "complex128", "int64", "int32", "int8", "bool"):
+        if name in (
+            "float32",
+            "float64",
+            "complex64",
+            "complex128",
+            "int64",
+            "int32",
+            "int8",
+            "bool",
+        ):
             return np.dtype(name)
 
         def function(*args, **keywords):
@@ -360,7 +384,7 @@ class Engine(ArrayEngine):
         return room
 
     def to_host(self, array):
-        return to_host(array)
+        return back(array)
 
     def from_host(self, array):
         return to_device(array)

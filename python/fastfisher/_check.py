@@ -157,7 +157,7 @@ def other_library(name: str, wanted: str, value: Any) -> TypeError:
     package = kind.__module__.partition(".")[0]
     got = kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}"
     return TypeError(
-        f"{name}: expected {wanted}, as what it meets is, got {got}. "
+        f"{name}: expected {wanted} as the others are, got {got}. "
         "Nothing moves between host and device unasked: convert one of them."
     )
 

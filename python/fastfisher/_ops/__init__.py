@@ -28,7 +28,7 @@ from typing import Any
 
 from fastfisher._ops import numpy_complex, numpy_ops
 
-__all__ = ["KINDS", "VERBS", "for_dtype", "ops_of"]
+__all__ = ["KINDS", "VERBS", "for_dtype", "is_numpys", "ops_of"]
 
 # Top-level package of an array's type -> module of verbs (None: known, but not served yet).
 KINDS: dict[str, str | None] = {"cupy": "fastfisher._ops.cupy_ops", "torch": None}
@@ -53,7 +53,9 @@ VERBS = (
     "first_bad_weight",
     "from_host",
     "fvp",
+    "here",
     "least_and_sum",
+    "name",
     "product",
     "recombine",
     "scores_dot",
@@ -81,6 +83,11 @@ def ops_of(array: Any) -> ModuleType:
     if ops is None:
         ops = _known[kind] = _find(kind)
     return ops
+
+
+def is_numpys(value: Any) -> bool:
+    """Tell whether NumPy's verbs serve `value`."""
+    return ops_of(value) is numpy_ops
 
 
 def for_dtype(ops: ModuleType, dtype: Any) -> ModuleType:

@@ -30,6 +30,7 @@ class DeviceOps:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.xp = engine.xp
+        self.name = engine.name
         self.ndarray = engine.ndarray
         self.Triangle = bound(Triangle, engine)
         self.Factor = bound(Factor, engine)
@@ -47,6 +48,10 @@ class DeviceOps:
     def zeros(self, shape: Any, dtype: Any = np.float64) -> Array:
         """Return an array of zeros."""
         return self.xp.zeros(shape, dtype=dtype)
+
+    def here(self) -> str:
+        """Return the name of the current device."""
+        return self.engine.here()
 
     def available_bytes(self) -> int | None:
         """Return the bytes that can still be allocated on the device."""

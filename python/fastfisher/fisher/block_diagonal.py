@@ -229,6 +229,7 @@ class BlockDiagonalFisher(Accumulator):
             self._ops.Blocks.factor_bytes(self._sizes, self._tridiagonal, self._dtype),
             "BlockDiagonalFisher's factor",
             "Use solver=CG(), which needs none, or smaller blocks.",
+            self._ops,
         )
         with self._lock:
             factor = self._sums.cholesky(self._scale, shift, threads=threads, with_norm=with_norm)
@@ -311,6 +312,7 @@ class BlockDiagonalFisher(Accumulator):
             * self._real_dtype.itemsize,
             type(self).__name__,
             "Use smaller blocks, or DiagonalFisher.",
+            self._ops,
         )
         return self._ops.Blocks(self._sizes, self._tridiagonal, self._dtype)
 

@@ -118,6 +118,7 @@ class DenseFisher(Accumulator):
             self._ops.Triangle.bytes_for(self._params, self._dtype),
             "DenseFisher's factor",
             "Use solver=CG(), which needs no copy.",
+            self._ops,
         )
         with self._lock:
             return self._sums.copy(), self._scale
@@ -169,6 +170,7 @@ class DenseFisher(Accumulator):
             self._ops.Triangle.bytes_for(self._params, self._dtype),
             type(self).__name__,
             "Use ScoreFisher (solved by the dual or by CG) or DiagonalFisher.",
+            self._ops,
         )
         return self._ops.Triangle(self._params, self._dtype)
 
@@ -178,6 +180,7 @@ class DenseFisher(Accumulator):
                 self._ops.Triangle.scratch_bytes(scores.shape[0], self._params, self._dtype),
                 "DenseFisher.update",
                 "Give fewer rows at a time.",
+                self._ops,
             )
         fresh = self._n_samples == 0
         try:

@@ -96,6 +96,7 @@ class Factor(ABC):
             copies * params * params * self._dtype.itemsize,
             "inverse",
             "inverse_diagonal() and solve() do without the matrix.",
+            self._ops,
         )
         half = self.solve_columns(self._ops.xp.eye(params, dtype=self._dtype))
         return (half + half.conj().T) / 2
@@ -163,6 +164,7 @@ class MatrixFactor(Factor):
             + self._ops.Triangle.bytes_for(self.shape[0], self._dtype),
             "inverse",
             "inverse_diagonal() and solve() do without the matrix.",
+            self._ops,
         )
         return self._factor.inverse(self._threads).to_dense(1.0, threads=self._threads)
 

@@ -345,6 +345,7 @@ class HeldScores(Fisher):
             3 * self._n_samples**2 * self._dtype.itemsize,
             "gram",
             "Eigenvalues need the Gram matrix: use fewer samples.",
+            self._ops,
         )
         values, vectors = self._ops.eigh(self._gram_triangle(0).to_dense(self._scale))
         return values, vectors

@@ -248,6 +248,7 @@ class KroneckerFisher(KroneckerSums):
             sum((where.stop - where.start) ** 2 for where in self._slices()) * self._dtype.itemsize,
             "a dense matrix of each layer",
             "Use solver=CG(), or a number for the damping.",
+            self._ops,
         )
         layers = []
         for place, (where, block) in enumerate(zip(self._slices(), self._blocks(), strict=True)):
@@ -355,7 +356,7 @@ class KroneckerFisher(KroneckerSums):
         if self._tridiagonal:
             return super()._leading(k)
         xp, bases, slices = self._ops.xp, self._eigenbases(), self._slices()
-        _memory.guard(k * self._params * self._dtype.itemsize, "eigsh", "Ask for fewer.")
+        _memory.guard(k * self._params * self._dtype.itemsize, "eigsh", "Ask for fewer.", self._ops)
         values = xp.concat([basis.values.reshape(-1) for basis in bases])
         order = xp.argsort(-values, kind="stable")[:k]
         vectors = self._ops.zeros((self._params, k), self._dtype)

@@ -410,7 +410,10 @@ class LowRankFisher(Accumulator):
     def _empty_sums(self) -> Any:
         rows = Sketch.capacity(self._rank)
         _memory.guard(
-            rows * self._params * self._dtype.itemsize, type(self).__name__, "Use a smaller rank."
+            rows * self._params * self._dtype.itemsize,
+            type(self).__name__,
+            "Use a smaller rank.",
+            self._ops,
         )
         nothing = self._ops.empty((0, self._params), self._dtype)
         return Sketch(self._ops, self._rank, nothing)

@@ -37,7 +37,7 @@ def nystrom(
             f"rank: expected at most p = {params}, got {rank}. F has no more eigenvalues."
         )
     wide = xp.result_type(dtype, xp.float64)
-    _memory.guard(6 * wide.itemsize * params * rank, name, "Use a smaller rank.")
+    _memory.guard(6 * wide.itemsize * params * rank, name, "Use a smaller rank.", ops)
     generator = _check.generator(rng)
     normal = generator.standard_normal((params, rank))
     if wide.kind == "c":

@@ -143,6 +143,7 @@ def solve_path_system(
         2 * len(path) * columns.size * fisher.dtype.itemsize,
         "solve_path",
         "Give fewer dampings at a time.",
+        ops,
     )
     unit = fisher.trace() / params if damping_mode == "trace" else 1.0
     shifts = [float(damping) * unit for damping in path]
