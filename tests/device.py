@@ -195,7 +195,18 @@ class Array:
     def conj(self):
         return self._of(self._wrapped._array.conj()) if self.dtype.kind == "c" else self
 
+    def transpose(self, *axes):
+        return self._of(self._wrapped._array.transpose(*axes))
+
+    def swapaxes(self, one, other):
+        return self._of(self._wrapped._array.swapaxes(one, other))
+
+    def mean(self, axis=None, dtype=None):
+        return self._of(self._wrapped._array.mean(axis=axis, dtype=dtype))
+
     def sum(self, axis=None, dtype=None, keepdims=False):
+        if self.dtype.kind == "b":
+            return self.astype(np.int64).sum(axis, dtype, keepdims)
         dtype = dtype if dtype is None else np.dtype(dtype)
         return namespace.sum(self, axis=axis, dtype=dtype, keepdims=keepdims)
 
