@@ -116,6 +116,8 @@ EVERY = [
     pytest.param(DEVICE, id="device"),
     pytest.param(_torch("cpu"), id="torch", marks=_unless(_no_torch("cpu"))),
     pytest.param(_cupy(), id="cupy", marks=[pytest.mark.gpu, _unless(_gpus())]),
-    pytest.param(_torch("cuda"), id="torch-cuda", marks=[pytest.mark.gpu, _unless(_no_torch("cuda"))]),
+    pytest.param(
+        _torch("cuda"), id="torch-cuda", marks=[pytest.mark.gpu, _unless(_no_torch("cuda"))]
+    ),
 ]
 WITH_VERBS = [param for param in EVERY if param.values[0].has_verbs]

@@ -113,12 +113,14 @@ def empty(g):
 
 @shows("xp")
 @shows("name")
+@shows("held_dtype")
 @shows("here")
 @shows("available_bytes")
 def places(g):
     g.close(g.ops.xp.concat([g.mean, g.mean]), np.concatenate([g.m, g.m]), 0)
     assert g.ops.name == g.library.name
     assert (g.ops.here() == "") == (g.ops.name == "NumPy")
+    assert g.ops.Triangle(2, g.sums).panels.dtype == g.ops.held_dtype(g.sums)
     left = g.ops.available_bytes()
     assert left is None or left > 0
 
@@ -242,9 +244,7 @@ def triangle(g):
     assert T.panels.nbytes == ops.Triangle.bytes_for(P, g.sums)
     assert ops.Triangle.bytes_to_sum(N, P, g.sums) > ops.Triangle.bytes_for(P, g.sums)
     centred = ops.Triangle(P, g.sums)
-    mean = centred.add_centred_scores(
-        g.scores, g.weights, fresh=True, check_finite=True, threads=0
-    )
+    mean = centred.add_centred_scores(g.scores, g.weights, fresh=True, check_finite=True, threads=0)
     g.close(mean, oracle.mean(g.S, g.w), N, np.abs(oracle.wide(g.S)).max())
     g.close(centred.to_dense(1.0), g.centred.conj().T @ g.centred, N, np.abs(F).max())
     centred.add_scores(g.scores, None, g.mean, fresh=False, check_finite=True, threads=0)
@@ -296,9 +296,7 @@ def met(g, outcome, expected, rtol):
 @shows("cg_scores", halves=True)
 def cg_scores(g):
     _, shift, B, rtol, expected = systems(g)
-    outcome = g.ops.cg_scores(
-        g.scores, g.weights, None, 0.5, shift, B, shift, rtol, 0.0, 100, 0
-    )
+    outcome = g.ops.cg_scores(g.scores, g.weights, None, 0.5, shift, B, shift, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
@@ -325,9 +323,7 @@ def of_path(g):
 @shows("shifted_cg_scores", halves=True)
 def shifted_cg_scores(g):
     shifts, B, rtol, expected = of_path(g)
-    outcome = g.ops.shifted_cg_scores(
-        g.scores, g.weights, None, 0.5, shifts, B, rtol, 0.0, 100, 0
-    )
+    outcome = g.ops.shifted_cg_scores(g.scores, g.weights, None, 0.5, shifts, B, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
@@ -466,8 +462,14 @@ SOLVERS = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("solver", SOLVERS)
+# What costs most of the time here needs no more than one real and one complex dtype.
+FEW = {"mixed", "cg-plain", "cg-blocks", "cg-nystrom"}
+
+
+@pytest.mark.parametrize(
+    ("solver", "dtype"),
+    [(s, d) for s in SOLVERS for d in (("float64", "complex64") if s in FEW else DTYPES)],
+)
 def test_solvers(library, solver, dtype):
     g = Given(library, dtype)
     solver = SOLVERS[solver]
@@ -498,3 +500,212 @@ def test_paths(library, solver, dtype):
         expected = oracle.natural_gradient(g.S, damping, grad=oracle.wide(g.V), weights=g.w)
         g.close(found.value, expected, 8 * N * P)
         assert found.status == ff.Status.SUCCESS
+
+
+# ---- accumulators ----
+EMPTY = {
+    "dense": ff.DenseFisher,
+    "diagonal": ff.DiagonalFisher,
+    "blocks": lambda p, **k: ff.BlockDiagonalFisher([3, p - 3], tridiagonal=True, **k),
+    "root": ff.SquareRootFisher,
+    "low-rank": lambda p, **k: ff.LowRankFisher(p, p, **k),
+}
+
+
+def agree(library, found, expected):
+    """Assert that two representations hold the same matrix."""
+    dense = found.to_dense()
+    assert library.is_own(dense)
+    oracle.close(library.back(dense), expected.to_dense(), expected.dtype, 8 * N)
+    assert found.weight_sum == pytest.approx(expected.weight_sum)
+    assert found.n_samples == expected.n_samples
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("kind", EMPTY)
+def test_accumulators(library, kind, center, dtype, tmp_path):
+    g = Given(library, dtype)
+
+    def streamed(to):
+        """Return an empty one that met its library at the first update, and another."""
+        first, second = (EMPTY[kind](P, dtype=g.sums, center=center) for _ in range(2))
+        first.update(to(g.S[:20]), to(g.w[:20])).update(to(g.S[20:30]))
+        second.update_from([to(g.S[30:50]), (to(g.S[50:]), to(g.w[50:]))])
+        return first, second
+
+    F, other = streamed(g.to)
+    E, expected = streamed(np.asarray)
+    agree(library, F, E)
+    agree(library, F.copy(), E)
+    agree(library, F + other, E + expected)
+    F.decay(0.5).merge(other)
+    E.decay(0.5).merge(expected)
+    agree(library, F, E)
+    empty = EMPTY[kind](P, dtype=g.sums, center=center)
+    agree(library, empty.merge(F, EMPTY[kind](P, dtype=g.sums, center=center)), E)
+
+    path = tmp_path / "f.npz"
+    F.save(path)
+    agree(libraries.NUMPY, ff.load(path), E)
+    loaded = ff.load(path, like=g.scores)
+    agree(library, loaded, E)
+    agree(library, loaded.update(g.scores, g.weights), E.update(g.S, g.w))
+
+
+def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was():
+    F = ff.DenseFisher.from_scores(device.to_device(oracle.draw(N, P)))
+    before = device.back(F.to_dense())
+    for bad, message in (
+        (np.nan, "got nan at row 3, column 2"),
+        (1e200, "got overflow in column 2"),
+    ):
+        spoilt = oracle.draw(N, P)
+        spoilt[3, 2] = bad
+        with pytest.raises(ff.NonFiniteError, match=message):
+            F.update(device.to_device(spoilt))
+        with pytest.raises(ff.NonFiniteError, match=message):
+            ff.DenseFisher.from_scores(device.to_device(spoilt))
+        with pytest.raises(ff.NonFiniteError, match=message):
+            ff.fisher_diagonal(device.to_device(spoilt))
+        assert np.array_equal(device.back(F.to_dense()), before)
+    with pytest.raises(ff.NonFiniteError, match="got overflow, though"):
+        ff.gram(device.to_device(spoilt))
+
+
+# ---- failures ----
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_matrix_that_is_not_positive_definite(library, dtype):
+    g = Given(library, dtype)
+    A = oracle.fisher(g.S[:4])  # of rank 4
+    held, rhs = g.to(A.astype(g.sums)), g.to(g.V)
+    with pytest.raises(ff.NotPositiveDefiniteError, match="at parameter 4, not above") as caught:
+        ff.solve(held, rhs)
+    assert caught.value.pivot == 4
+    damping = caught.value.damping
+    assert 0 < damping < 1e-3
+    assert ff.solve(held, rhs, damping=2 * damping).status == ff.Status.SUCCESS
+
+    nothing = ff.solve(held, rhs, on_failure="nan")
+    assert nothing.status == ff.Status.NOT_POSITIVE_DEFINITE
+    assert np.isnan(library.back(nothing.value)).all()
+    shifted = ff.solve(held, rhs, on_failure="shift")
+    assert shifted.status == ff.Status.SHIFTED
+    assert library.is_own(shifted.value)
+    kept = ff.solve(held, rhs, on_failure="pinv")
+    assert (kept.status, kept.rank) == (ff.Status.TRUNCATED, 4)
+    expected = np.linalg.pinv(A, hermitian=True, rcond=1e-5) @ oracle.wide(g.V)
+    g.close(kept.value, expected, 200 * N * P)
+
+    indefinite = g.to(np.diag([1.0, -1.0, 2.0]).astype(g.sums))
+    with pytest.raises(ff.NotPositiveDefiniteError, match="pivot -1 at parameter 1"):
+        ff.solve(indefinite, g.to(np.ones(3, g.sums)))
+    with pytest.raises(ff.NotPositiveDefiniteError, match="negative or zero curvature"):
+        ff.solve(indefinite, g.to(np.array([1, 2, 1], g.sums)), solver=ff.CG())
+    spoilt = np.eye(3, dtype=g.sums)
+    spoilt[2, 1] = np.nan
+    with pytest.raises(ff.NonFiniteError, match="row 2, column 1"):
+        ff.solve(g.to(spoilt), g.to(np.ones(3, g.sums)))
+    with pytest.raises(ff.NonFiniteError, match="rhs: expected finite values"):
+        ff.solve(held, g.to(np.full(P, np.nan, g.sums)))
+
+
+def test_conjugate_gradients_end_as_they_do_on_the_host():
+    """The statuses, iterations and values of NumPy's, for every way to end."""
+    rng = oracle.rng(3)
+    Q, _ = np.linalg.qr(rng.standard_normal((20, 20)))
+    hard = (Q * np.logspace(0, 13, 20)) @ Q.T
+    rhs = rng.standard_normal((20, 2))
+    for A, b, solver in (
+        (hard, rhs, ff.CG(rtol=1e-12, preconditioner=None, max_iterations=5)),
+        (hard, rhs, ff.CG(rtol=1e-12, preconditioner=None, max_iterations=5, allow_truncated=True)),
+        (hard, rhs, ff.CG(rtol=0.5, atol=1e300)),
+        (np.diag([1.0, -1.0, 2.0]), np.ones((3, 1)), ff.CG()),
+        (np.diag([1.0, 0.0, 2.0]), np.ones((3, 1)), ff.CG()),
+        (np.diag([1.0, 2.0, 3.0]), np.zeros((3, 2)), ff.CG()),
+        (np.eye(3), np.full((3, 1), 1e-300), ff.CG()),
+        (np.eye(3), np.full((3, 1), 1e300), ff.CG()),
+        (np.eye(3) * 1e-200, np.full((3, 1), 1e200), ff.CG(preconditioner=None)),
+    ):
+        found = ff.solve(device.to_device(A), device.to_device(b), solver=solver, on_failure="nan")
+        expected = ff.solve(A, b, solver=solver, on_failure="nan")
+        assert found.status == expected.status
+        assert found.iterations == expected.iterations
+        value = device.back(found.value)
+        np.testing.assert_allclose(value, expected.value, rtol=1e-9, atol=0, equal_nan=True)
+
+
+def test_a_device_too_small_says_the_size():
+    scores = device.to_device(np.ones((2, 4000)))
+    with device.left(10**7):
+        for call in (
+            lambda: ff.empirical_fisher(scores),
+            lambda: ff.DenseFisher(4000, like=scores),
+            lambda: ff.ScoreFisher(scores).to_dense(),
+        ):
+            with pytest.raises(ff.MemoryLimitError) as caught:
+                call()
+            message = str(caught.value)
+            assert "left on array_api_strict.Device('device1'), 0.00931 GiB" in message
+            assert "got a need of 0." in message
+    assert ff.DenseFisher(4000, like=scores).shape == (4000, 4000)
+
+
+# ---- arrays of two libraries, and of two devices ----
+S = oracle.draw(N, P)
+MIXED = {
+    "v": lambda a, b: ff.fvp(a(S), b(S[0])),
+    "weights": lambda a, b: ff.empirical_fisher(a(S), weights=b(np.ones(N))),
+    "out": lambda a, b: ff.empirical_fisher(a(S), out=b(np.empty((P, P)))),
+    "rhs": lambda a, b: ff.solve(a(np.eye(P)), b(S[0])),
+    "damping": lambda a, b: ff.solve(a(np.eye(P)), a(S[0]), damping=b(np.ones(P))),
+    "scores": lambda a, b: ff.DenseFisher(P).update(a(S)).update(b(S)),
+    "scores ": lambda a, b: ff.DenseFisher(P, like=a(S)).update(b(S)),
+    "others": lambda a, b: ff.DenseFisher.from_scores(a(S)).merge(
+        ff.DenseFisher.from_scores(b(S))
+    ),
+    "layers": lambda a, b: ff.KroneckerFisher([(P, P)]).update([(a(S), b(S))]),
+    "layers ": lambda a, b: ff.KroneckerFisher([(P, P)]).update([(a(S), a(S))]).update(
+        [(b(S), b(S))]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", MIXED)
+def test_mixed_libraries_raise_with_both_names(argument):
+    call, name = MIXED[argument], argument.strip()
+    for a, b, wanted, got in (
+        (device.to_device, np.asarray, "device", "(numpy.ndarray|NumPy)"),
+        (np.asarray, device.to_device, "NumPy", "device"),
+    ):
+        with pytest.raises(TypeError, match=rf"{name}.*: expected .*{wanted} array.*got .*{got}"):
+            call(a, b)
+    assert call(np.asarray, np.asarray) is not None
+    assert call(device.to_device, device.to_device) is not None
+
+
+def test_arrays_of_another_device_raise_with_both_names():
+    here = device.to_device(S)
+    with device.on("device2"):
+        there = device.to_device(S)
+        with pytest.raises(ValueError, match=r"current device, .*device2.*got one on .*device1"):
+            ff.empirical_fisher(here)
+        assert ff.empirical_fisher(there).shape == (P, P)
+    with pytest.raises(ValueError, match=r"v: expected an array on the current device, .*device1"):
+        ff.fvp(here, there[0])
+
+
+def test_numbers_of_the_host_are_taken_beside_arrays_of_a_device():
+    g = Given(libraries.DEVICE, "float32")
+    for damping in (1, 1.0, np.float64(1.0), np.int64(1)):
+        with device.counted() as asked:
+            found = ff.natural_gradient(g.scores, damping=damping)
+        assert asked.reads == 3
+        g.close(found, oracle.natural_gradient(g.S, 1.0), N * P)
+
+
+def test_what_takes_no_array_of_a_device_says_so():
+    with pytest.raises(TypeError, match="Implicit conversion"):
+        np.asarray(device.to_device(S))
+    with pytest.raises(TypeError, match="expected a device array as the others are, got list"):
+        ff.fvp(device.to_device(S), [1.0] * P)
