@@ -383,7 +383,8 @@ class LowRankFisher(Accumulator):
         vectors = sketch._rooted_transpose_dot(Q / xp.sqrt(values / sketch._scale), 0)
         more = k - values.shape[0]
         # Whatever is orthogonal to these has the eigenvalue ρ: random vectors, made so by QR.
-        others = _check.generator(0).standard_normal((self._params, more)).astype(self._dtype)
+        normal = _check.generator(0).standard_normal((self._params, more)).astype(self._dtype)
+        others = self._ops.from_host(normal)
         vectors, _ = xp.linalg.qr(xp.concat([vectors, others], axis=1))
         return xp.concat([values, xp.zeros(more, dtype=values.dtype)]) + rho, vectors
 
@@ -441,16 +442,21 @@ class LowRankFisher(Accumulator):
 
     def _add_sums(self, other: Any) -> None:
         theirs = other._sums
+
+        def write(which: slice, out: Any) -> None:
+            out[...] = theirs.rows[which]
+
         self._sums = self._sums.extended(
-            theirs.rows.shape[0],
-            lambda which, out: np.copyto(out, theirs.rows[which]),
-            lost=theirs.lost,
-            shift=theirs.shift,
+            theirs.rows.shape[0], write, lost=theirs.lost, shift=theirs.shift
         )
 
     def _add_outer(self, x: Any, alpha: float) -> None:
         row = x * self._real_dtype.type(alpha**0.5)
-        self._sums = self._sums.extended(1, lambda _, out: np.copyto(out, row))
+
+        def write(which: slice, out: Any) -> None:  # noqa: ARG001
+            out[...] = row
+
+        self._sums = self._sums.extended(1, write)
 
     def _scale_sums(self, factor: float) -> None:
         self._sums = self._sums.scaled(factor)
