@@ -20,8 +20,8 @@ NOT_IN_CUPY_LINALG = {"cross", "diagonal", "matmul", "matrix_transpose", "outer"
                       "trace", "vecdot", "vector_norm"}  # fmt: skip
 
 traffic = SimpleNamespace(reads=0, downloads=0, uploads=0)
-current = strict.Device("device1")
-room = None  # bytes left on the device, None for unknown
+# The device that calls work on, and the bytes left there, None for unknown.
+now = SimpleNamespace(device=strict.Device("device1"), room=None)
 
 
 @contextmanager
@@ -38,23 +38,21 @@ def counted():
 @contextmanager
 def on(name):
     """Make another device the current one."""
-    global current
-    before, current = current, strict.Device(name)
+    before, now.device = now.device, strict.Device(name)
     try:
         yield
     finally:
-        current = before
+        now.device = before
 
 
 @contextmanager
 def left(size):
     """Let the device have so many bytes left."""
-    global room
-    before, room = room, size
+    before, now.room = now.room, size
     try:
         yield
     finally:
-        room = before
+        now.room = before
 
 
 def to_device(array):
@@ -63,9 +61,9 @@ def to_device(array):
     half = array.dtype if array.dtype.char == "e" or array.dtype.name == "bfloat16" else None
     plain = array.astype(np.float32) if half is not None else array
     order = "C" if array.flags.c_contiguous else "K"
-    held = strict.asarray(np.empty(0, plain.dtype), device=current)
+    held = strict.asarray(np.empty(0, plain.dtype), device=now.device)
     made = Array(held, half)
-    made._wrapped = type(held)._new(np.array(plain, order=order), device=current)
+    made._wrapped = type(held)._new(np.array(plain, order=order), device=now.device)
     traffic.uploads += 1
     return made
 
@@ -179,7 +177,8 @@ class Array:
             return self
         if dtype.kind == "f" and self.dtype.kind == "c":
             raise TypeError("the imaginary part would be lost")
-        out = self._of(self._wrapped._array.astype(dtype))
+        with np.errstate(all="ignore"):
+            out = self._of(self._wrapped._array.astype(dtype))
         out._half = None
         return out
 
@@ -255,7 +254,7 @@ def _unwrapped(value):
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type numpy.ndarray")
     if isinstance(value, np.generic):
-        return strict.asarray(value, device=current)
+        return strict.asarray(value, device=now.device)
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return getattr(strict, np.dtype(value).name)
     if isinstance(value, list | tuple):
@@ -273,7 +272,7 @@ def _wrapped(result):
 
 def _held(result):
     if isinstance(result, np.ndarray | np.generic):
-        return Array(strict.asarray(np.empty(0), device=current))._of(result)
+        return Array(strict.asarray(np.empty(0), device=now.device))._of(result)
     return result
 
 
@@ -281,12 +280,15 @@ def _operator(name, in_place=False):
     def method(self, other):
         if isinstance(other, complex) and self.dtype.kind != "c":
             raise TypeError("a complex number changes the dtype of a real array")
-        result = getattr(self._wrapped, name)(_unwrapped(other))
+        with np.errstate(all="ignore"):
+            result = getattr(self._wrapped, name)(_unwrapped(other))
         return result if result is NotImplemented else Array(result)
 
     def update(self, other):
-        result = getattr(self._wrapped, f"__{name[3:]}")(_unwrapped(other))
-        if result.dtype != self._wrapped.dtype or result.shape != self.shape:
+        with np.errstate(all="ignore"):
+            result = getattr(self._wrapped, f"__{name[3:]}")(_unwrapped(other))
+        fits = np.can_cast(result._array.dtype, self._wrapped._array.dtype, "same_kind")
+        if not fits or result.shape != self.shape:
             raise TypeError(f"{name} would change dtype or shape")
         self._wrapped._array[...] = result._array
         return self
@@ -350,7 +352,7 @@ class _Namespace:
 
         def function(*args, **keywords):
             if name in _CREATORS:
-                keywords.setdefault("device", current)
+                keywords.setdefault("device", now.device)
                 at = 2 if name == "full" else 1
                 if name not in ("arange", "eye", "linspace") and len(args) > at:
                     args, keywords["dtype"] = args[:at], args[at]
@@ -358,8 +360,9 @@ class _Namespace:
                     keywords["dtype"] = np.dtype(keywords["dtype"])
             elif args and isinstance(args[0], Array):
                 same_device(*(x for x in args if isinstance(x, Array)))
-            return _wrapped(found(*map(_unwrapped, args),
-                                  **{k: _unwrapped(v) for k, v in keywords.items()}))  # fmt: skip
+            keywords = {k: _unwrapped(v) for k, v in keywords.items()}
+            with np.errstate(all="ignore"):  # a device warns of nothing
+                return _wrapped(found(*map(_unwrapped, args), **keywords))
 
         return function
 
@@ -379,10 +382,10 @@ class Engine(ArrayEngine):
     ndarray = Array
 
     def here(self):
-        return str(current)
+        return str(now.device)
 
     def free_bytes(self):
-        return room
+        return now.room
 
     def to_host(self, array):
         return back(array)

@@ -53,6 +53,7 @@ VERBS = (
     "first_bad_weight",
     "from_host",
     "fvp",
+    "held_dtype",
     "here",
     "least_and_sum",
     "name",

@@ -49,6 +49,10 @@ class DeviceOps:
         """Return an array of zeros."""
         return self.xp.zeros(shape, dtype=dtype)
 
+    def held_dtype(self, dtype: DType) -> DType:
+        """Return the dtype of the numbers that sums of `dtype` are held in: that itself."""
+        return dtype
+
     def here(self) -> str:
         """Return the name of the current device."""
         return self.engine.here()

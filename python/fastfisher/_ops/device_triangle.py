@@ -36,13 +36,13 @@ class Triangle(Bound):
 
     @property
     def panels(self) -> Array:
-        """The real numbers held, in one run: sums of matrices are sums of these."""
-        return self.lower.reshape(-1).view(_check.real_of(self.dtype))
+        """The numbers held, in one run: sums of matrices are sums of these."""
+        return self.lower.reshape(-1)
 
     @staticmethod
-    def length(size: int, dtype: DType) -> int:
-        """Return how many real numbers a triangle of this size holds."""
-        return size * size * (2 if dtype.kind == "c" else 1)
+    def length(size: int, dtype: DType) -> int:  # noqa: ARG004
+        """Return how many numbers a triangle of this size holds."""
+        return size * size
 
     @staticmethod
     def bytes_for(size: int, dtype: DType) -> int:
@@ -78,10 +78,7 @@ class Triangle(Bound):
     def from_panels(cls, size: int, panels: Array) -> "Triangle":
         """Take over the panels of another triangle, copied."""
         triangle = object.__new__(cls)
-        entries = panels.copy()
-        if panels.shape[0] > size * size:
-            entries = entries.view(_check.complex_of(panels.dtype))
-        triangle.size, triangle.lower = size, entries.reshape(size, size)
+        triangle.size, triangle.lower = size, panels.copy().reshape(size, size)
         return triangle
 
     def copy(self) -> "Triangle":
@@ -240,7 +237,7 @@ class Triangle(Bound):
             )
         lower *= scale
         diagonal = _diagonal(lower)
-        diagonal += shift
+        diagonal += shift if isinstance(shift, float | int) else shift.astype(self.dtype)
         before = diagonal.real.copy()
         info = engine.cholesky(lower)
         tolerance = p * float(np.finfo(self.dtype).eps)
@@ -304,6 +301,7 @@ class Factor(Bound):
 
     def half_solve(self, B: Array, *, transposed: bool = False, threads: int = 0) -> Array:  # noqa: ARG002
         """Return L⁻¹ B, or L⁻ᴴ B."""
+        B = B.astype(self.dtype, copy=False)
         return self.engine.triangular_solve(self.lower, B, adjoint=transposed)
 
     def logdet(self) -> float:

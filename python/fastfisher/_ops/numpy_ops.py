@@ -33,6 +33,7 @@ __all__ = [
     "first_bad_weight",
     "from_host",
     "fvp",
+    "held_dtype",
     "here",
     "least_and_sum",
     "name",
@@ -120,6 +121,7 @@ def _refuse_device(name: str, value: Any) -> None:
 
 def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:
     """Return `out` if a result of this shape and dtype may be written there, else raise."""
+    _refuse_device("out", out)
     if not isinstance(out, ndarray):
         raise TypeError(
             f"out: expected a NumPy array, got {type(out).__name__}. Leave it out to get a new one."
@@ -150,6 +152,11 @@ def to_host(held: Any) -> Any:
 def from_host(held: Any) -> Any:
     """Return it as it is."""
     return held
+
+
+def held_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of the numbers that sums of `dtype` are held in: that of real parts."""
+    return _check.real_of(dtype)
 
 
 def here() -> str:

@@ -151,7 +151,7 @@ class BlockDiagonalFisher(Accumulator):
         n_threads: int | None = None,
     ) -> Self:
         """Add samples, and return self; see `DenseFisher.update`."""
-        rows = _check.scores(self._ops, scores)
+        rows = _check.scores(self._ops_for(scores), scores)
         if rows.shape[1] != self._params:
             raise ValueError(
                 f"block_sizes: expected sizes that add up to the {rows.shape[1]} columns of the "
@@ -308,7 +308,7 @@ class BlockDiagonalFisher(Accumulator):
     def _empty_sums(self) -> Any:
         _memory.guard(
             self._ops.Blocks.length(self._sizes, self._tridiagonal, self._dtype)
-            * self._real_dtype.itemsize,
+            * self._ops.held_dtype(self._dtype).itemsize,
             type(self).__name__,
             "Use smaller blocks, or DiagonalFisher.",
             self._ops,
@@ -355,7 +355,7 @@ class BlockDiagonalFisher(Accumulator):
         cls, ops: ModuleType, structure: dict[str, Any], dtype: Any
     ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
         length = ops.Blocks.length(structure["block_sizes"], structure["tridiagonal"], dtype)
-        return {"sums": ((length,), _check.real_of(dtype))}
+        return {"sums": ((length,), ops.held_dtype(dtype))}
 
     def _sums_arrays(self) -> dict[str, Any]:
         return {"sums": self._sums.numbers}

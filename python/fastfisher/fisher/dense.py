@@ -210,7 +210,7 @@ class DenseFisher(Accumulator):
         cls, ops: ModuleType, structure: dict[str, Any], dtype: Any
     ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
         length = ops.Triangle.length(structure["n_params"], dtype)
-        return {"sums": ((length,), _check.real_of(dtype))}
+        return {"sums": ((length,), ops.held_dtype(dtype))}
 
     def _sums_arrays(self) -> dict[str, Any]:
         return {"sums": self._sums.panels}

@@ -168,7 +168,7 @@ class SquareRootFisher(Accumulator):
         cls, ops: ModuleType, structure: dict[str, Any], dtype: Any
     ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
         length = ops.Root.length(structure["n_params"], dtype)
-        return {"sums": ((length,), _check.real_of(dtype))}
+        return {"sums": ((length,), ops.held_dtype(dtype))}
 
     def _sums_arrays(self) -> dict[str, Any]:
         return {"sums": self._sums.panels}
