@@ -370,6 +370,7 @@ class _Namespace:
 namespace = _Namespace(strict, NOT_IN_CUPY)
 namespace.linalg = _Namespace(strict.linalg, NOT_IN_CUPY_LINALG)
 namespace.linalg.norm = lambda x: _held(np.linalg.norm(x._wrapped._array))
+namespace.argsort = lambda x, kind: _wrapped(strict.argsort(x._wrapped, stable=kind == "stable"))
 namespace.may_share_memory = lambda a, b: np.may_share_memory(a._wrapped._array, b._wrapped._array)
 
 

@@ -293,17 +293,16 @@ class BlockDiagonalFisher(Accumulator):
         if self._tridiagonal:
             return super()._leading(k)
         xp, spectra = self._ops.xp, self._spectra(0.0)
-        found = [
-            (w, place, block, j)
-            for place, (_, values, _) in enumerate(spectra)
-            for (block, j), w in np.ndenumerate(values)
-        ]
-        found.sort(key=lambda entry: -entry[0])
+        values = xp.concat([values.reshape(-1) for _, values, _ in spectra])
+        order = xp.argsort(-values, kind="stable")[:k]
         vectors = self._ops.zeros((self._params, k), self._dtype)
-        for column, (_, place, block, j) in enumerate(found[:k]):
-            rows, _, Q = spectra[place]
-            vectors[rows[block], column] = Q[block, :, j]
-        return xp.asarray([w for w, *_ in found[:k]], self._real_dtype), vectors
+        chosen, from_host, start = self._ops.to_host(order), self._ops.from_host, 0
+        for rows, own, Q in spectra:
+            columns = np.flatnonzero((chosen >= start) & (chosen < start + own.size))
+            block, j = map(from_host, np.divmod(chosen[columns] - start, own.shape[1]))
+            vectors[rows[block], from_host(columns)[:, None]] = Q[block, :, j]
+            start += own.size
+        return values[order], vectors
 
     # ---- the sums ----
     def _empty_sums(self) -> Any:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from fastfisher import _memory
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import Factor, MatrixFactor
@@ -360,12 +362,13 @@ class KroneckerFisher(KroneckerSums):
         values = xp.concat([basis.values.reshape(-1) for basis in bases])
         order = xp.argsort(-values, kind="stable")[:k]
         vectors = self._ops.zeros((self._params, k), self._dtype)
-        for column, place in enumerate(order):
-            layer = next(i for i, where in enumerate(slices) if place < where.stop)
-            basis, where = bases[layer], slices[layer]
-            row, along = divmod(int(place) - where.start, basis.right.shape[1])
-            outer = basis.left[:, row, None] * basis.right[:, along]
-            vectors[where, column] = outer.reshape(-1)
+        chosen, from_host = self._ops.to_host(order), self._ops.from_host
+        for basis, where in zip(bases, slices, strict=True):
+            own = np.flatnonzero((chosen >= where.start) & (chosen < where.stop))
+            rows, along = np.divmod(chosen[own] - where.start, basis.right.shape[1])
+            left, right = basis.left[:, from_host(rows)], basis.right[:, from_host(along)]
+            outer = left[:, None, :] * right[None, :, :]
+            vectors[where, from_host(own)] = outer.reshape(basis.values.size, len(own))
         return values[order], vectors
 
     def _effective_dimension(self, shift: Any) -> float:

@@ -283,7 +283,7 @@ def _norm1_estimate(ops: ModuleType, apply: Any, params: int, dtype: Any) -> flo
     for _ in range(_ESTIMATE_STEPS):
         y = apply(x)
         found = max(found, float(abs(y).sum(dtype="float64")))
-        z = apply(xp.where(y >= 0, 1, -1).astype(dtype))
+        z = apply(2 * (y >= 0).astype(dtype) - 1)
         place = int(abs(z).argmax())
         if float(abs(z[place, 0])) <= float((z * x).sum(dtype="float64")):
             break

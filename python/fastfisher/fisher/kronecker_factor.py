@@ -260,7 +260,7 @@ class LayersFactor(Factor):
     def quadratic_columns(self, V: Any) -> Any:
         """Return v* A⁻¹ v for each column, the sum over the layers."""
         parts = [one.quadratic_columns(part) for one, part in self._each(V)]
-        return self._ops.xp.sum(parts, axis=0)
+        return sum(parts[1:], parts[0])
 
     @property
     def logdet(self) -> float:

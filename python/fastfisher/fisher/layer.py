@@ -110,7 +110,7 @@ class LayerFisher(Layered, HeldScores):
         sums = self._scores.squares(self._weights, 0)
         if self._mean is not None:
             sums -= self._dtype.type(self._weight_sum) * self._mean**2
-            self._ops.xp.maximum(sums, 0, out=sums)
+            sums = self._ops.xp.maximum(sums, 0)
         self._raise_if_scores_spoil(sums)
         return sums * self._scale
 

@@ -30,7 +30,7 @@ def moved(held: Any, source: ModuleType, target: ModuleType) -> Any:
         return type(held)(moved(one, source, target) for one in held)
     if hasattr(held, "moved"):
         return held.moved(source, target)
-    if held is None or isinstance(held, str | int | float):
+    if held is None or isinstance(held, str | int | float | dict):
         return held
     return target.from_host(source.to_host(held))
 
