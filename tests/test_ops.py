@@ -14,7 +14,7 @@ from fastfisher._ops import VERBS, for_dtype, ops_of
 
 DTYPES = (*libraries.REAL, *libraries.COMPLEX)
 STORED = (*DTYPES, *libraries.HALVES)
-# What has a table of representations of its own, in test_device.
+# Shown by the representations that hold them, in test_device_representations.
 ELSEWHERE = {"BlockFactor", "Blocks", "LayerScores", "Patches", "Root"}
 
 N, P = 61, 7  # prime
