@@ -1,5 +1,7 @@
 """Every verb × every array library × dtype against the oracle, and the public functions on them."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from fastfisher._ops import VERBS, for_dtype, ops_of
 
 DTYPES = (*libraries.REAL, *libraries.COMPLEX)
 STORED = (*DTYPES, *libraries.HALVES)
-# What has a table of representations of its own, in test_device.
+# Shown by the representations that hold them, in test_device_representations.
 ELSEWHERE = {"BlockFactor", "Blocks", "LayerScores", "Patches", "Root"}
 
 N, P = 61, 7  # prime
@@ -709,3 +711,33 @@ def test_what_takes_no_array_of_a_device_says_so():
         np.asarray(device.to_device(S))
     with pytest.raises(TypeError, match="expected a device array as the others are, got list"):
         ff.fvp(device.to_device(S), [1.0] * P)
+
+
+def test_a_stream_of_arrays_on_a_device_is_summed_in_the_callers_thread():
+    scores, weights = oracle.draw(N, P), oracle.draw_weights(N)
+    parts = ff.chunks(device.to_device(scores), device.to_device(weights), rows=9)
+    whole = ff.DenseFisher.from_scores(scores, weights=weights)
+    threads = set()
+
+    def rows():
+        """Fill one buffer again and again, as only the order of a stream allows."""
+        buffer = device.to_device(np.empty((9, P)))
+        for part, w in parts:
+            buffer[: len(part)] = part
+            yield buffer[: len(part)], w
+
+    F = ff.DenseFisher(P)
+    update = F.update
+    F.update = lambda *a, **k: (threads.add(threading.get_ident()), update(*a, **k))
+    F.update_from(rows())
+    assert threads == {threading.get_ident()}
+    agree(libraries.DEVICE, F, whole)
+    agree(libraries.DEVICE, ff.DenseFisher(P).update_from(parts), whole)
+    S = device.to_device(scores)
+    agree(libraries.DEVICE, ff.DenseFisher(P).update_from(S), ff.DenseFisher.from_scores(scores))
+    scores[30] = np.nan
+    F = ff.DenseFisher(P)
+    with pytest.raises(ff.NonFiniteError, match="row 3, column 0") as caught:
+        F.update_from(ff.chunks(device.to_device(scores), rows=9))
+    assert F.n_samples == 27
+    assert "rows 27 to 35 of the stream" in caught.value.__notes__[0]

@@ -185,7 +185,9 @@ def bound(kind: type[_Kind], engine: Engine) -> type[_Kind]:
     """Return `kind` for the arrays of `engine`, the same class each time."""
     if (kind, engine) not in _bound:
         _bound[kind, engine] = type(
-            kind.__name__, (kind,), {"engine": engine, "__doc__": kind.__doc__}
+            kind.__name__,
+            (kind,),
+            {"engine": engine, "__doc__": kind.__doc__, "__module__": kind.__module__},
         )
     made: type[_Kind] = _bound[kind, engine]
     return made

@@ -209,7 +209,7 @@ class Accumulator(Additive):
         >>> with tqdm(total=len(scores)) as bar:  # doctest: +SKIP
         ...     F.update_from(scores, progress=lambda done, total: bar.update(done - bar.n))
         """
-        if isinstance(chunks, np.ndarray) and chunks.ndim == 2:
+        if getattr(chunks, "ndim", None) == 2:
             chunks = Chunks(chunks)
         threads = _check.threads(n_threads) or get_num_threads()  # of this thread, not the adder's
 
