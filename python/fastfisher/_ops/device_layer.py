@@ -11,6 +11,10 @@ from fastfisher._ops.engine import Array, Bound, DType
 
 __all__ = ["LayerScores"]
 
+# Columns for each of which a product goes through the positions by itself: more jobs than these
+# cost a device more than forming scores does. Not yet measured.
+MOST_ALONE = 4
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerScores(Bound):
@@ -73,7 +77,7 @@ class LayerScores(Bound):
     def transpose_dot(self, Y: Array, threads: int) -> Array:
         """Return Sᵀ Y, (d_out · d_in, k), for Y (n, k)."""
         (d_out, d_in), columns, dtype = self.shape, Y.shape[1], Y.dtype
-        if self._through_positions(columns):
+        if columns <= MOST_ALONE and self._through_positions(columns):
             parts = [
                 self.g.cross(self.a, Y[:, k], dtype, threads).reshape(-1) for k in range(columns)
             ]
