@@ -1,5 +1,7 @@
 """Networks for the tests: layers of every kind drawn at random, and their scores spelled out."""
 
+from dataclasses import replace
+
 import numpy as np
 
 import fastfisher as ff
@@ -22,6 +24,16 @@ def draw(n, dtype=np.float64, seed=0):
         ),
         ff.Conv2dLayer(normal(n, 1, 3, 3), normal(n, 1, 2, 3), 3, stride=(2, 1), padding=1),
         (normal(n, 3), normal(n, 1)),
+    ]
+
+
+def moved(layers, to):
+    """Return the layers with their arrays turned into others by `to`."""
+    return [
+        tuple(map(to, layer))
+        if isinstance(layer, tuple)
+        else replace(layer, inputs=to(layer.inputs), gradients=to(layer.gradients))
+        for layer in layers
     ]
 
 

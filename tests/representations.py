@@ -8,20 +8,29 @@ import network
 import oracle
 
 
-def cases(dtype=np.float64):
-    """Yield (name, representation, explicit matrix in double precision, the scores)."""
+def as_it_is(array):
+    return array
+
+
+def cases(dtype=np.float64, to=as_it_is):
+    """Yield (name, representation, explicit matrix in double precision, the scores).
+
+    `to` turns NumPy's arrays into those that the representation is made of.
+    """
     for n, p in ((60, 13), (9, 26)):
         S = oracle.draw(n, p, dtype)
         weights = oracle.draw_weights(n)
+        rows = to(S)
         for center in (False, True):
             for reduction in ("mean", "sum"):
                 keywords = {"weights": weights, "center": center, "reduction": reduction}
                 F = oracle.fisher(S, **keywords)
+                keywords["weights"] = to(weights)
                 tail = f"{n}x{p}-{'centred' if center else 'plain'}-{reduction}"
-                yield f"dense-{tail}", ff.DenseFisher.from_scores(S, **keywords), F, S
-                diagonal = ff.DiagonalFisher.from_scores(S, **keywords)
+                yield f"dense-{tail}", ff.DenseFisher.from_scores(rows, **keywords), F, S
+                diagonal = ff.DiagonalFisher.from_scores(rows, **keywords)
                 yield f"diagonal-{tail}", diagonal, np.diag(np.diag(F)), S
-                root = ff.SquareRootFisher.from_scores(S, **keywords)
+                root = ff.SquareRootFisher.from_scores(rows, **keywords)
                 yield f"root-{tail}", root, F, S
                 # Two neighbouring blocks are all of F. Of three, the masked matrix is positive
                 # definite where samples are many.
@@ -31,23 +40,23 @@ def cases(dtype=np.float64):
                     ((6, 4, p - 10), n > p),
                 ):
                     blocks = ff.BlockDiagonalFisher.from_scores(
-                        S, sizes, tridiagonal=tridiagonal, **keywords
+                        rows, sizes, tridiagonal=tridiagonal, **keywords
                     )
                     name = f"{'tridiagonal' if tridiagonal else 'blocks'}{len(sizes)}-{tail}"
                     yield name, blocks, oracle.masked(F, sizes, tridiagonal), S
-                yield f"score-{tail}", ff.ScoreFisher(S, **keywords), F, S
-                exact = ff.LowRankFisher.from_scores(S, min(n, p), **keywords)
+                yield f"score-{tail}", ff.ScoreFisher(rows, **keywords), F, S
+                exact = ff.LowRankFisher.from_scores(rows, min(n, p), **keywords)
                 yield f"low-rank-{tail}", exact, F, S
-                truncated = ff.LowRankFisher.from_scores(S, 2, **keywords)
+                truncated = ff.LowRankFisher.from_scores(rows, 2, **keywords)
                 total = oracle.total(S, weights, reduction)
                 U = oracle.rooted(S, weights, center)
                 yield f"truncated-{tail}", truncated, frequent_directions(U, 2) / total, S
     if np.dtype(dtype).kind != "c":
-        yield from of_layers(dtype)
-        yield from of_networks(dtype)
+        yield from of_layers(dtype, to)
+        yield from of_networks(dtype, to)
 
 
-def of_networks(dtype):
+def of_networks(dtype, to=as_it_is):
     """Yield the cases of a whole network, with more samples than parameters and with fewer."""
     for n, some in ((60, slice(2)), (9, slice(1, 4))):
         layers = network.draw(n, dtype)[some]
@@ -56,15 +65,13 @@ def of_networks(dtype):
             for reduction in ("mean", "sum"):
                 keywords = {"weights": weights, "center": center, "reduction": reduction}
                 tail = f"{n}-{'centred' if center else 'plain'}-{reduction}"
-                yield (
-                    f"layer-{tail}",
-                    ff.LayerFisher(layers, **keywords),
-                    oracle.fisher(S, **keywords),
-                    S.astype(dtype),
-                )
+                F = oracle.fisher(S, **keywords)
+                keywords["weights"] = to(weights)
+                fisher = ff.LayerFisher(network.moved(layers, to), **keywords)
+                yield f"layer-{tail}", fisher, F, S.astype(dtype)
 
 
-def of_layers(dtype):
+def of_layers(dtype, to=as_it_is):
     """Yield the cases of two layers; their scores are the per-sample gradients."""
     for n, shapes in ((60, ((3, 4), (2, 3))), (9, ((1, 5), (4, 2)))):
         layers = kronecker.draw(n, shapes, dtype)
@@ -73,16 +80,19 @@ def of_layers(dtype):
             keywords = {"weights": weights, "reduction": reduction}
             for name, define in kronecker.DEFINITIONS.items():
                 options = {} if name == "kfac" else {name: True}
-                fisher = ff.KroneckerFisher.from_layers(layers, **keywords, **options)
-                yield f"{name}-{n}-{reduction}", fisher, define(layers, **keywords), S
+                F = define(layers, **keywords)
+                fisher = ff.KroneckerFisher.from_layers(
+                    network.moved(layers, to), **(keywords | options | {"weights": to(weights)})
+                )
+                yield f"{name}-{n}-{reduction}", fisher, F, S
 
 
-def streams(dtype=np.float64):
+def streams(dtype=np.float64, to=as_it_is):
     """Yield (name, empty representation, what to update with for some of 60 samples).
 
     Of those named "approximate" a merge keeps the trace alone.
     """
-    S, weights = oracle.draw(60, 13, dtype), oracle.draw_weights(60)
+    S, weights = to(oracle.draw(60, 13, dtype)), to(oracle.draw_weights(60))
     empty = {
         "dense": lambda **k: ff.DenseFisher(13, **k),
         "diagonal": lambda **k: ff.DiagonalFisher(13, **k),
@@ -95,15 +105,15 @@ def streams(dtype=np.float64):
     for center in (False, True):
         for name, make in empty.items():
             tail = "centred" if center else "plain"
-            fisher = make(dtype=dtype, center=center)
+            fisher = make(dtype=dtype, center=center, like=S)
             yield f"{name}-{tail}", fisher, lambda rows: (S[rows], weights[rows])
     if np.dtype(dtype).kind == "c":
         return
     shapes = ((3, 4), (2, 3))
-    layers = kronecker.draw(60, shapes, dtype)
+    layers = network.moved(kronecker.draw(60, shapes, dtype), to)
     for name, options in (("kfac", {}), ("approximate-ekfac", {"eigen": True}),
                           ("chain", {"tridiagonal": True})):  # fmt: skip
-        fisher = ff.KroneckerFisher(shapes, dtype=dtype, **options)
+        fisher = ff.KroneckerFisher(shapes, dtype=dtype, like=S, **options)
         yield name, fisher, lambda rows: ([(a[rows], g[rows]) for a, g in layers], weights[rows])
 
 

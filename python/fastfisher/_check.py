@@ -30,6 +30,7 @@ __all__ = [
     "matrix",
     "narrowing",
     "native_dtype",
+    "other_library",
     "positive",
     "positive_definite_report",
     "real_of",
@@ -148,6 +149,17 @@ def scores(ops: ModuleType, value: Any, params: int | None = None) -> Any:
             "Give one row per sample."
         )
     return array
+
+
+def other_library(name: str, wanted: str, value: Any) -> TypeError:
+    """Return the error for an array of one library where the others are of another."""
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    got = kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}"
+    return TypeError(
+        f"{name}: expected {wanted} as the others are, got {got}. "
+        "Nothing moves between host and device unasked: convert one of them."
+    )
 
 
 def has_rows(array: Any, reduction: str = "mean") -> None:
@@ -276,9 +288,12 @@ def damping(ops: ModuleType, value: Any, params: int) -> Any:
     return float(array) if array.ndim == 0 else array
 
 
-def dampings(ops: ModuleType, value: Any) -> list[float]:
+def dampings(value: Any) -> list[float]:
     """Return the dampings of a path, m ≥ 1 numbers that are finite and not negative."""
-    array = ops.to_vector("dampings", value, np.dtype(np.float64))
+    from fastfisher._ops import ops_of  # which imports this
+
+    ops = ops_of(value)
+    array = ops.to_host(ops.to_vector("dampings", value, np.dtype(np.float64)))
     if array.ndim != 1 or array.shape[0] == 0:
         raise ValueError(
             f"dampings: expected shape (m,) with m ≥ 1, got shape {array.shape}. "

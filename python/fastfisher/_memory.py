@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastfisher.errors import MemoryLimitError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 __all__ = ["SMALL", "available_memory", "guard"]
 
@@ -13,7 +17,7 @@ UNGUARDED = 64 * 2**20
 SMALL = 256
 
 
-def guard(size: int, what: str, advice: str) -> None:
+def guard(size: int, what: str, advice: str, ops: "ModuleType | None" = None) -> None:
     """Raise if `size` bytes are more than the memory that is left.
 
     Parameters
@@ -24,6 +28,8 @@ def guard(size: int, what: str, advice: str) -> None:
         Which call or class asks.
     advice : str
         The representation to use instead, as one sentence.
+    ops : module, optional
+        The verbs of the arrays, whose device's memory it is; None for the host's.
 
     Raises
     ------
@@ -32,10 +38,11 @@ def guard(size: int, what: str, advice: str) -> None:
     """
     if size <= UNGUARDED:
         return
-    left = available_memory()
+    left = available_memory() if ops is None else ops.available_bytes()
     if left is not None and size > left:
+        where = f" on {ops.here()}" if ops is not None and ops.here() else ""
         raise MemoryLimitError(
-            f"{what}: expected at most the memory that is left, {left / 2**30:.3g} GiB, "
+            f"{what}: expected at most the memory that is left{where}, {left / 2**30:.3g} GiB, "
             f"got a need of {size / 2**30:.3g} GiB. {advice}"
         )
 

@@ -61,13 +61,15 @@ def save(path: str | os.PathLike[str], name: str, state: dict[str, Any]) -> None
         raise
 
 
-def load(path: str | os.PathLike[str]) -> "Fisher":
+def load(path: str | os.PathLike[str], *, like: Any = None) -> "Fisher":
     """Read a representation that ``Fisher.save`` wrote.
 
     Parameters
     ----------
     path : str or path
         Nothing in the file is executed, and nothing larger than the file is allocated.
+    like : array, optional
+        An array of the kind that it shall hold, such as one of CuPy's; NumPy's if left out.
 
     Returns
     -------
@@ -91,6 +93,7 @@ def load(path: str | os.PathLike[str]) -> "Fisher":
     import zipfile
     from tokenize import TokenError
 
+    from fastfisher._ops import ops_of
     from fastfisher.fisher import REPRESENTATIONS
 
     path = Path(path)
@@ -117,7 +120,8 @@ def load(path: str | os.PathLike[str]) -> "Fisher":
         RuntimeError, AttributeError, RecursionError, OverflowError, UnicodeError, TokenError,
     ) as error:  # fmt: skip
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
-    return loaded
+    ops = ops_of(like)
+    return loaded if ops.here() == "" else loaded._moved(ops)
 
 
 def _header(

@@ -123,6 +123,7 @@ def empirical_fisher(
             ops.Triangle.bytes_to_sum(scores.shape[0], params, held, dense=out is None),
             "empirical_fisher",
             "Use ScoreFisher (products, dual and CG solves) or fisher_diagonal.",
+            ops,
         )
     triangle = ops.Triangle(params, held)
     if fast:
@@ -314,6 +315,7 @@ def gram(
             ops.Triangle.bytes_to_sum(scores.shape[1], samples, held, dense=True),
             "gram",
             "Use ScoreFisher with CG(), or DenseFisher if p is small.",
+            ops,
         )
     triangle = ops.Triangle(samples, held)
     triangle.set_gram(scores, weights, mean, check_finite, threads)

@@ -2,7 +2,10 @@
 
 Every kind of array has one file with the same verbs, written out in ``numpy_ops``:
 
-* in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``
+* in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``, ``to_host`` and
+  ``from_host`` of arrays, triangles and the like
+* about them: ``name`` of the library, ``here``, the device, ``available_bytes`` there, and
+  ``held_dtype``, in which sums are kept
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``recombine``, ``scores_dot``,
   ``scores_transpose_dot``
@@ -14,7 +17,9 @@ Every kind of array has one file with the same verbs, written out in ``numpy_ops
 * ``product`` of two real matrices
 * ``xp``, the namespace for element-wise arithmetic, and ``eigh``
 
-Complex numbers have the same verbs in files of their own; `for_dtype` goes from one to the other.
+Complex numbers of NumPy have the same verbs in files of their own; `for_dtype` goes from one to the
+other. For libraries of arrays on a device the verbs are written once, in ``device_…``, on an
+`Engine` that does what array expressions are slow at.
 
 To serve another kind, write ``<kind>_ops.py`` with these verbs and add its line to `KINDS`.
 """
@@ -25,10 +30,10 @@ from typing import Any
 
 from fastfisher._ops import numpy_complex, numpy_ops
 
-__all__ = ["KINDS", "VERBS", "for_dtype", "ops_of"]
+__all__ = ["KINDS", "VERBS", "for_dtype", "is_numpys", "ops_of"]
 
 # Top-level package of an array's type -> module of verbs (None: known, but not served yet).
-KINDS: dict[str, str | None] = {"cupy": None, "torch": None}
+KINDS: dict[str, str | None] = {"cupy": "fastfisher._ops.cupy_ops", "torch": None}
 
 VERBS = (
     "BlockFactor",
@@ -39,6 +44,7 @@ VERBS = (
     "Root",
     "Triangle",
     "all_finite",
+    "available_bytes",
     "cg_callable",
     "cg_scores",
     "cg_triangle",
@@ -47,8 +53,12 @@ VERBS = (
     "eigh",
     "empty",
     "first_bad_weight",
+    "from_host",
     "fvp",
+    "held_dtype",
+    "here",
     "least_and_sum",
+    "name",
     "product",
     "recombine",
     "scores_dot",
@@ -57,6 +67,7 @@ VERBS = (
     "shifted_cg_scores",
     "shifted_cg_triangle",
     "to_array",
+    "to_host",
     "to_output",
     "to_vector",
     "worst_residual",
@@ -77,6 +88,11 @@ def ops_of(array: Any) -> ModuleType:
     return ops
 
 
+def is_numpys(value: Any) -> bool:
+    """Tell whether NumPy's verbs serve `value`."""
+    return ops_of(value) is numpy_ops
+
+
 def for_dtype(ops: ModuleType, dtype: Any) -> ModuleType:
     """Return the verbs for numbers of `dtype`, for arrays of the kind that `ops` serves."""
     return _complex.get(ops, ops) if dtype.kind == "c" else ops
@@ -92,4 +108,4 @@ def _find(kind: type) -> ModuleType:
             f"scores: expected a NumPy array, got {package}.{kind.__name__}. "
             f"{package} arrays are not served yet: pass numpy.asarray(x) of a host copy."
         )
-    return import_module(f"fastfisher._ops.{module}")
+    return import_module(module)

@@ -10,10 +10,10 @@ from fastfisher._native import core
 from fastfisher._ops.numpy_stacked import StackFactor
 from fastfisher._ops.numpy_triangle import LARGEST, PANEL_BYTES, Factor, bits
 
-__all__ = ["BlockFactor", "Blocks"]
+__all__ = ["MASKED", "BlockFactor", "Blocks"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_MASKED = (
+MASKED = (
     " Masking a Fisher to its block tridiagonal can lose positive definiteness: what it takes "
     "away may have held this block up."
 )
@@ -106,6 +106,18 @@ class Blocks:
     def add_outer(self, x: Array, alpha: float, threads: int = 0) -> None:
         """Add the blocks of alpha · x xᵀ."""
         core.blocks_add_outer(self.sizes, self.tridiagonal, self.numbers, x, alpha, threads)
+
+    def set_blocks(self, diagonal: list[Array], neighbours: list[Array]) -> None:
+        """Take over the diagonal blocks, whose lower triangles count, and those below them."""
+        for at, block in zip(self._at.tolist(), diagonal, strict=True):
+            size = block.shape[0]
+            if size * self.numbers.itemsize <= PANEL_BYTES:
+                self.numbers[at : at + size * size] = block.reshape(-1)
+                continue
+            length = core.triangle_size(size, self.numbers.itemsize)
+            core.triangle_from_dense(np.ascontiguousarray(block), self.numbers[at : at + length], 0)
+        for at, block in zip(self._beside.tolist(), neighbours, strict=True):
+            self.numbers[at : at + block.size] = block.reshape(-1)
 
     # ---- reading ----
     def diagonal(self) -> Array:
@@ -230,7 +242,7 @@ class Blocks:
                 (status, pivot // parts, -1, value),
                 tolerance,
                 f" in block {block}",
-                _MASKED * self.tridiagonal,
+                MASKED * self.tridiagonal,
             )
         return BlockFactor(self.sizes, links, self.tridiagonal, panels, norm)
 

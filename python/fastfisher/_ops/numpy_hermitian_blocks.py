@@ -27,6 +27,15 @@ def _complex(block: Array) -> Array:
     return out
 
 
+def _real_form(block: Array) -> Array:
+    """Return H (2r, 2c) of F, what `_complex` turns back."""
+    out = np.empty((2 * block.shape[0], 2 * block.shape[1]), _check.real_of(block.dtype))
+    out[0::2, 0::2] = out[1::2, 1::2] = block.real / 2
+    out[0::2, 1::2] = block.imag / 2
+    out[1::2, 0::2] = -block.imag / 2
+    return out
+
+
 class Blocks:
     """A Hermitian block matrix with the verbs of the real `Blocks`.
 
@@ -49,6 +58,17 @@ class Blocks:
     def numbers(self) -> Array:
         """The real numbers held, whose sums are sums of matrices."""
         return self.held.numbers
+
+    @property
+    def sizes(self) -> Array:
+        """Complex parameters of each block."""
+        sizes: Array = self.held.sizes // 2
+        return sizes
+
+    @property
+    def tridiagonal(self) -> bool:
+        """Whether the neighbours of the diagonal blocks are held."""
+        return self.held.tridiagonal
 
     @staticmethod
     def length(sizes: Array, tridiagonal: bool, dtype: np.dtype[Any]) -> int:
@@ -101,6 +121,12 @@ class Blocks:
         """Add the blocks of alpha · x* xᵀ."""
         self.held.add_outer(interleaved(x[:, None])[:, 0].copy(), alpha, threads)
         self._project(threads)
+
+    def set_blocks(self, diagonal: list[Array], neighbours: list[Array]) -> None:
+        """Take over the diagonal blocks and those below them."""
+        self.held.set_blocks(
+            [_real_form(block) for block in diagonal], [_real_form(block) for block in neighbours]
+        )
 
     def diagonal(self) -> Array:
         """Return the diagonal, (p,), real."""

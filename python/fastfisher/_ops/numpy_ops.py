@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy import empty, ndarray, zeros
 
-from fastfisher import _check
+from fastfisher import _check, _memory
 from fastfisher._native import core
 from fastfisher._ops.numpy_blocks import BlockFactor, Blocks
 from fastfisher._ops.numpy_layer import LayerScores
@@ -22,6 +22,7 @@ __all__ = [
     "Root",
     "Triangle",
     "all_finite",
+    "available_bytes",
     "cg_callable",
     "cg_scores",
     "cg_triangle",
@@ -30,8 +31,12 @@ __all__ = [
     "eigh",
     "empty",
     "first_bad_weight",
+    "from_host",
     "fvp",
+    "held_dtype",
+    "here",
     "least_and_sum",
+    "name",
     "ndarray",
     "product",
     "recombine",
@@ -41,6 +46,7 @@ __all__ = [
     "shifted_cg_scores",
     "shifted_cg_triangle",
     "to_array",
+    "to_host",
     "to_output",
     "to_vector",
     "worst_residual",
@@ -49,6 +55,7 @@ __all__ = [
 ]
 
 xp = np
+name = "NumPy"
 # Columns that are recombined at a time: 96 rows of them, packed, stay in the cache. Processor time
 # of 96 × 200000 turned into 32 × 200000: 39 ms, 56 ms with 512, 50 with 2048, 64 with 16384 (two
 # cores of Granite Rapids).
@@ -69,7 +76,7 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
                 f"{name}: expected a plain array, got a masked one. "
                 "Its mask would be ignored: leave rows out, or give them weight 0."
             )
-        value = np.asarray(value)
+        value = _read(name, value)
     array: Array = value
     dtype = array.dtype
     if dtype.char not in "dfDF" or not dtype.isnative:
@@ -101,7 +108,11 @@ def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def _read(name: str, value: Any) -> Array:
-    """Return what NumPy makes of `value`."""
+    """Return what NumPy makes of `value`, which is no array of a library with its own verbs."""
+    from fastfisher._ops import is_numpys  # which imports this
+
+    if not is_numpys(value):
+        raise _check.other_library(name, "a NumPy array", value)
     try:
         return np.asarray(value)
     except ValueError:
@@ -113,6 +124,7 @@ def _read(name: str, value: Any) -> Array:
 
 def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:
     """Return `out` if a result of this shape and dtype may be written there, else raise."""
+    _refuse_device("out", out)
     if not isinstance(out, ndarray):
         raise TypeError(
             f"out: expected a NumPy array, got {type(out).__name__}. Leave it out to get a new one."
@@ -133,6 +145,31 @@ def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: A
             "Inputs are never written to: give another array."
         )
     return out
+
+
+def to_host(held: Any) -> Any:
+    """Return it as it is: NumPy's arrays live on the host."""
+    return held
+
+
+def from_host(held: Any) -> Any:
+    """Return it as it is."""
+    return held
+
+
+def held_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of the numbers that sums of `dtype` are held in: that of real parts."""
+    return _check.real_of(dtype)
+
+
+def here() -> str:
+    """Return no name: the host needs none."""
+    return ""
+
+
+def available_bytes() -> int | None:
+    """Return the bytes that this process may still allocate, None where that is unknown."""
+    return _memory.available_memory()
 
 
 # ---- looking ----

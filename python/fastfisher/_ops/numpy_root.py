@@ -80,6 +80,19 @@ class Root:
         root.panels[...] = panels
         return root
 
+    @classmethod
+    def from_dense(cls, R: Array) -> Self:
+        """Take over R (p, p), whose upper triangle counts."""
+        root = cls(R.shape[0], R.dtype)
+        L = R.T
+        if root.parts == 2:
+            L = np.empty((root._order, root._order), root.panels.dtype)
+            L[0::2, 0::2] = L[1::2, 1::2] = R.real.T * math.sqrt(0.5)
+            L[0::2, 1::2] = -R.imag.T * math.sqrt(0.5)
+            L[1::2, 0::2] = R.imag.T * math.sqrt(0.5)
+        core.triangle_from_dense(np.ascontiguousarray(L), root.panels, 0)
+        return root
+
     def copy(self) -> "Root":
         """Return a root of its own."""
         root = object.__new__(Root)

@@ -1,6 +1,5 @@
 """Accumulators: representations that are sums over samples, so they stream, merge and decay."""
 
-import threading
 from abc import abstractmethod
 from types import ModuleType
 from typing import Any, Self
@@ -9,7 +8,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._native import get_num_threads
-from fastfisher._ops import for_dtype, ops_of
+from fastfisher._ops import for_dtype, is_numpys, ops_of
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.streaming import Chunks, Progress, pair, stream
 
@@ -38,14 +37,15 @@ class Accumulator(Additive):
     ) -> None:
         self._params = _check.count("n_params", n_params, 1)
         self._dtype = _check.native_dtype("dtype", dtype)
-        self._ops = for_dtype(ops_of(like), self._dtype)
         self._center = _check.flag("center", center)
         self._reduction = _check.reduction(reduction)
-        self._weight_sum = 0.0
-        self._n_samples = 0
-        self._lock = threading.RLock()
-        self._mean: Any = self._ops.zeros(self._params, self._dtype) if center else None
-        self._sums: Any = self._empty_sums()
+        self._mean: Any
+        self._sums: Any
+        self._begin(like)
+
+    def _make_empty(self) -> None:
+        self._mean = self._ops.zeros(self._params, self._dtype) if self._center else None
+        self._sums = self._empty_sums()
 
     # ---- what a representation writes about its sums ----
     @abstractmethod
@@ -154,13 +154,15 @@ class Accumulator(Additive):
         >>> F.diagonal(), F.n_samples, F.weight_sum
         (array([2.5, 1. ]), 3, 4.0)
         """
-        rows = _check.scores(self._ops, scores, self._params)
+        ops = self._ops_for(scores)
+        rows = _check.scores(ops, scores, self._params)
         _check.narrowing(rows.dtype, self._dtype)
-        weights, total = _check.weights(self._ops, weights, rows.shape[0], self._dtype)
+        weights, total = _check.weights(ops, weights, rows.shape[0], self._dtype)
         threads = _check.threads(n_threads)
         if rows.shape[0] == 0:
             return self
         with self._lock:
+            self._settle(ops)
             mean = self._add_scores(rows, weights, check_finite, threads)
             self._join(mean, total, rows.shape[0])
         return self
@@ -215,14 +217,15 @@ class Accumulator(Additive):
         >>> with tqdm(total=len(scores)) as bar:  # doctest: +SKIP
         ...     F.update_from(scores, progress=lambda done, total: bar.update(done - bar.n))
         """
-        if isinstance(chunks, np.ndarray) and chunks.ndim == 2:
+        if getattr(chunks, "ndim", None) == 2:
             chunks = Chunks(chunks)
         threads = _check.threads(n_threads) or get_num_threads()  # of this thread, not the adder's
 
         def prepared(chunk: Any) -> tuple[Any, Any]:
             scores, weights = pair(chunk)
-            rows = _check.scores(self._ops, scores, self._params)
-            return rows, _check.weights(self._ops, weights, rows.shape[0], self._dtype)[0]
+            ops = self._ops_for(scores)
+            rows = _check.scores(ops, scores, self._params)
+            return rows, _check.weights(ops, weights, rows.shape[0], self._dtype)[0]
 
         def add(scores: Any, weights: Any) -> None:
             self.update(scores, weights, check_finite=check_finite, n_threads=threads)
@@ -278,9 +281,10 @@ class Accumulator(Additive):
     def _from_state(cls, state: dict[str, Any]) -> Self:
         structure = cls._structure_of(state)
         dtype = _check.native_dtype("dtype", state["dtype"])
-        like = [value for value in state.values() if hasattr(value, "dtype")][-1]
+        held = [value for value in state.values() if hasattr(value, "dtype")]
+        like = next((value for value in held if not is_numpys(value)), held[-1])
         expected = cls._sums_shapes(for_dtype(ops_of(like), dtype), structure, dtype)
-        arrays = {name: _intact(name, state[name], *held) for name, held in expected.items()}
+        arrays = {name: _intact(name, state[name], *kind) for name, kind in expected.items()}
         fisher = cls(
             **structure,
             dtype=dtype,
@@ -293,6 +297,7 @@ class Accumulator(Additive):
             fisher._mean = _intact("mean", state["mean"], (fisher._params,), dtype).copy()
         fisher._weight_sum = _check.cut("weight_sum", state["weight_sum"])
         fisher._n_samples = _check.count("n_samples", state["n_samples"])
+        fisher._open = fisher._n_samples == 0 and is_numpys(like)
         return fisher
 
 

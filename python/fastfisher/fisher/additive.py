@@ -3,12 +3,14 @@
 import threading
 from abc import abstractmethod
 from contextlib import ExitStack
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
 from fastfisher import _check
-from fastfisher.fisher.protocol import Fisher
+from fastfisher._ops import for_dtype, ops_of
+from fastfisher.fisher.protocol import Fisher, moved
 
 __all__ = ["Additive"]
 
@@ -20,6 +22,10 @@ class Additive(Fisher):
     """
 
     _lock: threading.RLock
+    # Whether the first samples may still say of which library the sums are.
+    _open: bool
+    # What `_moved` copies from library to library.
+    _held_names: tuple[str, ...] = ("_sums", "_mean")
 
     # ---- what a representation writes ----
     @abstractmethod
@@ -47,6 +53,41 @@ class Additive(Fisher):
             "center": self._center,
             "reduction": self._reduction,
         }
+
+    @abstractmethod
+    def _make_empty(self) -> None:
+        """Take the sums over no samples, of the library of `_ops`."""
+
+    # ---- of which library the sums are ----
+    def _begin(self, like: Any) -> None:
+        """Hold nothing, for arrays of the kind of `like`, or if that is None of the first ones."""
+        self._open = like is None
+        self._ops = for_dtype(ops_of(like), self._dtype)
+        self._weight_sum = 0.0
+        self._n_samples = 0
+        self._lock = threading.RLock()
+        self._make_empty()
+
+    def _ops_for(self, array: Any) -> ModuleType:
+        """Return the verbs for an update with `array`."""
+        return for_dtype(ops_of(array), self._dtype) if self._open else self._ops
+
+    def _settle(self, ops: ModuleType) -> None:
+        """Hold sums of this library from now on."""
+        if self._open and ops is not self._ops:
+            self._ops = ops
+            self._make_empty()
+        self._open = False
+
+    def _moved(self, ops: ModuleType) -> Self:
+        ops = for_dtype(ops, self._dtype)
+        twin = object.__new__(type(self))
+        with self._lock:
+            twin.__dict__.update(self.__dict__)
+            for name in self._held_names:
+                twin.__dict__[name] = moved(self.__dict__[name], self._ops, ops)
+        twin._ops, twin._open, twin._lock = ops, False, threading.RLock()
+        return twin
 
     # ---- what follows ----
     def copy(self) -> Self:
@@ -81,7 +122,9 @@ class Additive(Fisher):
                 # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
                 for one in sorted((self, other), key=id):
                     stack.enter_context(one._lock)
-                self._add_sums(other)
+                if not other._open:
+                    self._settle(other._ops)
+                    self._add_sums(other)
                 self._join(other._mean_or_none(), other._weight_sum, other._n_samples)
         return self
 
@@ -125,6 +168,12 @@ class Additive(Fisher):
             raise TypeError(
                 f"others: expected {type(self).__name__}, got {type(other).__name__}. "
                 "Only representations of one class merge."
+            )
+        if not (self._open or other._open or self._ops is other._ops):
+            raise TypeError(
+                f"others: expected sums of {self._ops.name} arrays, got sums of {other._ops.name} "
+                "arrays. Nothing moves between host and device unasked: save one and load it with "
+                "like=."
             )
         ours, theirs = self._conventions(), other._conventions()
         if not all(np.array_equal(ours[name], theirs[name]) for name in ours):

@@ -153,7 +153,7 @@ class BlockDiagonalFisher(Accumulator):
         n_threads: int | None = None,
     ) -> Self:
         """Add samples, and return self; see `DenseFisher.update`."""
-        rows = _check.scores(self._ops, scores)
+        rows = _check.scores(self._ops_for(scores), scores)
         if rows.shape[1] != self._params:
             raise ValueError(
                 f"block_sizes: expected sizes that add up to the {rows.shape[1]} columns of the "
@@ -231,6 +231,7 @@ class BlockDiagonalFisher(Accumulator):
             self._ops.Blocks.factor_bytes(self._sizes, self._tridiagonal, self._dtype),
             "BlockDiagonalFisher's factor",
             "Use solver=CG(), which needs none, or smaller blocks.",
+            self._ops,
         )
         with self._lock:
             factor = self._sums.cholesky(self._scale, shift, threads=threads, with_norm=with_norm)
@@ -260,7 +261,7 @@ class BlockDiagonalFisher(Accumulator):
         if self._tridiagonal:
             return super()._spectral_power(V, power, shift, truncate=truncate)
         xp, spectra = self._ops.xp, self._spectra(shift)
-        values = xp.concatenate([values.ravel() for _, values, _ in spectra])
+        values = xp.concat([values.ravel() for _, values, _ in spectra])
         powers, rank = eigenvalue_powers(xp, values, power, truncate)
         out, start = xp.empty_like(V), 0
         for rows, values, Q in spectra:
@@ -275,7 +276,7 @@ class BlockDiagonalFisher(Accumulator):
         if self._tridiagonal:
             return super()._spectral_solver(rhs, threads)
         xp, spectra = self._ops.xp, self._spectra(0.0)
-        values = xp.sort(xp.concatenate([values.ravel() for _, values, _ in spectra]))
+        values = xp.sort(xp.concat([values.ravel() for _, values, _ in spectra]))
         cutoff(values, self._params)  # refuses what is not finite
         parts = [(Q, w, rows, Q.conj().swapaxes(1, 2) @ rhs[rows]) for rows, w, Q in spectra]
 
@@ -294,25 +295,25 @@ class BlockDiagonalFisher(Accumulator):
         if self._tridiagonal:
             return super()._leading(k)
         xp, spectra = self._ops.xp, self._spectra(0.0)
-        found = [
-            (w, place, block, j)
-            for place, (_, values, _) in enumerate(spectra)
-            for (block, j), w in np.ndenumerate(values)
-        ]
-        found.sort(key=lambda entry: -entry[0])
+        values = xp.concat([values.reshape(-1) for _, values, _ in spectra])
+        order = xp.argsort(-values, kind="stable")[:k]
         vectors = self._ops.zeros((self._params, k), self._dtype)
-        for column, (_, place, block, j) in enumerate(found[:k]):
-            rows, _, Q = spectra[place]
-            vectors[rows[block], column] = Q[block, :, j]
-        return xp.asarray([w for w, *_ in found[:k]], self._real_dtype), vectors
+        chosen, from_host, start = self._ops.to_host(order), self._ops.from_host, 0
+        for rows, own, Q in spectra:
+            columns = np.flatnonzero((chosen >= start) & (chosen < start + own.size))
+            block, j = map(from_host, np.divmod(chosen[columns] - start, own.shape[1]))
+            vectors[rows[block], from_host(columns)[:, None]] = Q[block, :, j]
+            start += own.size
+        return values[order], vectors
 
     # ---- the sums ----
     def _empty_sums(self) -> Any:
         _memory.guard(
             self._ops.Blocks.length(self._sizes, self._tridiagonal, self._dtype)
-            * self._real_dtype.itemsize,
+            * self._ops.held_dtype(self._dtype).itemsize,
             type(self).__name__,
             "Use smaller blocks, or DiagonalFisher.",
+            self._ops,
         )
         return self._ops.Blocks(self._sizes, self._tridiagonal, self._dtype)
 
@@ -356,7 +357,7 @@ class BlockDiagonalFisher(Accumulator):
         cls, ops: ModuleType, structure: dict[str, Any], dtype: Any
     ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
         length = ops.Blocks.length(structure["block_sizes"], structure["tridiagonal"], dtype)
-        return {"sums": ((length,), _check.real_of(dtype))}
+        return {"sums": ((length,), ops.held_dtype(dtype))}
 
     def _sums_arrays(self) -> dict[str, Any]:
         return {"sums": self._sums.numbers}

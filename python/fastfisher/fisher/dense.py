@@ -127,6 +127,7 @@ class DenseFisher(Accumulator):
             self._ops.Triangle.bytes_for(self._params, self._dtype),
             "DenseFisher's factor",
             "Use solver=CG(), which needs no copy.",
+            self._ops,
         )
         with self._lock:
             return self._sums.copy(), self._scale
@@ -178,6 +179,7 @@ class DenseFisher(Accumulator):
             self._ops.Triangle.bytes_for(self._params, self._dtype),
             type(self).__name__,
             "Use ScoreFisher (solved by the dual or by CG) or DiagonalFisher.",
+            self._ops,
         )
         return self._ops.Triangle(self._params, self._dtype)
 
@@ -187,6 +189,7 @@ class DenseFisher(Accumulator):
                 self._ops.Triangle.scratch_bytes(scores.shape[0], self._params, self._dtype),
                 "DenseFisher.update",
                 "Give fewer rows at a time.",
+                self._ops,
             )
         fresh = self._n_samples == 0
         try:
@@ -216,7 +219,7 @@ class DenseFisher(Accumulator):
         cls, ops: ModuleType, structure: dict[str, Any], dtype: Any
     ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
         length = ops.Triangle.length(structure["n_params"], dtype)
-        return {"sums": ((length,), _check.real_of(dtype))}
+        return {"sums": ((length,), ops.held_dtype(dtype))}
 
     def _sums_arrays(self) -> dict[str, Any]:
         return {"sums": self._sums.panels}

@@ -139,7 +139,10 @@ class DiagonalFisher(Accumulator):
     # ---- the sums ----
     def _empty_sums(self) -> Any:
         _memory.guard(
-            self._params * self._dtype.itemsize, "DiagonalFisher", "Split the parameters in parts."
+            self._params * self._dtype.itemsize,
+            "DiagonalFisher",
+            "Split the parameters in parts.",
+            self._ops,
         )
         return self._ops.zeros(self._params, self._real_dtype)
 

@@ -114,6 +114,7 @@ class Factor(ABC):
             copies * params * params * self._dtype.itemsize,
             "inverse",
             "inverse_diagonal() and solve() do without the matrix.",
+            self._ops,
         )
         half = self.solve_columns(self._ops.xp.eye(params, dtype=self._dtype))
         return (half + half.conj().T) / 2
@@ -142,7 +143,7 @@ class Factor(ABC):
         normal = generator.standard_normal((count, rows))
         if self._dtype.kind == "c":
             normal = (normal + 1j * generator.standard_normal((count, rows))) * math.sqrt(0.5)
-        return normal.T.astype(self._dtype)
+        return self._ops.from_host(normal.T.astype(self._dtype))
 
 
 class MatrixFactor(Factor):
@@ -181,6 +182,7 @@ class MatrixFactor(Factor):
             + self._ops.Triangle.bytes_for(self.shape[0], self._dtype),
             "inverse",
             "inverse_diagonal() and solve() do without the matrix.",
+            self._ops,
         )
         return self._factor.inverse(self._threads).to_dense(1.0, threads=self._threads)
 
@@ -275,9 +277,7 @@ class DualFactor(Factor):
         fisher._refuse_cancelled(self._damping, self._size)
         g = self._stretched(rhs)
         x = self._difference(g)
-        product = fisher._rooted_transpose_dot(
-            fisher._rooted_dot(x, self._threads), self._threads
-        )
+        product = fisher._rooted_transpose_dot(fisher._rooted_dot(x, self._threads), self._threads)
         x += self._difference(g - fisher._scale * product - self._damping * x)
         return self._stretched(x)
 
@@ -294,7 +294,7 @@ class DualFactor(Factor):
         """
         fisher = self._fisher
         gram = fisher._gram_triangle(self._threads).to_dense(fisher._scale)
-        return self._ops.xp.diagonal(self.solve_gram(gram)).real
+        return self.solve_gram(gram).diagonal().real
 
     def solve_gram(self, Y: Any) -> Any:
         """Return (c UUᴴ + λI)⁻¹ Y for Y of shape (n, k)."""
@@ -336,7 +336,7 @@ class DualFactor(Factor):
     def inverse_diagonal(self) -> Any:
         """Return (1 − c ‖L⁻¹ U e_j‖²) / λ for each parameter j, (p,)."""
         xp, params = self._ops.xp, self.shape[0]
-        out = xp.empty(params, self._fisher._real_dtype)
+        out = xp.empty(params, dtype=self._fisher._real_dtype)
         for start in range(0, params, 1024):
             block = slice(start, start + 1024)
             half = self._factor.half_solve(

@@ -10,7 +10,7 @@ from fastfisher import _check, _memory
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor
 from fastfisher.fisher.protocol import Fisher
-from fastfisher.fisher.spectrum import cutoff, smooth_inverse, squares
+from fastfisher.fisher.spectrum import all_positive, cutoff, smooth_inverse, squares
 from fastfisher.solvers.solution import Solution
 from fastfisher.solvers.solve import solve_system
 
@@ -135,7 +135,7 @@ class HeldScores(Fisher):
                 "sample."
             )
         if self._center:  # centred scores do not see the mean, but rounding would
-            y = y - self._ops.xp.average(y, weights=self._weights).astype(y.dtype)
+            y = y - self._weighted_mean(y)
         fisher = object.__new__(type(self))
         fisher.__dict__.update(self.__dict__)
         fisher._targets = y.reshape(-1, 1)
@@ -169,8 +169,13 @@ class HeldScores(Fisher):
     def _root_weights(self) -> Any:
         """Return √w, (n, 1)."""
         if self._root is None:
-            return self._ops.xp.ones((self._n_samples, 1), self._dtype)
+            return self._ops.xp.ones((self._n_samples, 1), dtype=self._dtype)
         return self._root.reshape(-1, 1)
+
+    def _weighted_mean(self, y: Any) -> Any:
+        """Return Σ w y / Σ w of one number per sample, in the dtype of `y`."""
+        total = y.sum() if self._weights is None else (self._weights * y).sum()
+        return (total / self._weight_sum).astype(y.dtype)
 
     def _rooted_targets(self) -> Any:
         """Return √w y, (n, 1), which is √w for the mean score."""
@@ -211,12 +216,12 @@ class HeldScores(Fisher):
         if rhs is None:
             return self._row_space_scale * self._rooted_transpose_dot(Z, threads)
         xp, columns = self._ops.xp, rhs.shape[1]
-        X = xp.tile(rhs, len(shifts)) - self._scale * self._rooted_transpose_dot(Z, threads)
-        return X / xp.repeat(xp.asarray(shifts, self._real_dtype), columns)
+        X = xp.tile(rhs, (1, len(shifts))) - self._scale * self._rooted_transpose_dot(Z, threads)
+        return X / xp.repeat(xp.asarray(shifts, dtype=self._real_dtype), columns)
 
     def _refuse_singular(self, shift: Any) -> None:
         """Raise if the damping is not positive, by which the dual divides."""
-        if bool(self._ops.xp.all(shift > 0)):
+        if all_positive(shift):
             return
         got = "zero" if isinstance(shift, float) else "a vector with a zero"
         if not self._dual:
@@ -310,18 +315,18 @@ class HeldScores(Fisher):
         weighed, bases, ranks = [inner[:, :0]], [], []
         for shift in shifts:
             f, kept = smooth_inverse(
-                xp, xp.r_[values, 0.0] + values.dtype.type(shift), rtol, rtol_smooth
+                xp, xp.concat([values, values[:1] * 0.0]) + shift, rtol, rtol_smooth
             )
             base = float(f[-1]) if null else 0.0
             f = f[:-1] if rhs is None else self._scale * (f[:-1] - base) / safe
             weighed.append(xp.where(present, f, 0.0)[:, None] * inner)
             bases.append(base)
             ranks.append(int((kept[:-1] & present).sum()) + (null if bool(kept[-1]) else 0))
-        Z = Q @ xp.hstack(weighed).astype(self._dtype, copy=False)
+        Z = Q @ xp.concat(weighed, axis=1).astype(self._dtype, copy=False)
         X = self._rooted_transpose_dot(Z, threads)
         if rhs is None:
             return self._row_space_scale * X, ranks
-        return X + xp.hstack([rhs[:, :0], *(rhs * self._real_dtype.type(b) for b in bases)]), ranks
+        return X + xp.concat([rhs[:, :0], *(rhs * base for base in bases)], axis=1), ranks
 
     def _leading(self, k: int) -> tuple[Any, Any]:
         if not self._dual or k > self._n_samples:
@@ -340,11 +345,12 @@ class HeldScores(Fisher):
             3 * self._n_samples**2 * self._dtype.itemsize,
             "gram",
             "Eigenvalues need the Gram matrix: use fewer samples.",
+            self._ops,
         )
         values, vectors = self._ops.eigh(self._gram_triangle(0).to_dense(self._scale))
         return values, vectors
 
     def _effective_dimension(self, shift: Any) -> float:
-        if not self._dual or not bool(self._ops.xp.all(shift > 0)):
+        if not self._dual or not all_positive(shift):
             return super()._effective_dimension(shift)
         return float(self._dual_factor(shift, with_norm=False).own_leverages().sum())

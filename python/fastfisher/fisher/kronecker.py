@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from fastfisher import _memory
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import Factor, MatrixFactor
@@ -129,7 +131,7 @@ class KroneckerFisher(KroneckerSums):
                 (g * G[:, None] * (a * A)).reshape(-1)
                 for A, G in zip(diagonals[::2], diagonals[1::2], strict=True)
             ]
-        return self._ops.xp.concatenate(parts)
+        return self._ops.xp.concat(parts)
 
     def to_dense(self) -> Any:
         """Return F as a full symmetric array (p, p)."""
@@ -155,7 +157,7 @@ class KroneckerFisher(KroneckerSums):
         for start in range(0, len(out), step):
             block = slice(start, min(start + step, len(out)))
             rows = [one.rows(block, self._dtype) for one in found]
-            out[block] = scale * factor.quadratic_columns(self._ops.xp.hstack(rows).T)
+            out[block] = scale * factor.quadratic_columns(self._ops.xp.concat(rows, axis=1).T)
         if not self._ops.all_finite(out):
             for place, one in enumerate(found):
                 one.a.check_finite(f"layers[{place}].inputs")
@@ -172,7 +174,7 @@ class KroneckerFisher(KroneckerSums):
                 parts.append(basis.times(basis.values, V[where], threads))
         else:
             parts = self._times_factors(self.factors, V, threads)
-        return self._ops.xp.concatenate(parts)
+        return self._ops.xp.concat(parts)
 
     def _damped_product(self, V: Any, shift: Any, threads: int) -> Any:
         if not isinstance(shift, FactoredDamping):
@@ -180,7 +182,7 @@ class KroneckerFisher(KroneckerSums):
         if self._tridiagonal:
             return self._chain(shift.damping, threads).product(V)
         parts = self._times_factors(self._damped_factors(shift.damping), V, threads)
-        return self._ops.xp.concatenate(parts)
+        return self._ops.xp.concat(parts)
 
     def _times_factors(self, factors: list[tuple[Any, Any]], V: Any, threads: int) -> list[Any]:
         """Return (G ⊗ A) V of each layer."""
@@ -251,6 +253,7 @@ class KroneckerFisher(KroneckerSums):
             sum((where.stop - where.start) ** 2 for where in self._slices()) * self._dtype.itemsize,
             "a dense matrix of each layer",
             "Use solver=CG(), or a number for the damping.",
+            self._ops,
         )
         layers = []
         for place, (where, block) in enumerate(zip(self._slices(), self._blocks(), strict=True)):
@@ -330,7 +333,7 @@ class KroneckerFisher(KroneckerSums):
                     )
                 values = values**power
             parts.append(basis.times(values, V[where], 0))
-        return xp.concatenate(parts), rank
+        return xp.concat(parts), rank
 
     def _spectral_solver(
         self, rhs: Any, threads: int
@@ -338,7 +341,7 @@ class KroneckerFisher(KroneckerSums):
         if self._tridiagonal:
             return super()._spectral_solver(rhs, threads)
         xp, bases, slices = self._ops.xp, self._eigenbases(), self._slices()
-        values = xp.sort(xp.concatenate([basis.values.reshape(-1) for basis in bases]))
+        values = xp.sort(xp.concat([basis.values.reshape(-1) for basis in bases]))
         inner = [
             basis.inwards(rhs[where].reshape(*basis.values.shape, -1), threads)
             for basis, where in zip(bases, slices, strict=True)
@@ -348,9 +351,9 @@ class KroneckerFisher(KroneckerSums):
             parts = []
             for basis, W in zip(bases, inner, strict=True):
                 divided = [W / (basis.values + shift)[:, :, None] for shift in shifts]
-                outer = basis.outwards(xp.concatenate([W[:, :, :0], *divided], axis=2), threads)
+                outer = basis.outwards(xp.concat([W[:, :, :0], *divided], axis=2), threads)
                 parts.append(outer.reshape(basis.values.size, outer.shape[2]))
-            return xp.concatenate(parts)
+            return xp.concat(parts)
 
         return values, float(values[0]), solve
 
@@ -358,16 +361,17 @@ class KroneckerFisher(KroneckerSums):
         if self._tridiagonal:
             return super()._leading(k)
         xp, bases, slices = self._ops.xp, self._eigenbases(), self._slices()
-        _memory.guard(k * self._params * self._dtype.itemsize, "eigsh", "Ask for fewer.")
-        values = xp.concatenate([basis.values.reshape(-1) for basis in bases])
+        _memory.guard(k * self._params * self._dtype.itemsize, "eigsh", "Ask for fewer.", self._ops)
+        values = xp.concat([basis.values.reshape(-1) for basis in bases])
         order = xp.argsort(-values, kind="stable")[:k]
         vectors = self._ops.zeros((self._params, k), self._dtype)
-        for column, place in enumerate(order):
-            layer = next(i for i, where in enumerate(slices) if place < where.stop)
-            basis, where = bases[layer], slices[layer]
-            row, along = divmod(int(place) - where.start, basis.right.shape[1])
-            outer = basis.left[:, row, None] * basis.right[:, along]
-            vectors[where, column] = outer.reshape(-1)
+        chosen, from_host = self._ops.to_host(order), self._ops.from_host
+        for basis, where in zip(bases, slices, strict=True):
+            own = np.flatnonzero((chosen >= where.start) & (chosen < where.stop))
+            rows, along = np.divmod(chosen[own] - where.start, basis.right.shape[1])
+            left, right = basis.left[:, from_host(rows)], basis.right[:, from_host(along)]
+            outer = left[:, None, :] * right[None, :, :]
+            vectors[where, from_host(own)] = outer.reshape(basis.values.size, len(own))
         return values[order], vectors
 
     def _effective_dimension(self, shift: Any) -> float:

@@ -76,7 +76,7 @@ class Chain:
         ]
 
     def _joined(self, parts: list[Any]) -> Any:
-        return self.ops.xp.concatenate(
+        return self.ops.xp.concat(
             [part.reshape(part.shape[0] * part.shape[1], part.shape[2]) for part in parts]
         )
 
@@ -154,7 +154,7 @@ class ChainFactor(Factor):
                 for M, side in zip((G, A), reversed(node.sides), strict=True)
             )
             out[place + 1] = out[place + 1] + node.inverse_diagonal(Q, P)
-        return self._ops.xp.concatenate([part.reshape(-1) for part in out])
+        return self._ops.xp.concat([part.reshape(-1) for part in out])
 
     def _sample_columns(self, generator: Any, count: int) -> Any:
         normal = self._normal(generator, self.shape[0], count)
@@ -283,7 +283,7 @@ def _norm1_estimate(ops: ModuleType, apply: Any, params: int, dtype: Any) -> flo
     for _ in range(_ESTIMATE_STEPS):
         y = apply(x)
         found = max(found, float(abs(y).sum(dtype="float64")))
-        z = apply(xp.where(y >= 0, 1, -1).astype(dtype))
+        z = apply(2 * (y >= 0).astype(dtype) - 1)
         place = int(abs(z).argmax())
         if float(abs(z[place, 0])) <= float((z * x).sum(dtype="float64")):
             break

@@ -261,7 +261,7 @@ class LayersFactor(Factor):
     def quadratic_columns(self, V: Any) -> Any:
         """Return v* A⁻¹ v for each column, the sum over the layers."""
         parts = [one.quadratic_columns(part) for one, part in self._each(V)]
-        return self._ops.xp.sum(parts, axis=0)
+        return sum(parts[1:], parts[0])
 
     @property
     def logdet(self) -> float:
@@ -279,11 +279,11 @@ class LayersFactor(Factor):
 
     def inverse_diagonal(self) -> Any:
         """Return the diagonal of A⁻¹, layer after layer."""
-        return self._ops.xp.concatenate([one.inverse_diagonal() for one in self._layers])
+        return self._ops.xp.concat([one.inverse_diagonal() for one in self._layers])
 
     def _sample_columns(self, generator: Any, count: int) -> Any:
         draws = [one._sample_columns(generator, count) for one in self._layers]
-        return self._ops.xp.concatenate(draws)
+        return self._ops.xp.concat(draws)
 
 
 def _decomposed(ops: ModuleType, factor: Any) -> tuple[Any, Any]:

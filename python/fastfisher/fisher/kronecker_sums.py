@@ -1,17 +1,17 @@
 """Sums over a network's samples: the factors of its layers, and what EKFAC and chains add."""
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate, pairwise
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher._ops import ops_of
+from fastfisher._ops import is_numpys, ops_of
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.kronecker_factor import Eigenbasis
@@ -31,6 +31,8 @@ class KroneckerSums(Layered, Additive):
     them the `_moments` Σ w (U_Gᵀ (Σ_t g aᵀ) U_A)². Positions are averaged in Σ w a aᵀ, so that all
     sums have the weight Σw.
     """
+
+    _held_names = ("_sums", "_crosses", "_bases", "_moments")
 
     def __init__(
         self,
@@ -72,12 +74,14 @@ class KroneckerSums(Layered, Additive):
             )
         self._center = False
         self._reduction = _check.reduction(reduction)
-        self._ops = ops_of(like)
-        self._weight_sum = 0.0
-        self._n_samples = 0
-        self._lock = threading.RLock()
+        self._begin(like)
+
+    def _make_empty(self) -> None:
         _memory.guard(
-            self._bytes(), type(self).__name__, "Split the widest layers, or use ScoreFisher."
+            self._bytes(),
+            type(self).__name__,
+            "Split the widest layers, or use ScoreFisher.",
+            self._ops,
         )
         self._sums = [self._empty(size) for shape in self._shapes for size in reversed(shape)]
         self._crosses = [
@@ -166,12 +170,18 @@ class KroneckerSums(Layered, Additive):
         found = layers_of(layers, self._shapes)
         for scores in found:
             _check.narrowing(scores.a.x.dtype, self._dtype)
-        weights, total = _check.weights(self._ops, weights, found[0].samples, self._dtype)
+        ops = self._ops_for(found[0].a.x)
+        for scores in found:
+            for side in (scores.a, scores.g):  # of the library of the others
+                ops.to_array("layers", side.x, halves=True)
+        weights, total = _check.weights(ops, weights, found[0].samples, self._dtype)
         check = _check.flag("check_finite", check_finite)
         threads = _check.threads(n_threads)
         samples = found[0].samples
         if samples == 0:
             return self
+        with self._lock:
+            self._settle(ops)
         # Summed beside what is held, so that an error leaves that as it is.
         sums, crosses = self._sums_of(found, weights, check, threads)
         with self._lock:
@@ -346,7 +356,7 @@ class KroneckerSums(Layered, Additive):
         }
 
     def _state(self) -> dict[str, Any]:
-        join = self._ops.xp.concatenate
+        join = self._ops.xp.concat
         with self._lock:
             state: dict[str, Any] = self._conventions()
             state["weight_sum"] = self._weight_sum
@@ -389,7 +399,13 @@ class KroneckerSums(Layered, Additive):
             fisher._moments = _pieces("moments", state["moments"], shapes, dtype)
         fisher._weight_sum = _check.cut("weight_sum", state["weight_sum"])
         fisher._n_samples = _check.count("n_samples", state["n_samples"])
+        fisher._open = fisher._n_samples == 0 and is_numpys(state["sums"])
         return fisher
+
+    def _moved(self, ops: ModuleType) -> Self:
+        twin = super()._moved(ops)
+        twin._made = {}
+        return twin
 
 
 def _pieces(name: str, array: Any, shapes: Sequence[tuple[int, ...]], dtype: Any) -> list[Any]:

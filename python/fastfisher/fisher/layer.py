@@ -116,7 +116,7 @@ class LayerFisher(Layered, HeldScores):
         sums = self._scores.squares(self._weights, 0)
         if self._mean is not None:
             sums -= self._dtype.type(self._weight_sum) * self._mean**2
-            self._ops.xp.maximum(sums, 0, out=sums)
+            sums = self._ops.xp.maximum(sums, 0)
         self._raise_if_scores_spoil(sums)
         return sums * self._scale
 
@@ -346,6 +346,7 @@ class LayerFisher(Layered, HeldScores):
             self._ops.Triangle.bytes_to_sum(self._n_samples, self._params, self._dtype),
             "LayerFisher as a matrix",
             "Use solver=Dual() (n < p) or CG(), which need no p².",
+            self._ops,
         )
         triangle = self._ops.Triangle(self._params, self._dtype)
         for block in self._scores.row_blocks():
@@ -363,6 +364,7 @@ class LayerFisher(Layered, HeldScores):
             Root.bytes_to_sum(self._n_samples, self._params, self._dtype, threads),
             "LayerFisher as a root",
             "Use solver=Dual() (n < p) or CG(), which need no p².",
+            self._ops,
         )
         targets = self._targets if with_root else None
         root = Root(
@@ -406,6 +408,7 @@ class LayerFisher(Layered, HeldScores):
             copies * self._n_samples**2 * self._dtype.itemsize,
             "gram",
             "Use solver=CG(), which needs no matrix, or fewer samples.",
+            self._ops,
         )
 
     def _raise_if_scores_spoil(self, product: Any) -> None:

@@ -58,7 +58,7 @@ class Layered(Fisher):
                 for where, shape in zip(self._slices(), shapes, strict=True)
             ]
 
-        return xp.concatenate([one.reshape(-1) for one in v]), fold
+        return xp.concat([one.reshape(-1) for one in v]), fold
 
 
 def _fits(weight: Any, shape: tuple[int, int]) -> bool:

@@ -14,7 +14,7 @@ from fastfisher.fisher.factor import Factor
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.fisher.score import ScoreFisher
 from fastfisher.fisher.sketch import Sketch
-from fastfisher.fisher.spectrum import cutoff
+from fastfisher.fisher.spectrum import all_positive, cutoff
 from fastfisher.solvers.eigh import Eigh
 from fastfisher.solvers.nystrom import nystrom
 
@@ -353,7 +353,7 @@ class LowRankFisher(Accumulator):
         sketch, rho = self._parts()
         if not sketch._dual:
             return sketch._matrix_factor(shift + rho, threads=threads, with_norm=with_norm)
-        if not bool(self._ops.xp.all(shift + rho > 0)):
+        if not all_positive(shift + rho):
             rows = sketch.n_samples
             raise NotPositiveDefiniteError(
                 "damping: expected a positive damping, got zero. "
@@ -385,14 +385,15 @@ class LowRankFisher(Accumulator):
         vectors = sketch._rooted_transpose_dot(Q / xp.sqrt(values / sketch._scale), 0)
         more = k - values.shape[0]
         # Whatever is orthogonal to these has the eigenvalue ρ: random vectors, made so by QR.
-        others = _check.generator(0).standard_normal((self._params, more)).astype(self._dtype)
-        vectors, _ = xp.linalg.qr(xp.hstack([vectors, others]))
-        return xp.r_[values, xp.zeros(more, values.dtype)] + self._real_dtype.type(rho), vectors
+        normal = _check.generator(0).standard_normal((self._params, more)).astype(self._dtype)
+        others = self._ops.from_host(normal)
+        vectors, _ = xp.linalg.qr(xp.concat([vectors, others], axis=1))
+        return xp.concat([values, xp.zeros(more, dtype=values.dtype)]) + rho, vectors
 
     def _effective_dimension(self, shift: Any) -> float:
         # tr F̂A⁻¹ = tr c BᴴB A⁻¹ + ρ tr A⁻¹, and both are sums of positive numbers.
         sketch, rho = self._parts()
-        if not bool(self._ops.xp.all(shift + rho > 0)):
+        if not all_positive(shift + rho):
             self._matrix_factor(shift)  # says that it is singular, or
             return sketch._effective_dimension(shift)
         held = sketch._effective_dimension(shift + rho)
@@ -412,7 +413,10 @@ class LowRankFisher(Accumulator):
     def _empty_sums(self) -> Any:
         rows = Sketch.capacity(self._rank)
         _memory.guard(
-            rows * self._params * self._dtype.itemsize, type(self).__name__, "Use a smaller rank."
+            rows * self._params * self._dtype.itemsize,
+            type(self).__name__,
+            "Use a smaller rank.",
+            self._ops,
         )
         nothing = self._ops.empty((0, self._params), self._dtype)
         return Sketch(self._ops, self._rank, nothing)
@@ -440,16 +444,21 @@ class LowRankFisher(Accumulator):
 
     def _add_sums(self, other: Any) -> None:
         theirs = other._sums
+
+        def write(which: slice, out: Any) -> None:
+            out[...] = theirs.rows[which]
+
         self._sums = self._sums.extended(
-            theirs.rows.shape[0],
-            lambda which, out: np.copyto(out, theirs.rows[which]),
-            lost=theirs.lost,
-            shift=theirs.shift,
+            theirs.rows.shape[0], write, lost=theirs.lost, shift=theirs.shift
         )
 
     def _add_outer(self, x: Any, alpha: float) -> None:
         row = x * self._real_dtype.type(alpha**0.5)
-        self._sums = self._sums.extended(1, lambda _, out: np.copyto(out, row))
+
+        def write(which: slice, out: Any) -> None:  # noqa: ARG001
+            out[...] = row
+
+        self._sums = self._sums.extended(1, write)
 
     def _scale_sums(self, factor: float) -> None:
         self._sums = self._sums.scaled(factor)

@@ -106,7 +106,7 @@ class NetworkScores:
     # ---- some of the scores, formed ----
     def rows(self, block: slice) -> Any:
         """Return some rows of S, (block, p)."""
-        return self.ops.xp.hstack([layer.rows(block, self.dtype) for layer in self.layers])
+        return self.ops.xp.concat([layer.rows(block, self.dtype) for layer in self.layers], axis=1)
 
     def row_blocks(self) -> Iterator[slice]:
         """Yield blocks of samples whose rows of S take a few megabytes."""

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from fastfisher import _check, _memory, _persist
+from fastfisher._ops import ops_of
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, RootFactor, as_it_is
 from fastfisher.fisher.spectrum import cutoff, eigenvalue_powers, signed
@@ -17,10 +18,21 @@ from fastfisher.solvers.failure import smallest_damping
 from fastfisher.solvers.path import PathSolution, solve_path_system
 from fastfisher.solvers.solve import solve_system
 
-__all__ = ["Fisher"]
+__all__ = ["Fisher", "moved"]
 
 # Leverages are computed for this many rows at a time, so their memory does not grow with n.
 _LEVERAGE_ROWS = 1024
+
+
+def moved(held: Any, source: ModuleType, target: ModuleType) -> Any:
+    """Return a copy for the arrays of `target`; lists item by item, plain values stay."""
+    if isinstance(held, list | tuple):
+        return type(held)(moved(one, source, target) for one in held)
+    if hasattr(held, "moved"):
+        return held.moved(source, target)
+    if held is None or isinstance(held, str | int | float | dict):
+        return held
+    return target.from_host(source.to_host(held))
 
 
 class Fisher(ABC):
@@ -372,9 +384,16 @@ class Fisher(ABC):
     def save(self, path: str | PathLike[str]) -> None:
         """Write to an ``.npz`` file that ``fastfisher.load`` reads; no pickle inside.
 
-        The file appears under its name only when it is complete.
+        What lives on a device is copied to the host for it, and looks like NumPy's in the file. The
+        file appears under its name only when it is complete.
         """
-        _persist.save(path, type(self).__name__, self._state())
+        held = self if self._ops.here() == "" else self._moved(ops_of(None))
+        _persist.save(path, type(self).__name__, held._state())
+
+    def _moved(self, ops: ModuleType) -> "Fisher":
+        """Return one of the same content whose arrays are those of `ops`, copied."""
+        state = {name: moved(value, self._ops, ops) for name, value in self._state().items()}
+        return type(self)._from_state(state)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self)._from_state, (self._state(),))
@@ -564,7 +583,7 @@ class Fisher(ABC):
     def _divided(self, inner: Any, values: Any, shifts: list[float]) -> Any:
         """Return inner / (values + λ) for every shift side by side, (rows, m·k)."""
         divided = [inner / (values + shift).astype(self._real_dtype)[:, None] for shift in shifts]
-        return self._ops.xp.hstack([inner[:, :0], *divided])
+        return self._ops.xp.concat([inner[:, :0], *divided], axis=1)
 
     def _leading(self, k: int) -> tuple[Any, Any]:
         """Return the k largest eigenvalues and their vectors, largest first."""
@@ -574,7 +593,7 @@ class Fisher(ABC):
     def _effective_dimension(self, shift: Any) -> float:
         # Each term (A⁻¹F)_jj is exact to its size, where p − tr D A⁻¹ would cancel.
         factor = self._matrix_factor(shift, with_norm=False)
-        return float(self._ops.xp.trace(factor.solve_columns(self.to_dense())).real)
+        return float(factor.solve_columns(self.to_dense()).trace().real)
 
     def _guard_matrix(self, copies: int = 1) -> None:
         """Raise if `copies` of p × p numbers will not fit."""
@@ -582,4 +601,5 @@ class Fisher(ABC):
             copies * self._params**2 * self._dtype.itemsize,
             f"{type(self).__name__} as a matrix",
             "Use F @ v, F.diagonal() or solver=CG(), which need no matrix.",
+            self._ops,
         )

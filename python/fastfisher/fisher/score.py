@@ -121,6 +121,7 @@ class ScoreFisher(HeldScores):
             self._ops.Triangle.bytes_to_sum(self._n_samples, self._params, self._dtype),
             "ScoreFisher as a matrix",
             "Use solver=Dual() (n < p) or CG(), which need no p².",
+            self._ops,
         )
         triangle = self._ops.Triangle(self._params, self._dtype)
         triangle.add_scores(
@@ -140,6 +141,7 @@ class ScoreFisher(HeldScores):
             Root.bytes_to_sum(self._n_samples, self._params, self._dtype, threads) + copy,
             "ScoreFisher as a root",
             "Use solver=Dual() (n < p) or CG(), which need no p².",
+            self._ops,
         )
         root = Root(
             self._params, self._dtype, with_root=with_root, with_targets=targets is not None
@@ -199,6 +201,7 @@ class ScoreFisher(HeldScores):
             self._ops.Triangle.bytes_to_sum(self._params, self._n_samples, self._dtype),
             "gram",
             "Use solver=CG(), which needs no matrix, or DenseFisher if p is small.",
+            self._ops,
         )
         triangle = self._ops.Triangle(self._n_samples, self._dtype)
         triangle.set_gram(self._scores, self._weights, self._mean, self._check_finite, threads)
@@ -210,6 +213,7 @@ class ScoreFisher(HeldScores):
             self._scores.size * self._dtype.itemsize,
             "vector damping in the dual",
             "Use CG(), which needs no copy.",
+            self._ops,
         )
         fisher = object.__new__(ScoreFisher)
         fisher.__dict__.update(self.__dict__)

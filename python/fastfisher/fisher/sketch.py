@@ -57,6 +57,11 @@ class Sketch:
         """B, (m, p), m ≤ 3 r."""
         return self._buffer[: self._count]
 
+    def moved(self, source: ModuleType, target: ModuleType) -> "Sketch":
+        """Return a copy for the arrays of another library."""
+        rows = target.from_host(source.to_host(self.rows))
+        return Sketch(target, self.rank, rows, lost=self.lost, shift=self.shift)
+
     def scaled(self, factor: float) -> "Sketch":
         """Return the sketch of factor · A."""
         return Sketch(

@@ -6,12 +6,17 @@ import numpy as np
 
 from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
 
-__all__ = ["cutoff", "eigenvalue_powers", "signed", "smooth_inverse", "squares"]
+__all__ = ["all_positive", "cutoff", "eigenvalue_powers", "signed", "smooth_inverse", "squares"]
 
 
 def squares(X: Any) -> Any:
     """Return |x|² of each entry, real."""
     return X.real * X.real + X.imag * X.imag if X.dtype.kind == "c" else X * X
+
+
+def all_positive(shift: Any) -> bool:
+    """Tell whether a damping, one number or an array of them, is positive throughout."""
+    return shift > 0 if isinstance(shift, float) else bool((shift > 0).all())
 
 
 def cutoff(values: Any, size: int) -> float:

@@ -103,6 +103,7 @@ class SquareRootFisher(Accumulator):
             self._ops.Triangle.bytes_for(self._params, self._dtype),
             "SquareRootFisher as a matrix",
             "Use F @ v, F.diagonal() or solver=CG(), which need no matrix.",
+            self._ops,
         )
         with self._lock:
             return self._sums.square(threads), self._scale
@@ -112,6 +113,7 @@ class SquareRootFisher(Accumulator):
             2 * self._ops.Root.bytes_for(self._params, self._dtype),
             "SquareRootFisher's factor",
             "Use solver=CG(), which needs no copy.",
+            self._ops,
         )
         with self._lock:
             return self._sums.copy()
@@ -136,6 +138,7 @@ class SquareRootFisher(Accumulator):
             self._ops.Root.bytes_for(self._params, self._dtype),
             type(self).__name__,
             "Use ScoreFisher (solved by the dual or by CG) or DiagonalFisher.",
+            self._ops,
         )
         return self._ops.Root(self._params, self._dtype)
 
@@ -144,6 +147,7 @@ class SquareRootFisher(Accumulator):
             self._ops.Root.bytes_to_sum(scores.shape[0], self._params, self._dtype, threads),
             "SquareRootFisher.update",
             "Give fewer rows at a time.",
+            self._ops,
         )
         mean = None
         if self._center:
@@ -167,7 +171,7 @@ class SquareRootFisher(Accumulator):
         cls, ops: ModuleType, structure: dict[str, Any], dtype: Any
     ) -> dict[str, tuple[tuple[int | None, ...], Any]]:
         length = ops.Root.length(structure["n_params"], dtype)
-        return {"sums": ((length,), _check.real_of(dtype))}
+        return {"sums": ((length,), ops.held_dtype(dtype))}
 
     def _sums_arrays(self) -> dict[str, Any]:
         return {"sums": self._sums.panels}

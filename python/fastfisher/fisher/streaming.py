@@ -71,7 +71,8 @@ class Chunks:
             )
         self.n_samples = int(scores.shape[0])
         if weights is not None:
-            weights = np.asarray(weights)
+            if not hasattr(weights, "shape"):
+                weights = np.asarray(weights)
             if weights.shape != (self.n_samples,):
                 raise ValueError(
                     f"weights: expected shape ({self.n_samples},), one per sample, got "
@@ -165,7 +166,8 @@ def stream(
     """Call ``add(*prepared(chunk))`` for every chunk, in order, each while the next is read.
 
     Reading and `progress` belong to the caller's thread, so that files, generators and bars need
-    not know of threads; adding belongs to another one, which no Ctrl-C interrupts half-way.
+    not know of threads; adding belongs to another one, which no Ctrl-C interrupts half-way. Arrays
+    on a device are added in the caller's thread, whose current stream orders all, and do not wait.
     """
     if progress is not None and not callable(progress):
         raise TypeError(
@@ -205,7 +207,14 @@ def stream(
                     ahead = not reused if ahead is None else ahead
                 finish()
                 before, rows = present, present[0].shape[0]
-                adding = pool.submit(add, *present)
+                if isinstance(present[0], np.ndarray):
+                    adding = pool.submit(add, *present)
+                else:
+                    adding = Future()
+                    try:
+                        adding.set_result(add(*present))
+                    except Exception as error:  # noqa: BLE001 (`finish` raises it)
+                        adding.set_exception(error)
                 if not ahead:
                     finish()
             finish()

@@ -207,7 +207,7 @@ class CG:
             return given
         ops, params = fisher._ops, fisher.shape[0]
         if isinstance(given, str):
-            divisor = fisher.diagonal() + ops.to_vector("damping", shift, fisher._real_dtype)
+            divisor = fisher.diagonal() + fisher._shift_vector(shift)
             return ops.xp.where(divisor > 0, divisor, ops.xp.ones_like(divisor))
         divisor = ops.to_vector("preconditioner", given, fisher._real_dtype)
         if divisor.shape != (params,) or not bool(((divisor > 0) & (divisor < math.inf)).all()):

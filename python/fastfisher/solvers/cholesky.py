@@ -117,6 +117,7 @@ class Cholesky:
             fisher._ops.Triangle.bytes_for(triangle.size, fisher.dtype),
             "a factor beside the matrix",
             "Use solver=CG(), which needs none.",
+            fisher._ops,
         )
         why = self._nothing_narrower(fisher)
         if self._narrows(fisher):

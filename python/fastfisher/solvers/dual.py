@@ -150,7 +150,9 @@ class Dual:
             )
 
         found = outcomes(attempt, shifts)
-        X = scores._from_dual(given, fisher._ops.xp.hstack(inners), shifts_of(found), threads)
+        X = scores._from_dual(
+            given, fisher._ops.xp.concat(inners, axis=1), shifts_of(found), threads
+        )
         rhs = fisher._mean_score(threads) if rhs is None else rhs
         return with_values(fisher, rhs, found, X, threads)
 

@@ -41,7 +41,7 @@ def recover(
     """
     if policy == "nan" and not isinstance(error, MemoryLimitError):
         columns = 1 if rhs is None else rhs.shape[1]
-        nothing = fisher._ops.xp.full((fisher.shape[0], columns), math.nan, fisher.dtype)
+        nothing = fisher._ops.xp.full((fisher.shape[0], columns), math.nan, dtype=fisher.dtype)
         return unsolved(error, nothing, shift)
     if not isinstance(error, NotPositiveDefiniteError):
         raise error

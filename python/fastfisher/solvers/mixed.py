@@ -59,12 +59,12 @@ def solve_mixed(
         size = factor.norm / unit * math.sqrt(params) * float(np.finfo(np.float64).eps) / 2
         x, r = xp.zeros_like(rhs), rhs
         for step in range(_MOST_STEPS):
-            most = abs(r).max(axis=0, initial=_SMALLEST)
+            most = xp.maximum(abs(r).max(axis=0), _SMALLEST)
             x = x + factor.solve((r / most).astype(factor.dtype), threads) * (unit * most)
             product = triangle.product(x, scale, threads) + fisher._times(shift, x)
             r = rhs - product
-            left = abs(r).max(axis=0, initial=0.0)
-            short = ~(left <= abs(x).max(axis=0, initial=0.0) * size)
+            left = abs(r).max(axis=0)
+            short = ~(left <= abs(x).max(axis=0) * size)
             if not bool(short.any()):
                 return Solution(
                     value=x,

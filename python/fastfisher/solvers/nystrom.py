@@ -9,6 +9,7 @@ import numpy as np
 
 from fastfisher import _check, _memory
 from fastfisher.errors import NonFiniteError
+from fastfisher.fisher.spectrum import squares
 
 __all__ = ["nystrom"]
 
@@ -36,20 +37,21 @@ def nystrom(
         raise ValueError(
             f"rank: expected at most p = {params}, got {rank}. F has no more eigenvalues."
         )
-    wide = xp.result_type(dtype, xp.float64)
-    _memory.guard(6 * wide.itemsize * params * rank, name, "Use a smaller rank.")
+    wide = np.result_type(dtype, np.float64)
+    _memory.guard(6 * wide.itemsize * params * rank, name, "Use a smaller rank.", ops)
     generator = _check.generator(rng)
     normal = generator.standard_normal((params, rank))
     if wide.kind == "c":
         normal = normal + 1j * generator.standard_normal((params, rank))
+    normal = ops.from_host(normal)
     for _ in range(power_iterations):
         start, _ = xp.linalg.qr(normal)
-        normal = _finite(xp, product(start.astype(dtype)).astype(wide))[0]
+        normal = _finite(product(start.astype(dtype)).astype(wide))[0]
     start, _ = xp.linalg.qr(normal)
     start = start.astype(dtype)
-    Y, size = _finite(xp, product(start).astype(wide))
+    Y, size = _finite(product(start).astype(wide))
     if size == 0.0:
-        return Y[:, :0], xp.zeros(0)
+        return Y[:, :0], xp.zeros(0, dtype=np.float64)
     # F + νI, with ν above the rounding of Y, has eigenvalues of at least ν in any basis.
     nu = math.sqrt(params) * float(np.finfo(dtype).eps) * size
     Y += nu * start
@@ -59,9 +61,9 @@ def nystrom(
     return U, xp.maximum(singular**2 - nu, 0.0)
 
 
-def _finite(xp: Any, Y: Any) -> tuple[Any, float]:
+def _finite(Y: Any) -> tuple[Any, float]:
     """Return Y and its norm, which is finite."""
-    size = float(xp.linalg.norm(Y))
+    size = math.sqrt(float(squares(Y).sum()))
     if not math.isfinite(size):
         raise NonFiniteError(
             f"fisher: expected finite products, got a norm of {size}. Look for overflow."

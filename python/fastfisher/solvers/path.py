@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastfisher import _check, _memory
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose_for_path
@@ -132,7 +134,7 @@ def solve_path_system(
             "A path shifts the eigenvalues of F: call ff.solve for each damping instead."
         )
     ops, params = fisher._ops, fisher.shape[0]
-    path = _check.dampings(ops, dampings)
+    path = _check.dampings(dampings)
     if rhs is None:
         given, columns, shape = None, fisher._mean_score(threads), (params,)
         _, fold = fisher._unfolded("rhs", columns.reshape(-1))
@@ -147,6 +149,7 @@ def solve_path_system(
         2 * len(path) * columns.size * fisher.dtype.itemsize,
         "solve_path",
         "Give fewer dampings at a time.",
+        ops,
     )
     unit = fisher.trace() / params if damping_mode == "trace" else 1.0
     shifts = [float(damping) * unit for damping in path]
@@ -179,15 +182,15 @@ def _joined(
 
     def numbers(name: str) -> Any:
         given = [getattr(solution, name) for solution in solutions]
-        return xp.asarray([xp.nan if x is None else x for x in given], dtype="float64")
+        return np.asarray([math.nan if x is None else x for x in given], dtype="float64")
 
     return PathSolution(
         value=xp.stack([solution.value.reshape(shape) for solution in solutions]),
-        status=xp.asarray([int(solution.status) for solution in solutions]),
+        status=np.asarray([int(solution.status) for solution in solutions]),
         residual=numbers("residual"),
-        damping_used=xp.asarray(shifts, dtype="float64"),
+        damping_used=np.asarray(shifts, dtype="float64"),
         methods=tuple(solution.method for solution in solutions),
-        iterations=xp.asarray([solution.iterations for solution in solutions]),
+        iterations=np.asarray([solution.iterations for solution in solutions]),
         rcond=numbers("rcond"),
         rank=numbers("rank"),
         messages=tuple(solution.message for solution in solutions),

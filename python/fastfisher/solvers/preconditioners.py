@@ -92,6 +92,7 @@ class BlockJacobi:
             2 * sum(ops.Triangle.bytes_for(size, fisher.dtype) for size in sizes),
             "BlockJacobi",
             "Use smaller blocks.",
+            ops,
         )
         factors, start = [], 0
         for size in sizes:

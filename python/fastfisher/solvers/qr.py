@@ -162,7 +162,7 @@ class QR:
             )
 
         found = outcomes(attempt, shifts)
-        return with_values(fisher, rhs, found, fisher._ops.xp.hstack(values), threads)
+        return with_values(fisher, rhs, found, fisher._ops.xp.concat(values, axis=1), threads)
 
     def factor(self, fisher: "Fisher", shift: Any, *, threads: int = 0) -> "Factor":
         """Return the factor R of F + shift."""

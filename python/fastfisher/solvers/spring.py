@@ -114,7 +114,7 @@ class Spring:
         fisher = ScoreFisher(
             scores, weights=weights, center=True, check_finite=check_finite, n_threads=n_threads
         )
-        threads, xp = _check.threads(n_threads), fisher._ops.xp
+        threads = _check.threads(n_threads)
         samples, params = fisher.n_samples, fisher.shape[0]
         check = _check.finite_columns if check_finite else _check.columns
         energies = check(fisher._ops, "residuals", residuals, samples, fisher.dtype)
@@ -130,7 +130,7 @@ class Spring:
                 "Begin another Spring for another model."
             )
         unit = math.sqrt(fisher._scale)
-        energies = (energies - xp.average(energies, weights=fisher._weights))[:, None]
+        energies = (energies - fisher._weighted_mean(energies))[:, None]
         target = unit * fisher._root_weights() * energies.astype(fisher.dtype)
         start = 0.0
         if last is not None and self.momentum > 0.0:
