@@ -570,7 +570,12 @@ def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was():
             ff.DenseFisher.from_scores(device.to_device(spoilt))
         with pytest.raises(ff.NonFiniteError, match=message):
             ff.fisher_diagonal(device.to_device(spoilt))
+        with pytest.raises(ff.NonFiniteError, match=message.replace("overflow", "(overflow|nan)")):
+            ff.DenseFisher.from_scores(device.to_device(spoilt), center=True)
         assert np.array_equal(device.back(F.to_dense()), before)
+    spoilt[:, 2] = 1e308
+    with pytest.raises(ff.NonFiniteError, match="got overflow in column 2"):
+        ff.ScoreFisher(device.to_device(spoilt), center=True)
     with pytest.raises(ff.NonFiniteError, match="got overflow, though"):
         ff.gram(device.to_device(spoilt))
 
@@ -635,6 +640,19 @@ def test_conjugate_gradients_end_as_they_do_on_the_host():
         assert found.iterations == expected.iterations
         value = device.back(found.value)
         np.testing.assert_allclose(value, expected.value, rtol=1e-9, atol=0, equal_nan=True)
+
+
+def test_conjugate_gradients_that_stagnate_say_so():
+    rng = oracle.rng(4)
+    Q, _ = np.linalg.qr(rng.standard_normal((20, 20)))
+    hard, rhs = (Q * np.logspace(0, 15, 20)) @ Q.T, rng.standard_normal(20)
+    solver = ff.CG(rtol=1e-14, preconditioner=None, max_iterations=5000)
+    # What is left of x / 2^e below the normal numbers of float32 is not worth a success.
+    small = np.diag([1.0, 3.0]).astype(np.float32), np.array([1e-44, 1e-44], np.float32)
+    for A, b, how in ((hard, rhs, solver), (*small, ff.CG(preconditioner=None, rtol=1e-5))):
+        found = ff.solve(device.to_device(A), device.to_device(b), solver=how, on_failure="nan")
+        expected = ff.solve(A, b, solver=how, on_failure="nan")
+        assert found.status == expected.status == ff.Status.STAGNATED
 
 
 def test_a_device_too_small_says_the_size():
