@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from fastfisher import _check, _memory, _persist
+from fastfisher._ops.border import TakesTensors, inside
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, RootFactor, as_it_is
 from fastfisher.fisher.spectrum import cutoff, eigenvalue_powers, signed
@@ -23,7 +24,7 @@ __all__ = ["Fisher"]
 _LEVERAGE_ROWS = 1024
 
 
-class Fisher(ABC):
+class Fisher(TakesTensors, ABC):
     """A Fisher matrix: p × p, symmetric, positive semi-definite, held as its structure allows.
 
     Of complex scores it is the Hermitian F = E[s* sᵀ]: vectors and matrices are then complex, while
@@ -172,7 +173,7 @@ class Fisher(ABC):
         """Return F as a ``scipy.sparse.linalg.LinearOperator``; needs SciPy."""
         from scipy.sparse.linalg import LinearOperator
 
-        product = self.__matmul__
+        product = inside(self.__matmul__)  # SciPy's vectors are NumPy's
         return LinearOperator(
             self.shape, matvec=product, rmatvec=product, matmat=product, dtype=self._dtype
         )
@@ -349,7 +350,7 @@ class Fisher(ABC):
         _persist.save(path, type(self).__name__, self._state())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self)._from_state, (self._state(),))
+        return type(self)._from_state, (self._state(),), {"_home": self._home}
 
     # ---- what solvers use; representations override what they can do better ----
     def _unfolded(self, name: str, v: Any) -> tuple[Any, Callable[[Any], Any]]:  # noqa: ARG002

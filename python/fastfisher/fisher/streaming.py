@@ -2,11 +2,13 @@
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import TakesTensors
 
 __all__ = ["Chunks", "Progress", "chunks", "pair", "stream"]
 
@@ -58,7 +60,7 @@ def chunks(scores: Any, weights: Any = None, *, rows: int | None = None) -> "Chu
     return Chunks(scores, weights, rows)
 
 
-class Chunks:
+class Chunks(TakesTensors):
     """Scores, and weights if there are any, as an iterable of consecutive rows."""
 
     def __init__(self, scores: Any, weights: Any = None, rows: int | None = None) -> None:
@@ -205,7 +207,7 @@ def stream(
                     ahead = not reused if ahead is None else ahead
                 finish()
                 before, rows = present, present[0].shape[0]
-                adding = pool.submit(add, *present)
+                adding = pool.submit(copy_context().run, add, *present)
                 if not ahead:
                     finish()
             finish()
