@@ -33,6 +33,7 @@ _Leaf = Callable[[str, Any], Any]
 
 # Types that hold no tensors.
 _PLAIN = frozenset({bool, int, float, complex, str, type(None), type, np.dtype, np.float64})
+_OURS = _PLAIN | {np.ndarray}
 # What numbers torch has too.
 _SHARED = frozenset("?bBhHiIlLqQefdFD")
 # Special methods that take arrays or give them.
@@ -168,9 +169,7 @@ class _Crossing:
             return value
         if isinstance(value, Iterator):
             return self._one_by_one(name, value)
-        if callable(value) and not isinstance(value, type):
-            return self._asked(name, value)
-        return value
+        return self._asked(name, value) if _is_callback(value) else value
 
     def _view(self, name: str, tensor: Any) -> Any:
         torch: Any = modules["torch"]
@@ -234,9 +233,11 @@ class _Crossing:
             kwargs = {key: self._outwards(value) for key, value in kwargs.items()}
             with _Setting(None):
                 answer = function(*args, **kwargs)
-            return self._inwards(f"what {name} returns", answer)
+            # Of a call without tensors a function may return some, which are only read.
+            crossing = _Crossing() if self.home is None else self
+            return crossing._inwards(f"what {name} returns", answer)
 
-        return ask if self.home is not None else function
+        return ask
 
     def _one_by_one(self, name: str, values: Iterator[Any]) -> Iterator[Any]:
         """Give what an iterator of the caller gives."""
@@ -271,6 +272,9 @@ class _Crossing:
 
 def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     """Return the crossing of a call that has tensors, or may come to have some; else None."""
+    given = (*args, *kwargs.values())
+    if _OURS.issuperset(map(type, given)):
+        return None
     tensor = getattr(modules["torch"], "Tensor", None)
     if tensor is None:  # torch is being imported
         return None
@@ -287,13 +291,12 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
             if value._home is not None:
                 found = True
                 homes.append((place, path, value._home))
-        elif isinstance(value, Iterator | modules["torch"].dtype):
+        elif isinstance(value, Iterator | modules["torch"].dtype) or _is_callback(value):
             found = True
         return value
 
-    for place, value in enumerate((*args, *kwargs.values())):  # noqa: B007 (look notes the place)
-        if type(value) is not np.ndarray:
-            _mapped(look, "", value)
+    for place, value in enumerate(given):  # noqa: B007 (look notes the place)
+        _mapped(look, "", value)
     if not found:
         return None
     names = [*(_parameter(function, i) for i in range(len(args))), *kwargs]
@@ -303,6 +306,10 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     for place, path, home in homes:
         crossing._meet(names[place] + path, home)
     return crossing
+
+
+def _is_callback(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type)
 
 
 def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:

@@ -22,6 +22,7 @@ __all__ = [
     "Root",
     "Triangle",
     "all_finite",
+    "as_numpy",
     "cg_callable",
     "cg_scores",
     "cg_triangle",
@@ -53,6 +54,8 @@ xp = np
 # of 96 × 200000 turned into 32 × 200000: 39 ms, 56 ms with 512, 50 with 2048, 64 with 16384 (two
 # cores of Granite Rapids).
 COLUMNS = 1024
+# Kinds of DLPack's devices whose memory the processor reads: CPU, pinned for CUDA or ROCm, managed.
+_HOST = frozenset({1, 3, 11, 13})
 Array = np.ndarray[Any, np.dtype[Any]]
 Outcome = tuple[Array, Array, Array, Array]
 
@@ -69,7 +72,7 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
                 f"{name}: expected a plain array, got a masked one. "
                 "Its mask would be ignored: leave rows out, or give them weight 0."
             )
-        value = np.asarray(value)
+        value = np.asarray(as_numpy(name, value))
     array: Array = value
     dtype = array.dtype
     if dtype.char not in "dfDF" or not dtype.isnative:
@@ -83,9 +86,28 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
     return array
 
 
+def as_numpy(name: str, value: Any) -> Any:
+    """Return what is foreign to NumPy, but speaks DLPack, as an array in the memory where it lies.
+
+    Anything else is returned as it is, for ``np.asarray`` to read.
+    """
+    if isinstance(value, ndarray) or not hasattr(value, "__dlpack_device__"):
+        return value
+    kind, number = value.__dlpack_device__()
+    if int(kind) not in _HOST:
+        raise TypeError(
+            f"{name}: expected an array in the host's memory, got {type(value).__name__} on device "
+            f"({int(kind)}, {number}) of DLPack. Nothing is moved silently: copy it to the host, "
+            "or give all arrays of the call from there."
+        )
+    if any(hasattr(value, word) for word in ("__array__", "__array_interface__")):
+        return value
+    return np.from_dlpack(value)
+
+
 def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
-    array: Array = value if type(value) is ndarray else np.asarray(value)
+    array: Array = value if type(value) is ndarray else np.asarray(as_numpy(name, value))
     if array.dtype is not dtype:
         if array.dtype.kind not in ("fiubc" if dtype.kind == "c" else "fiub"):
             raise TypeError(
