@@ -207,6 +207,7 @@ def stream(
                     ahead = not reused if ahead is None else ahead
                 finish()
                 before, rows = present, present[0].shape[0]
+                # In our context, so that what the border made of tensors is known there too.
                 adding = pool.submit(copy_context().run, add, *present)
                 if not ahead:
                     finish()
@@ -228,7 +229,9 @@ def stream(
 
 
 def _overlap(first: tuple[Any, Any], second: tuple[Any, Any]) -> bool:
+    # Bounds alone would not tell rows of Fortran order, which lie between each other, from the
+    # same memory: NumPy may try this many times to find an element that both have.
     return any(
-        isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and np.may_share_memory(x, y)
+        isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and np.may_share_memory(x, y, 1000)
         for x, y in zip(first, second, strict=True)
     )
