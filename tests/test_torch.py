@@ -5,7 +5,7 @@ import inspect
 import pickle
 import subprocess
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +15,7 @@ import everything
 import fastfisher as ff
 import network
 import oracle
+from fastfisher._ops import border
 from fastfisher._ops.border import TakesTensors
 
 torch = pytest.importorskip("torch")
@@ -480,6 +481,39 @@ def test_functions_of_the_caller_are_outside():
     assert torch.allclose(result.theta, torch.linalg.lstsq(x, y).solution)
 
 
+def test_objects_that_are_called_keep_what_they_hold():
+    @dataclass
+    class Loss:
+        target: torch.Tensor
+
+        def __call__(self, theta):
+            assert isinstance(self.target, torch.Tensor)
+            return ((theta - self.target) ** 2).sum()
+
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.target = torch.nn.Parameter(tensor(V))
+
+        def forward(self, theta):
+            return ((theta - self.target) ** 2).sum().detach()
+
+    results = [
+        ff.SNES(torch.zeros(7), 1.0, rng=0).minimize(loss, max_evaluations=40)
+        for loss in (Loss(tensor(V)), Module())
+    ]
+    same(results[0].theta, results[1].theta.numpy())
+
+
+def test_tasks_of_dask_are_no_functions():
+    dask = pytest.importorskip("dask")
+    tasks = [dask.delayed(lambda part: part)(part) for part in np.split(S, 4)]
+    found = ff.distributed.empirical_fisher(tasks).to_dense()
+    assert np.array_equal(found, ff.distributed.empirical_fisher(np.split(S, 4)).to_dense())
+    tasks = [dask.delayed(torch.from_numpy)(part) for part in np.split(S, 4)]
+    same(ff.distributed.empirical_fisher(tasks).to_dense(), found)
+
+
 def test_without_tensors_a_model_gets_numpy_and_may_return_tensors():
     def model(theta):
         assert type(theta) is np.ndarray
@@ -548,11 +582,9 @@ def test_refused(call, message):
 
 
 def test_a_cuda_tensor_needs_cupy(monkeypatch):
-    from fastfisher._ops import border
-
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ImportError, match="scores: expected CuPy for tensors on cpu, got none"):
-        border._from_cuda("scores", tensor(S))
+    with pytest.raises(ImportError, match="scores: expected CuPy for a tensor on cpu, got none"):
+        border._cupy_array("scores", tensor(S))
 
 
 def test_bfloat16_needs_ml_dtypes(monkeypatch):

@@ -196,8 +196,7 @@ class _Crossing:
         if tensor.ndim == 0:
             return tensor.item()
         try:
-            plain = tensor.resolve_conj().resolve_neg()
-            view = _from_cuda(name, plain) if tensor.is_cuda else _from_cpu(name, plain)
+            view = _array(name, tensor.resolve_conj().resolve_neg())
         except RuntimeError as error:
             raise TypeError(
                 f"{name}: expected a tensor with memory of its own, got {type(tensor).__name__}. "
@@ -227,7 +226,6 @@ class _Crossing:
     def _asked(self, name: str, function: Any) -> Any:
         """Return a function of the caller, which gets tensors and may return some."""
 
-        @wraps(function)
         def ask(*args: Any, **kwargs: Any) -> Any:
             args = tuple(self._outwards(value) for value in args)
             kwargs = {key: self._outwards(value) for key, value in kwargs.items()}
@@ -309,7 +307,8 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
 
 
 def _is_callback(value: Any) -> bool:
-    return callable(value) and not isinstance(value, type)
+    """Tell whether this is a function of the caller: no class, and none of Dask's tasks."""
+    return callable(value) and not isinstance(value, type) and not hasattr(value, "__dask_graph__")
 
 
 def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
@@ -327,7 +326,7 @@ def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
         if all(part is before for part, before in zip(parts, value, strict=True)):
             return value
         return kind._make(parts) if hasattr(kind, "_make") else kind(parts)
-    if is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value) and not callable(value):  # a class, or a function with data of its own
         parts = [(f.name, getattr(value, f.name)) for f in fields(value)]
         mapped = [_mapped(leaf, f"{name}.{field}", part) for field, part in parts]
         changed = [
@@ -367,17 +366,19 @@ def _dtype(name: str, dtype: Any) -> Any:
 
 
 # ---- one array ----
-def _from_cpu(name: str, tensor: Any) -> Any:
+def _array(name: str, tensor: Any) -> Any:
+    """Return NumPy's or CuPy's view of a tensor's memory; of bfloat16 that of its bits."""
     torch: Any = modules["torch"]
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(_bfloat16(name))
+    halves = tensor.dtype == torch.bfloat16
+    bits = tensor.view(torch.int16) if halves else tensor
     try:
-        return tensor.numpy()
+        array = _cupy_array(name, bits) if tensor.is_cuda else bits.numpy()
     except TypeError:
         raise TypeError(
             f"{name}: expected numbers that NumPy has, got {tensor.dtype}. "
             "Convert them: float16 and bfloat16 are taken as they are."
         ) from None
+    return array.view(_bfloat16(name)) if halves else array
 
 
 def _bfloat16(name: str) -> Any:
@@ -390,13 +391,13 @@ def _bfloat16(name: str) -> Any:
         ) from None
 
 
-def _from_cuda(name: str, tensor: Any) -> Any:
+def _cupy_array(name: str, tensor: Any) -> Any:
     try:
-        cupy = import_module("cupy")
+        cupy: Any = import_module("cupy")
     except ImportError:
         raise ImportError(
-            f"{name}: expected CuPy for tensors on {tensor.device}, got none. Install it for this "
-            "version of CUDA, or pass a copy on the host: tensor.cpu()."
+            f"{name}: expected CuPy for a tensor on {tensor.device}, got none. Install it for this "
+            f"version of CUDA, or pass a copy on the host: {name}.cpu()."
         ) from None
     with _device(str(tensor.device)):
         return cupy.from_dlpack(tensor)

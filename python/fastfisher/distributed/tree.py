@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastfisher._ops.border import takes_tensors
+from fastfisher._ops.border import inside, takes_tensors
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 
@@ -104,6 +104,7 @@ def add(one: Any, two: Any) -> Any:
         return one + two
 
 
+@inside  # whatever the parts were made of
 def finite(fisher: Sum) -> Sum:
     """Return what was joined, unless it is not finite: the sum of finite parts may overflow.
 
