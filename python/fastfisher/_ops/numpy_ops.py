@@ -22,6 +22,7 @@ __all__ = [
     "Root",
     "Triangle",
     "all_finite",
+    "as_numpy",
     "available_bytes",
     "cg_callable",
     "cg_scores",
@@ -60,6 +61,8 @@ name = "NumPy"
 # of 96 × 200000 turned into 32 × 200000: 39 ms, 56 ms with 512, 50 with 2048, 64 with 16384 (two
 # cores of Granite Rapids).
 COLUMNS = 1024
+# Kinds of DLPack's devices whose memory the processor reads: CPU, pinned for CUDA or ROCm, managed.
+_HOST = frozenset({1, 3, 11, 13})
 Array = np.ndarray[Any, np.dtype[Any]]
 Outcome = tuple[Array, Array, Array, Array]
 
@@ -90,6 +93,27 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
     return array
 
 
+def as_numpy(name: str, value: Any) -> Any:
+    """Return what is foreign to NumPy, but speaks DLPack, as an array in the memory where it lies.
+
+    Anything else is returned as it is, for ``np.asarray`` to read; an array of a library that has
+    verbs of its own is refused.
+    """
+    _refuse_others(name, value)
+    if isinstance(value, ndarray) or not hasattr(value, "__dlpack_device__"):
+        return value
+    kind, number = value.__dlpack_device__()
+    if int(kind) not in _HOST:
+        raise TypeError(
+            f"{name}: expected an array in the host's memory, got {type(value).__name__} on device "
+            f"({int(kind)}, {number}) of DLPack. Nothing is moved silently: copy it to the host, "
+            "or give all arrays of the call from there."
+        )
+    if any(hasattr(value, word) for word in ("__array__", "__array_interface__")):
+        return value
+    return np.from_dlpack(value)
+
+
 def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
     array: Array = value if type(value) is ndarray else _read(name, value)
@@ -107,14 +131,18 @@ def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     return array
 
 
-def _read(name: str, value: Any) -> Array:
-    """Return what NumPy makes of `value`, which is no array of a library with its own verbs."""
+def _refuse_others(name: str, value: Any) -> None:
+    """Raise for an array whose library has verbs of its own."""
     from fastfisher._ops import is_numpys  # which imports this
 
     if not is_numpys(value):
         raise _check.other_library(name, "a NumPy array", value)
+
+
+def _read(name: str, value: Any) -> Array:
+    """Return what NumPy makes of `value`."""
     try:
-        return np.asarray(value)
+        return np.asarray(as_numpy(name, value))
     except ValueError:
         raise ValueError(
             f"{name}: expected one array of numbers, got a {type(value).__name__} of parts that do "
@@ -124,7 +152,7 @@ def _read(name: str, value: Any) -> Array:
 
 def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:
     """Return `out` if a result of this shape and dtype may be written there, else raise."""
-    _refuse_device("out", out)
+    _refuse_others("out", out)
     if not isinstance(out, ndarray):
         raise TypeError(
             f"out: expected a NumPy array, got {type(out).__name__}. Leave it out to get a new one."
