@@ -1,4 +1,4 @@
-"""NGBoost with its natural gradients from `ff.batch`: one singular metric no longer slows them all.
+"""NGBoost, drop-in: natural gradients in one batch, unharmed by a singular metric.
 
 python examples/drop_in_ngboost.py [picture.png]: boosts a three-dimensional normal distribution
 with NGBoost as it is and with the drop-in, and compares predictions, the stage replaced and the

@@ -1,4 +1,4 @@
-"""SciPy's L-BFGS, preconditioned by the natural gradient: the same optimiser in better coordinates.
+"""SciPy, drop-in: L-BFGS preconditioned by the natural gradient.
 
 python examples/drop_in_scipy.py [picture.png]: a Poisson regression whose covariates are correlated
 and have scales from 0.1 to 10, by L-BFGS as it is, with covariates scaled as an expert would, and

@@ -1,4 +1,4 @@
-"""scikit-learn's logistic regression, fitted by Fisher scoring.
+"""scikit-learn, drop-in: its logistic regression, fitted by Fisher scoring.
 
 python examples/drop_in_sklearn.py [picture.png]: the same estimator, the same optimum, one method
 replaced; beside scikit-learn's own solvers "newton-cholesky" and "lbfgs".

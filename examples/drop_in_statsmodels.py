@@ -1,4 +1,4 @@
-"""Cluster-robust and OPG standard errors for any likelihood model of statsmodels.
+"""statsmodels, drop-in: clustered, robust and OPG covariances of any likelihood model.
 
 python examples/drop_in_statsmodels.py [picture.png]: fits a logit with statsmodels and gets its
 covariances, clustered by group, both ways.
