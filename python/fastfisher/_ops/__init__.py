@@ -3,7 +3,9 @@
 Every kind of array has one file with the same verbs, written out in ``numpy_ops``:
 
 * in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``, ``to_host`` and
-  ``from_host`` of arrays, triangles and the like, ``available_bytes`` where they live
+  ``from_host`` of arrays, triangles and the like
+* about them: ``name`` of the library, ``here``, the device, ``available_bytes`` there, and
+  ``held_dtype``, in which sums are kept
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``recombine``, ``scores_dot``,
   ``scores_transpose_dot``
