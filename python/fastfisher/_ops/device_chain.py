@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastfisher._ops.array_batches import adjoint_of
-from fastfisher._ops.device_blocks import pivots_of
+from fastfisher._ops.device_block_factor import pivots_of
 from fastfisher._ops.device_triangle import norm1_of_inverse
 from fastfisher._ops.engine import Array, Bound, DType
 
