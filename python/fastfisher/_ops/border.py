@@ -307,8 +307,12 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
 
 
 def _is_callback(value: Any) -> bool:
-    """Tell whether this is a function of the caller: no class, and none of Dask's tasks."""
-    return callable(value) and not isinstance(value, type) and not hasattr(value, "__dask_graph__")
+    """Tell whether this is a function of the caller.
+
+    SciPy's operators can be called too, but have a shape, and so can Dask's tasks, which claim to
+    have any attribute.
+    """
+    return callable(value) and not isinstance(value, type) and not hasattr(value, "shape")
 
 
 def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
