@@ -30,7 +30,7 @@ from typing import Any
 
 from fastfisher._ops import numpy_complex, numpy_ops
 
-__all__ = ["KINDS", "VERBS", "for_dtype", "is_numpys", "ops_of"]
+__all__ = ["KINDS", "VERBS", "for_dtype", "is_numpys", "on_host", "ops_of"]
 
 # Top-level package of an array's type -> module of verbs. Tensors have none: `border` turns them
 # into arrays of the others before they come here.
@@ -92,6 +92,19 @@ def ops_of(array: Any) -> ModuleType:
 def is_numpys(value: Any) -> bool:
     """Tell whether NumPy's verbs serve `value`."""
     return ops_of(value) is numpy_ops
+
+
+def on_host(name: str, value: Any) -> None:
+    """Raise if `value` is an array of a device: for what runs on the host alone."""
+    if ops_of(value).here() == "":
+        return
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    copied = "x.cpu()" if package == "torch" else f"{package}.asnumpy(x)"
+    raise TypeError(
+        f"{name}: expected a NumPy array, got {package}.{kind.__name__}. This runs on the host "
+        f"alone, and nothing moves there unasked: copy it with {copied}."
+    )
 
 
 def for_dtype(ops: ModuleType, dtype: Any) -> ModuleType:

@@ -6,12 +6,13 @@ import cupy
 import numpy as np
 
 from fastfisher._ops.array_engine import ArrayEngine
+from fastfisher._ops.cupy_batches import CupyBatches
 from fastfisher._ops.engine import Array, DType
 
 __all__ = ["CupyEngine"]
 
 
-class CupyEngine(ArrayEngine):
+class CupyEngine(CupyBatches, ArrayEngine):
     """The primitives of `Engine` for CuPy arrays, on the current stream of the current device."""
 
     name = "CuPy"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops.array_batches import adjoint
+from fastfisher._ops.array_batches import adjoint_of
 from fastfisher._ops.device_finite import column_mean, raise_if_spoilt
 from fastfisher._ops.device_places import Places
 from fastfisher._ops.engine import Array, Bound, DType, Engine, bound
@@ -184,7 +184,7 @@ class Blocks(Bound):
                 [N @ v for N, v in zip(self.beside, columns, strict=True)]
             )
             out[across.first : across.last] += scale * across.joined(
-                [adjoint(xp, N) @ v for N, v in zip(self.beside, rows, strict=True)]
+                [adjoint_of(xp, N) @ v for N, v in zip(self.beside, rows, strict=True)]
             )
         return out
 
@@ -378,7 +378,7 @@ class BlockFactor(Bound):
         for L, stack in zip(self.lower.held, out.held, strict=True):
             unit = xp.broadcast_to(xp.eye(L.shape[1], dtype=L.dtype), L.shape)
             half = solve(L, unit.copy())
-            stack[...] = adjoint(xp, half) @ half
+            stack[...] = adjoint_of(xp, half) @ half
         out._real_diagonal()
         return out
 

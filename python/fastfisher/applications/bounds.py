@@ -209,7 +209,7 @@ def condition_on(fisher: Any, keep: Any) -> Any:
     """
     F, total = as_total(fisher)
     kept = _kept(F, keep)
-    return _symmetric((F @ _units(F, kept))[kept]) * total
+    return _symmetric((F @ _units(F, kept))[F._ops.from_host(kept)]) * total
 
 
 @takes_tensors
@@ -365,7 +365,7 @@ def _units(F: Fisher, kept: Any) -> Any:
         "Keep fewer parameters.",
     )
     columns = F._ops.zeros((F.shape[0], len(kept)), F.dtype)
-    columns[kept, range(len(kept))] = 1
+    columns[F._ops.from_host(kept), F._ops.xp.arange(len(kept))] = 1
     return columns
 
 

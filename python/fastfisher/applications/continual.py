@@ -289,7 +289,9 @@ def _no_gradient(theta: Any) -> Any:
     if isinstance(theta, list | tuple) and any(np.ndim(one) for one in theta[:1]):
         return [_no_gradient(np.ravel(one)).reshape(np.shape(one)) for one in theta]
     dtype = np.dtype(np.complex128 if np.iscomplexobj(theta) else np.float64)
-    return np.zeros_like(_flat(ops_of(theta), "theta", theta, np.size(theta), dtype))
+    ops = ops_of(theta)
+    flat = _flat(ops, "theta", theta, np.size(theta), dtype)
+    return ops.zeros(flat.shape, flat.dtype)
 
 
 def _penalty(F: Fisher, d: Any, strength: float) -> tuple[float, Any]:

@@ -15,5 +15,6 @@ def as_metric(fisher: Any, grad: Any) -> Fisher:
     """Return a representation; of a function of vectors, the operator on vectors like `grad`."""
     if isinstance(fisher, Fisher) or hasattr(fisher, "shape") or not callable(fisher):
         return as_fisher(fisher)
-    dtype = np.asarray(grad).dtype
-    return OperatorFisher(fisher, np.size(grad), dtype if dtype.kind in "fc" else np.float64)
+    dtype = grad.dtype if hasattr(grad, "dtype") else np.asarray(grad).dtype
+    kept = dtype if dtype.kind in "fc" else np.float64
+    return OperatorFisher(fisher, np.size(grad), kept, like=grad)

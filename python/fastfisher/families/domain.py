@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfisher._ops import ops_of
+from fastfisher._ops import on_host, ops_of
 from fastfisher.errors import NonFiniteError
 
 __all__ = [
@@ -96,6 +96,7 @@ def own(array: Array, shape: tuple[int, ...]) -> Any:
 
 
 def _numbers(name: str, value: Any) -> Array:
+    on_host(name, value)
     array: Array = ops_of(value).to_vector(name, value, _DOUBLE)
     return array
 

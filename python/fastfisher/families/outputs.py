@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher._ops import ops_of
+from fastfisher._ops import on_host, ops_of
 from fastfisher._ops.border import takes_tensors
 from fastfisher.errors import NonFiniteError
 from fastfisher.families.family import Family
@@ -221,6 +221,7 @@ def _summed(
     sums and the weight sum are those of samples, not of rows.
     """
     _check_family(family)
+    on_host("jacobians", jacobians)
     ops = ops_of(jacobians)
     J = _checked_jacobians(ops, jacobians, family)
     samples, outputs, params = J.shape

@@ -38,11 +38,15 @@ class OperatorFisher(Fisher):
         p.
     dtype : dtype
         Of vectors.
+    like : array, optional
+        An array of the kind that vectors are.
     """
 
-    def __init__(self, product: Callable[[Any], Any], n_params: int, dtype: Any) -> None:
+    def __init__(
+        self, product: Callable[[Any], Any], n_params: int, dtype: Any, *, like: Any = None
+    ) -> None:
         self._dtype = _check.native_dtype("fisher", dtype)
-        self._ops = for_dtype(ops_of(None), self._dtype)
+        self._ops = for_dtype(ops_of(like), self._dtype)
         self._apply = product
         self._params = _check.count("n_params", n_params, 1)
         self._center, self._reduction = False, "sum"

@@ -76,7 +76,7 @@ def evaluate(model: Model, theta: Any) -> Point:
 
 def finite_loss(value: Any) -> float:
     """Return the loss as a float."""
-    array = np.asarray(value)
+    array = np.asarray(ops_of(value).to_host(value))
     if array.ndim != 0 or array.dtype.kind not in "fiub":
         raise TypeError(
             f"loss: expected a real number, got {type(value).__name__} of shape {array.shape}. "

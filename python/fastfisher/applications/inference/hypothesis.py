@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import ops_of
+from fastfisher._ops import is_numpys, ops_of
 from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.inference.pooled import real_scores
 from fastfisher.applications.total import as_total
@@ -294,8 +294,9 @@ def _covariance(value: Any) -> Any:
 
 def _restrictions(F: Any, R: Any) -> Any:
     """Return R as (k, p)."""
-    array = np.atleast_2d(R if type(R) is np.ndarray else np.asarray(R))
-    params = F.shape[0]
+    array, params = np.asarray(R) if is_numpys(R) else R, F.shape[0]
+    if array.ndim == 1:
+        array = array.reshape(1, -1)
     if array.ndim != 2 or not 0 < array.shape[0] <= params or array.shape[1] != params:
         raise ValueError(
             f"R: expected shape (k, {params}) with 1 ≤ k ≤ {params}, got {np.shape(R)}. "
@@ -312,7 +313,9 @@ def _restricted_values(F: Any, value: Any, count: int) -> Any:
             f"value: expected a number or shape ({count},), got shape {array.shape}. "
             "Give one number per restriction."
         )
-    return _check.finite_columns(F._ops, "value", np.broadcast_to(array, (count,)), count, F.dtype)
+    if array.ndim == 0:
+        array = F._ops.xp.full((count,), array.item(), dtype=F.dtype)
+    return _check.finite_columns(F._ops, "value", array, count, F.dtype)
 
 
 def _chi_squared(difference: Any, spread: Any) -> ChiSquaredTest:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import ops_of
+from fastfisher._ops import on_host, ops_of
 from fastfisher.fisher.streaming import CHUNK
 
 __all__ = ["Term", "one_block", "real_scores", "terms"]
@@ -68,6 +68,8 @@ def terms(
             "Without clusters 'CR1' is what is known as HC1."
         )
     samples, params = S.shape
+    if clusters is not None or lags is not None:
+        on_host("scores", S)
     w, total = _check.weights(ops_of(S), weights, samples, np.dtype(np.float64))
     if correction == "CR1" and total <= params:
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import ops_of
+from fastfisher._ops import on_host, ops_of
 from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.inference.hypothesis import ChiSquaredTest
 from fastfisher.fisher import DenseFisher
@@ -136,6 +136,8 @@ def score_tests(
     >>> int(tests.p_value.argmin()), bool(tests.p_value.min() < 0.05 / 2000)
     (7, True)
     """
+    for name, given in (("candidates", candidates), ("residuals", residuals), ("design", design)):
+        on_host(name, given)
     ops, wide = ops_of(candidates), np.dtype(np.float64)
     X = ops.to_vector("design", design, wide)
     if X.ndim != 2 or 0 in X.shape:

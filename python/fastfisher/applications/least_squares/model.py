@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import ops_of
+from fastfisher._ops import on_host, ops_of
 from fastfisher.applications.total import as_total
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.operator import is_operator
@@ -27,6 +27,7 @@ class Model:
     def __init__(
         self, residuals: Callable[[Any], Any], jacobian: Any, theta: Any, sigma: Any, solver: Any
     ) -> None:
+        on_host("theta", theta)
         start = np.array(theta, subok=False)
         if start.dtype.kind in "biu":
             start = start.astype(np.float64)
@@ -118,6 +119,7 @@ class Model:
     def _evaluate(self, theta: Any, samples: int | None) -> Any:
         self.evaluations += 1
         found = self._function(theta.copy())
+        on_host("residuals", found)
         r = np.array(self._ops.to_vector("residuals", found, self.dtype))
         dtype = getattr(found, "dtype", None)
         if samples is None and getattr(dtype, "kind", "") == "f":  # ml_dtypes are of kind V
