@@ -32,7 +32,8 @@ from fastfisher._ops import numpy_complex, numpy_ops
 
 __all__ = ["KINDS", "VERBS", "for_dtype", "is_numpys", "on_host", "ops_of"]
 
-# Top-level package of an array's type -> module of verbs (None: known, but not served yet).
+# Top-level package of an array's type -> module of verbs. Tensors have none: `border` turns them
+# into arrays of the others before they come here.
 KINDS: dict[str, str | None] = {"cupy": "fastfisher._ops.cupy_ops", "torch": None}
 
 VERBS = (
@@ -118,7 +119,8 @@ def _find(kind: type) -> ModuleType:
     module = KINDS[package]
     if module is None:
         raise TypeError(
-            f"scores: expected a NumPy array, got {package}.{kind.__name__}. "
-            f"{package} arrays are not served yet: pass numpy.asarray(x) of a host copy."
+            f"scores: expected an array, got {package}.{kind.__name__} where none is looked for. "
+            "Tensors are taken as arguments of public functions and methods, by themselves or in "
+            "lists, layers and results."
         )
     return import_module(module)
