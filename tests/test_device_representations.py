@@ -428,3 +428,44 @@ def test_chunks_are_summed_in_parts(monkeypatch):
     monkeypatch.setattr("fastfisher._ops.device_root.CHUNK_BYTES", 1024)
     for one, two in zip(host(list(everything())), whole, strict=True):
         oracle.close(one, two, float, 1000)
+
+
+def test_layers_of_two_libraries_are_refused():
+    (a, g), two = kronecker.draw(20, ((3, 4), (2, 3)))
+    to = device.to_device
+    mixed = r"expected a device array as the others are, got numpy\.ndarray"
+    with pytest.raises(TypeError, match=rf"layers\[0\]\.gradients: {mixed}"):
+        ff.LayerFisher([(to(a), g)])
+    for kind in (ff.LayerFisher, ff.KroneckerFisher.from_layers):
+        with pytest.raises(TypeError, match=rf"layers\[1\]: {mixed}"):
+            kind([(to(a), to(g)), two])
+        with pytest.raises(
+            TypeError, match=r"layers\[1\]: expected a NumPy array .* device\.Array"
+        ):
+            kind([(a, g), tuple(map(to, two))])
+        fisher = kind([(to(a), to(g))])
+        with pytest.raises(TypeError, match=rf"rhs\[0\]: {mixed}"):
+            fisher.solve([np.ones((3, 4))], damping=1.0)
+    with device.on("device2"):
+        far = to(g)
+    with pytest.raises(ValueError, match=r"layers\[0\]\.gradients: .*current device.*device2"):
+        ff.LayerFisher([(to(a), far)])
+
+
+def test_halves_are_summed_in_float32():
+    layers = [
+        (a.astype(np.float16), g.astype(np.float16))
+        for a, g in kronecker.draw(20, ((3, 4), (2, 3)))
+    ]
+    moved = network.moved(layers, device.to_device)
+    S = oracle.draw(30, 6).astype(np.float16)
+    for make, given, theirs in (
+        (ff.KroneckerFisher.from_layers, moved, layers),
+        (ff.LayerFisher, moved, layers),
+        (lambda S: ff.BlockDiagonalFisher.from_scores(S, [2, 4]), device.to_device(S), S),
+        (ff.SquareRootFisher.from_scores, device.to_device(S), S),
+        (lambda S: ff.LowRankFisher.from_scores(S, 3), device.to_device(S), S),
+    ):
+        fisher = make(given)
+        assert fisher.dtype == np.float32
+        oracle.close(host(fisher.to_dense()), make(theirs).to_dense(), np.float32, 200)

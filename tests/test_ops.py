@@ -31,7 +31,8 @@ class Given:
         self.w = oracle.draw_weights(N).astype(_check.real_of(self.sums))
         self.V = oracle.draw(P, 3, self.sums)
         self.scores, self.weights = self.to(self.S), self.to(self.w)
-        self.ops = for_dtype(ops_of(self.scores), self.sums)
+        if library.has_verbs:
+            self.ops = for_dtype(ops_of(self.scores), self.sums)
         self.m = oracle.mean(self.S, self.w).astype(self.sums)
         self.mean = self.to(self.m)
         self.F = oracle.fisher(self.S, self.w, reduction="sum")

@@ -91,9 +91,10 @@ class ArrayEngine(ArrayBatches):
             finite = xp.reshape(xp.isfinite(array[part]), (-1,))
             place = int(xp.argmin(xp.astype(finite, xp.int8)))
             row, column = part.start + place // columns, place % columns
-            value = array[row, column]
             if not bool(finite[place]):
-                return row, column, complex(value) if array.dtype.kind == "c" else float(value)  # type: ignore[return-value]
+                value = array[row, column]
+                real = float(value.real)  # of a complex number the part that is not finite
+                return row, column, float(value.imag) if math.isfinite(real) else real
         return -1, -1, 0.0
 
     def column_sums(self, scores: Array, weights: Array | None, dtype: DType) -> Array:

@@ -1,4 +1,4 @@
-"""Blocks on a device: block-diagonal and block-tridiagonal sums, and their factors."""
+"""Blocks on a device: block-diagonal and block-tridiagonal sums, in stacks of one shape."""
 
 import math
 from collections.abc import Iterator
@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops.array_batches import adjoint
+from fastfisher._ops.array_batches import adjoint_of
 from fastfisher._ops.device_finite import column_mean, raise_if_spoilt
 from fastfisher._ops.device_places import Places
-from fastfisher._ops.engine import Array, Bound, DType, Engine, bound
+from fastfisher._ops.engine import Array, Bound, DType, bound
 from fastfisher._ops.numpy_blocks import MASKED
 from fastfisher._ops.numpy_triangle import LARGEST
 
 if TYPE_CHECKING:
+    from fastfisher._ops.device_block_factor import BlockFactor
     from fastfisher._ops.device_chain import ChainFactor
 
-__all__ = ["BlockFactor", "Blocks"]
-
-# Rows of the largest blocks that are factored as a batch: libraries make batches for small ones,
-# and of larger there are few. Not yet measured.
-LARGEST_BATCHED = 512
+__all__ = ["Blocks"]
 
 
 class Blocks(Bound):
@@ -184,7 +181,7 @@ class Blocks(Bound):
                 [N @ v for N, v in zip(self.beside, columns, strict=True)]
             )
             out[across.first : across.last] += scale * across.joined(
-                [adjoint(xp, N) @ v for N, v in zip(self.beside, rows, strict=True)]
+                [adjoint_of(xp, N) @ v for N, v in zip(self.beside, rows, strict=True)]
             )
         return out
 
@@ -244,6 +241,7 @@ class Blocks(Bound):
         Waits for the device once, to learn whether every pivot is above the rounding of its sum.
         `with_norm` reads the blocks once more, which `BlockFactor.rcond` needs.
         """
+        from fastfisher._ops.device_block_factor import BlockFactor, factored
         from fastfisher._ops.device_chain import ChainFactor
 
         xp = self.engine.xp
@@ -258,7 +256,7 @@ class Blocks(Bound):
         before = damped.diagonal()
         if self._below is None:
             factor: BlockFactor | ChainFactor = bound(BlockFactor, self.engine)(damped, norm)
-            pivots = self._places.joined([_factored(self.engine, one) for one in damped.held])
+            pivots = self._places.joined([factored(self.engine, one) for one in damped.held])
         else:
             factor = bound(ChainFactor, self.engine)(damped, norm)
             pivots = factor.pivots
@@ -319,101 +317,6 @@ class Blocks(Bound):
                 for stack, some in zip(stacks, places.members, strict=True):
                     stack[...] = upload(np.stack([given[int(b)] for b in some]))
         return blocks
-
-
-class BlockFactor(Bound):
-    """The Cholesky factor of a block-diagonal matrix, a stack for each size of block."""
-
-    __slots__ = ("held_norm", "lower")
-
-    def __init__(self, lower: Blocks, norm: Array | None = None) -> None:
-        self.lower = lower
-        self.held_norm = norm
-
-    @classmethod
-    def of(cls, factors: list[Any]) -> "BlockFactor":
-        """Return the factor of a block-diagonal matrix from those of its blocks."""
-        sizes = np.array([factor.size for factor in factors], np.intp)
-        lower = bound(Blocks, cls.engine)(sizes, False, factors[0].dtype)
-        lower.set_blocks([factor.lower for factor in factors], [])
-        return cls(lower)
-
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return self.lower.size
-
-    @property
-    def dtype(self) -> DType:
-        """Dtype of what it solves."""
-        return self.lower.dtype
-
-    @property
-    def norm(self) -> float:
-        """The norm ‖A‖₁ that `rcond` uses; NaN if it was not asked for."""
-        return math.nan if self.held_norm is None else float(self.held_norm)
-
-    def solve(self, B: Array, threads: int = 0) -> Array:  # noqa: ARG002
-        """Return A⁻¹ B for B of shape (p, k)."""
-        solve, places = self.engine.triangular_solve_batch, self.lower._places
-        pairs = zip(self.lower.held, places.gathered(B), strict=True)
-        return places.joined([solve(L, solve(L, own), adjoint=True) for L, own in pairs])
-
-    def half_solve(self, B: Array, *, transposed: bool = False, threads: int = 0) -> Array:  # noqa: ARG002
-        """Return L⁻¹ B, or L⁻ᴴ B."""
-        solve, places = self.engine.triangular_solve_batch, self.lower._places
-        pairs = zip(self.lower.held, places.gathered(B), strict=True)
-        return places.joined([solve(L, own, adjoint=transposed) for L, own in pairs])
-
-    def logdet(self) -> float:
-        """Return log det A."""
-        xp = self.engine.xp
-        logarithms = xp.log(self.lower.diagonal().astype(np.float64))
-        return 2 * self.engine.read(logarithms.sum().reshape(1))[0]
-
-    def inverse(self, threads: int = 0) -> Blocks:  # noqa: ARG002
-        """Return A⁻¹."""
-        xp, solve = self.engine.xp, self.engine.triangular_solve_batch
-        out = self.lower.like()
-        for L, stack in zip(self.lower.held, out.held, strict=True):
-            unit = xp.broadcast_to(xp.eye(L.shape[1], dtype=L.dtype), L.shape)
-            half = solve(L, unit.copy())
-            stack[...] = adjoint(xp, half) @ half
-        out._real_diagonal()
-        return out
-
-    def inverse_diagonal(self, threads: int = 0) -> Array:
-        """Return the diagonal of A⁻¹, (p,), real."""
-        return self.inverse(threads).diagonal()
-
-    def rcond(self, threads: int = 0) -> float:
-        """Return 1 / κ₁(A), from the inverse of every block."""
-        if self.held_norm is None:
-            return math.nan
-        product = self.inverse(threads)._norm1() * self.held_norm
-        size = self.engine.read(product.reshape(1))[0]
-        return min(1 / size, 1.0) if size > 0 else 0.0
-
-
-def _factored(engine: Engine, stack: Array) -> Array:
-    """Factor each block of a stack in place; return the pivots, (m, s)."""
-    if stack.shape[1] <= LARGEST_BATCHED:
-        return engine.cholesky_batch(stack)
-    return engine.xp.stack([pivots_of(engine, stack[b]) for b in range(stack.shape[0])])
-
-
-def pivots_of(engine: Engine, lower: Array) -> Array:
-    """Factor a matrix in place; return the pivots, (p,), NaN after one that fails.
-
-    From there on the factor's diagonal is NaN, and so is what comes of it.
-    """
-    xp, j = engine.xp, engine.xp.arange(lower.shape[0])
-    info = engine.cholesky(lower)
-    diagonal = lower.reshape(-1)[:: lower.shape[0] + 1]
-    root, sound = diagonal.real, (info == 0) | (j < info - 1)
-    pivots = xp.where(sound, root * root, xp.where(j == info - 1, root, xp.nan))
-    diagonal[...] = xp.where(sound, root, xp.nan).astype(lower.dtype)
-    return pivots
 
 
 def _diagonals(stack: Array) -> Array:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops.device_blocks import BlockFactor, Blocks
+from fastfisher._ops.device_block_factor import BlockFactor
+from fastfisher._ops.device_blocks import Blocks
 from fastfisher._ops.device_cg import conjugate_gradients
 from fastfisher._ops.device_finite import all_finite, column_mean, raise_if_spoilt
 from fastfisher._ops.device_layer import LayerScores

@@ -96,11 +96,16 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
 def as_numpy(name: str, value: Any) -> Any:
     """Return what is foreign to NumPy, but speaks DLPack, as an array in the memory where it lies.
 
-    Anything else is returned as it is, for ``np.asarray`` to read; an array of a library that has
-    verbs of its own is refused.
+    Arrays of a library that has verbs of its own raise; anything else is returned as it is, for
+    ``np.asarray`` to read.
     """
-    _refuse_others(name, value)
-    if isinstance(value, ndarray) or not hasattr(value, "__dlpack_device__"):
+    if isinstance(value, ndarray):
+        return value
+    from fastfisher._ops import is_numpys  # which imports this
+
+    if not is_numpys(value):
+        raise _check.other_library(name, "a NumPy array", value)
+    if not hasattr(value, "__dlpack_device__"):
         return value
     kind, number = value.__dlpack_device__()
     if int(kind) not in _HOST:
@@ -131,14 +136,6 @@ def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     return array
 
 
-def _refuse_others(name: str, value: Any) -> None:
-    """Raise for an array whose library has verbs of its own."""
-    from fastfisher._ops import is_numpys  # which imports this
-
-    if not is_numpys(value):
-        raise _check.other_library(name, "a NumPy array", value)
-
-
 def _read(name: str, value: Any) -> Array:
     """Return what NumPy makes of `value`."""
     try:
@@ -152,8 +149,7 @@ def _read(name: str, value: Any) -> Array:
 
 def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:
     """Return `out` if a result of this shape and dtype may be written there, else raise."""
-    _refuse_others("out", out)
-    if not isinstance(out, ndarray):
+    if not isinstance(as_numpy("out", out), ndarray):
         raise TypeError(
             f"out: expected a NumPy array, got {type(out).__name__}. Leave it out to get a new one."
         )
@@ -172,7 +168,8 @@ def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: A
             "out: expected memory of its own, got an array that overlaps an input. "
             "Inputs are never written to: give another array."
         )
-    return out
+    found: Array = out
+    return found
 
 
 def to_host(held: Any) -> Any:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+
 from fastfisher.fisher.factor import Factor, as_it_is
 from fastfisher.fisher.protocol import Fisher
 
@@ -42,9 +44,11 @@ class Layered(Fisher):
 
     def _unfolded(self, name: str, v: Any) -> tuple[Any, Callable[[Any], Any]]:
         xp = self._ops.xp
-        if not isinstance(v, (list, tuple)) or not any(xp.ndim(one) for one in v[:1]):
+        if not isinstance(v, (list, tuple)) or not any(np.ndim(one) for one in v[:1]):
             return v, as_it_is
-        v = [xp.asarray(one) for one in v]
+        v = [
+            self._ops.to_vector(f"{name}[{place}]", one, self._dtype) for place, one in enumerate(v)
+        ]
         shapes = [tuple(one.shape) for one in v]
         if len(v) != len(self._shapes) or not all(map(_fits, v, self._shapes)):
             raise ValueError(

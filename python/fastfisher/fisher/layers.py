@@ -43,11 +43,11 @@ class LinearLayer:
     bias: bool = False
 
     def _scores(self, name: str) -> Any:
-        a = _array(f"{name}.inputs", self.inputs, (2, 3), "(n, d_in) or (n, d_in, positions)")
+        ops = ops_of(self.inputs)
+        a = _array(ops, f"{name}.inputs", self.inputs, (2, 3), "(n, d_in) or (n, d_in, positions)")
         g = _array(
-            f"{name}.gradients", self.gradients, (2, 3), "(n, d_out) or (n, d_out, positions)"
+            ops, f"{name}.gradients", self.gradients, (2, 3), "(n, d_out) or (n, d_out, positions)"
         )
-        ops = ops_of(a)
         inputs = ops.Patches(_image(a), ones=_check.flag(f"{name}.bias", self.bias))
         return _joined(name, ops, inputs, ops.Patches(_image(g)))
 
@@ -93,9 +93,11 @@ class Conv2dLayer:
     bias: bool = False
 
     def _scores(self, name: str) -> Any:
-        a = _array(f"{name}.inputs", self.inputs, (4,), "(n, channels, height, width)")
-        g = _array(f"{name}.gradients", self.gradients, (4,), "(n, d_out, out_height, out_width)")
-        ops = ops_of(a)
+        ops = ops_of(self.inputs)
+        a = _array(ops, f"{name}.inputs", self.inputs, (4,), "(n, channels, height, width)")
+        g = _array(
+            ops, f"{name}.gradients", self.gradients, (4,), "(n, d_out, out_height, out_width)"
+        )
         inputs = ops.Patches(
             a,
             kernel=_pair(f"{name}.kernel_size", self.kernel_size, 1),
@@ -134,7 +136,9 @@ def layers_of(value: Any, shapes: Sequence[Pair] | None = None, name: str = "lay
     if len(value) == 0:
         raise ValueError(f"{name}: expected at least one layer, got none. Give a list of pairs.")
     found = [_scores_of(f"{name}[{place}]", layer) for place, layer in enumerate(value)]
+    ops = ops_of(found[0].a.x)
     for place, scores in enumerate(found):
+        ops.to_array(f"{name}[{place}]", scores.a.x, halves=True)  # of the library of the first
         if scores.samples != found[0].samples:
             raise ValueError(
                 f"{name}[{place}]: expected {found[0].samples} samples as in {name}[0], got "
@@ -185,8 +189,8 @@ def _scores_of(name: str, layer: Any) -> Any:
     )
 
 
-def _array(name: str, value: Any, ranks: tuple[int, ...], shape: str) -> Any:
-    array = ops_of(value).to_array(name, value, halves=True)
+def _array(ops: Any, name: str, value: Any, ranks: tuple[int, ...], shape: str) -> Any:
+    array = ops.to_array(name, value, halves=True)
     if array.ndim not in ranks:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}. Samples come first.")
     if array.dtype.kind == "c":
