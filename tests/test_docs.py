@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
 GALLERY = runpy.run_path(str(DOCS / "_gallery.py"))
+ENTRIES = GALLERY["gallery"]()
 # A block that a reader sees, or what has to be there before it and would only distract.
 CODE = re.compile(r"^```python\n(.*?)^```$|^<!-- setup\n(.*?)^-->$", re.DOTALL | re.MULTILINE)
 
@@ -120,8 +121,7 @@ def test_no_promise_stands_without_its_check():
 # ---- the gallery ----
 @pytest.mark.parametrize("path", GALLERY["examples"](), ids=lambda path: path.stem)
 def test_every_example_is_in_the_gallery(path):
-    gallery = GALLERY["gallery"]()
-    assert f"python examples/{path.name}" in gallery
+    assert f"python examples/{path.name}" in ENTRIES
     if "[picture.png]" in path.read_text(encoding="utf-8"):
-        assert f"(figures/{path.stem}.png)" in gallery
+        assert f"(figures/{path.stem}.png)" in ENTRIES
         assert (DOCS / "figures" / f"{path.stem}.png").stat().st_size < 120_000
