@@ -61,6 +61,8 @@ class Spring:
     ...     step = spring.step(rng.standard_normal((8, 100)), energies)
     >>> step.shape
     (100,)
+    >>> bool((spring.direction == step).all())
+    True
     """
 
     def __init__(self, damping: float, momentum: float = 0.99) -> None:
