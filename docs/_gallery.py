@@ -18,9 +18,9 @@ def gallery():
     for path in examples():
         opening = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         first, _, rest = (part.replace("\n", " ") for part in opening.partition("\n\n"))
-        title, _, what = first.partition(": ")
+        title, _, what = first.removesuffix(".").partition(": ")
         command, _, details = rest.partition(": ")
-        entry = [f"## {title}", what[:1].upper() + what[1:]]
+        entry = [f"## {title}", *([f"{what[:1].upper()}{what[1:]}."] if what else [])]
         picture = ROOT / "docs" / "figures" / f"{path.stem}.png"
         if picture.exists():
             entry.append(f"![{title}](figures/{picture.name})")

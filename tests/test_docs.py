@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import fastfisher as ff
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
 GALLERY = runpy.run_path(str(DOCS / "_gallery.py"))
+ENTRIES = GALLERY["gallery"]()
 # A block that a reader sees, or what has to be there before it and would only distract.
 CODE = re.compile(r"^```python\n(.*?)^```$|^<!-- setup\n(.*?)^-->$", re.DOTALL | re.MULTILINE)
 
@@ -37,8 +40,9 @@ def run_page(name):
 @pytest.mark.parametrize("name", [name for name, text in PAGES.items() if CODE.search(text)])
 def test_the_page_shows_what_it_prints(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if "import torch" in PAGES[name]:
-        pytest.importorskip("torch")
+    for library in ("cupy", "torch"):  # which the test extra leaves out
+        if f"import {library}" in PAGES[name]:
+            pytest.importorskip(library)
     assert not run_page(name)
 
 
@@ -62,6 +66,15 @@ def test_every_page_is_in_the_table_of_contents():
     tables = re.findall(r"```{toctree}(.*?)```", PAGES["index"], re.DOTALL)
     listed = re.findall(r"^(?:.*<)?(\w+)>?$", "\n".join(tables), re.MULTILINE)
     assert set(PAGES) - {"index"} == set(listed)
+
+
+def test_every_public_name_has_its_entry():
+    listed = set(re.findall(r"^ {3}([\w.]+)$", PAGES["api"], re.MULTILINE))
+    modules = {"batch": ff.batch, "distributed": ff.distributed}
+    wanted = {name for name in ff.__all__ if name != "__version__"} - {*modules, "families"}
+    for name, module in modules.items():
+        wanted |= {f"{name}.{verb}" for verb in module.__all__}
+    assert listed == wanted | {"families.Family", "fisher.factor.Factor"}
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING", *PAGES])
@@ -122,8 +135,7 @@ def test_no_promise_stands_without_its_check():
 # ---- the gallery ----
 @pytest.mark.parametrize("path", GALLERY["examples"](), ids=lambda path: path.stem)
 def test_every_example_is_in_the_gallery(path):
-    gallery = GALLERY["gallery"]()
-    assert f"python examples/{path.name}" in gallery
+    assert f"python examples/{path.name}" in ENTRIES
     if "[picture.png]" in path.read_text(encoding="utf-8"):
-        assert f"(figures/{path.stem}.png)" in gallery
+        assert f"(figures/{path.stem}.png)" in ENTRIES
         assert (DOCS / "figures" / f"{path.stem}.png").stat().st_size < 120_000

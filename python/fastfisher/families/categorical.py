@@ -40,6 +40,8 @@ class Categorical(Family):
            [-0.125 , -0.0625,  0.1875]])
     >>> family.score([0])
     array([[ 0.5 , -0.25, -0.25]])
+    >>> family.logits.shape, family.probabilities.round(2)
+    ((3,), array([0.5 , 0.25, 0.25]))
     """
 
     logits = Shown()

@@ -36,6 +36,8 @@ class Poisson(Family):
     >>> family.score([4, 6])
     array([[0. ],
            [0.5]])
+    >>> float(family.rate)
+    4.0
     """
 
     rate = Shown()
@@ -99,6 +101,8 @@ class Binomial(Family):
     >>> family.score([5, 7])
     array([[0.],
            [8.]])
+    >>> int(family.trials), float(family.probability)
+    (10, 0.5)
     """
 
     trials = Shown()
@@ -182,6 +186,8 @@ class Bernoulli(Binomial):
     array([[4.]])
     >>> round(ff.Bernoulli(0.5).kl(ff.Bernoulli(0.25)), 4)
     0.1438
+    >>> int(ff.Bernoulli(0.5).trials), float(ff.Bernoulli(0.5).probability)
+    (1, 0.5)
     """
 
     _held = ("probability",)

@@ -30,6 +30,8 @@ class Exponential(Family):
     >>> import fastfisher as ff
     >>> ff.Exponential(2.0).fisher_information()
     array([[0.25]])
+    >>> float(ff.Exponential(2.0).mean)
+    2.0
     """
 
     mean = Shown()

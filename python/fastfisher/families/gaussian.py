@@ -44,6 +44,8 @@ class Gaussian(Family):
     >>> family.score([1.0, 5.0])
     array([[ 0. , -0.5],
            [ 1. ,  1.5]])
+    >>> float(family.mean), float(family.scale)
+    (1.0, 2.0)
     """
 
     mean = Shown()

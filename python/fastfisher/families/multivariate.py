@@ -50,6 +50,8 @@ class MultivariateGaussian(Family):
            [0.  , 0.25]])
     >>> family.score([[1.0, 2.0]])
     array([[1. , 0.5]])
+    >>> family.mean, family.covariance.shape
+    (array([0., 0.]), (2, 2))
     """
 
     mean = Shown()

@@ -62,6 +62,8 @@ class Spring(TakesTensors):
     ...     step = spring.step(rng.standard_normal((8, 100)), energies)
     >>> step.shape
     (100,)
+    >>> bool((spring.direction == step).all())
+    True
     """
 
     direction = Shown()

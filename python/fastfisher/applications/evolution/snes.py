@@ -98,6 +98,8 @@ class SNES(EvolutionStrategy):
     >>> result = search.minimize(lambda x: (x**2).sum(), max_evaluations=2000, target=1e-6)
     >>> result.status.name
     'SUCCESS'
+    >>> bool(search.best_loss <= 1e-6), search.best.shape, search.mean.shape
+    (True, (4,), (4,))
     """
 
     def __init__(

@@ -93,6 +93,8 @@ class XNES(EvolutionStrategy):
     ((2, 2), True, True)
     >>> search.restart().sigma
     array([0.5, 0.5])
+    >>> search.best.round(3), search.mean.shape
+    (array([1., 1.]), (2,))
     """
 
     def __init__(
