@@ -610,3 +610,10 @@ def test_where_torch_was_never_imported_a_home_means_nothing(tmp_path):
         "assert type(F @ np.ones(7)) is np.ndarray and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-Wi", "-c", code, tmp_path / "f.pickle"], check=True)
+
+
+def test_operators_get_arrays_though_they_can_be_called():
+    from scipy.sparse.linalg import aslinearoperator
+
+    F = aslinearoperator(MATRIX)
+    same(ff.solve(F, tensor(V), damping=0.1).value, ff.solve(F, V, damping=0.1).value)
