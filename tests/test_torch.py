@@ -330,6 +330,9 @@ CALLS = {
     "a generator": lambda x: ff.DenseFisher(7).update_from(
         (x(S[i : i + 8].copy()), x(W[i : i + 8])) for i in range(0, 40, 8)
     ).to_dense(),
+    "a stream into what has a home": lambda x: ff.DenseFisher(7).update(x(S)).update_from(
+        x(list(np.split(S, 4)))
+    ).to_dense(),
     "merge_tree": lambda x: ff.distributed.merge_tree(
         ff.DenseFisher.from_scores(part) for part in x(list(np.split(S, 4)))
     ).to_dense(),
