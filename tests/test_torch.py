@@ -330,6 +330,9 @@ CALLS = {
     "a generator": lambda x: ff.DenseFisher(7).update_from(
         (x(S[i : i + 8].copy()), x(W[i : i + 8])) for i in range(0, 40, 8)
     ).to_dense(),
+    "a stream into what has a home": lambda x: ff.DenseFisher(7).update(x(S)).update_from(
+        x(list(np.split(S, 4)))
+    ).to_dense(),
     "merge_tree": lambda x: ff.distributed.merge_tree(
         ff.DenseFisher.from_scores(part) for part in x(list(np.split(S, 4)))
     ).to_dense(),
@@ -610,3 +613,10 @@ def test_where_torch_was_never_imported_a_home_means_nothing(tmp_path):
         "assert type(F @ np.ones(7)) is np.ndarray and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-Wi", "-c", code, tmp_path / "f.pickle"], check=True)
+
+
+def test_operators_get_arrays_though_they_can_be_called():
+    from scipy.sparse.linalg import aslinearoperator
+
+    F = aslinearoperator(MATRIX)
+    same(ff.solve(F, tensor(V), damping=0.1).value, ff.solve(F, V, damping=0.1).value)
