@@ -41,6 +41,13 @@ def serial(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+@nox.session(default=False)
+def lapack(session: nox.Session) -> None:
+    """Run LAPACK's test program at every level and write docs/reliability.md (ten minutes)."""
+    session.install(".[test]")
+    session.run("python", "tests/lapack_table.py")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
