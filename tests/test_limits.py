@@ -338,3 +338,15 @@ def test_adam_names_squares_that_overflow():
     state = adam.start(np.ones(2, np.float32))
     with pytest.raises(ff.NonFiniteError, match="gradient: expected squares within the range of"):
         adam.step(state, np.array([1e25, 1.0], np.float32))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1.4e19), (np.float64, 1.1e154)])
+def test_sketches_whose_sum_overflows_are_not_joined(dtype, size):
+    scores = np.diag([size, 1.0]).astype(dtype)
+    F = ff.LowRankFisher.from_scores(scores, 2, reduction="sum")
+    before = F.to_dense()
+    for join in (lambda: F + F, lambda: F.merge(F.copy()), lambda: F.update(scores)):
+        with pytest.raises(ff.NonFiniteError, match="scores: expected finite sums, got"):
+            join()
+        assert np.array_equal(F.to_dense(), before)
+        assert F.n_samples == 2

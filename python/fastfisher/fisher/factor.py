@@ -257,9 +257,7 @@ class DualFactor(Factor):
         fisher._refuse_cancelled(self._damping, self._size)
         g = self._stretched(rhs)
         x = self._difference(g)
-        product = fisher._rooted_transpose_dot(
-            fisher._rooted_dot(x, self._threads), self._threads
-        )
+        product = fisher._rooted_transpose_dot(fisher._rooted_dot(x, self._threads), self._threads)
         x += self._difference(g - fisher._scale * product - self._damping * x)
         return self._stretched(x)
 
