@@ -103,6 +103,13 @@ def emulate(session: nox.Session) -> None:
     session.run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", str(program), external=True)
 
 
+@nox.session(default=False)
+def lapack(session: nox.Session) -> None:
+    """Run LAPACK's test program at every level and write docs/reliability.md (ten minutes)."""
+    session.install(".[test]")
+    session.run("python", "tests/lapack_table.py")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting, packaging conventions and workflows."""

@@ -237,3 +237,116 @@ def test_reports_without_a_place():
         with pytest.raises(ff.NonFiniteError, match=text):
             _check.finite_report((2, -1, column, np.inf), "scores")
     _check.finite_report((0, -1, -1, 0.0), "scores")
+
+
+# ---- solutions past the end of the range ----
+LITTLE = {"f": 1e-40, "d": 1e-310}
+OVERFLOWING = {
+    "Cholesky": ff.Cholesky(),
+    "mixed": ff.Cholesky("mixed"),
+    "QR": ff.QR(),
+    "CG": ff.CG(),
+    "Eigh": ff.Eigh(),
+    "Dual": ff.Dual(),
+}
+
+
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+@pytest.mark.parametrize("solver", OVERFLOWING)
+def test_a_solution_that_overflows_is_not_a_success(solver, dtype):
+    little = LITTLE[np.finfo(dtype).dtype.char]
+    n = 2 if solver == "Dual" else 3
+    scores = (np.eye(n, 3) * little**0.5).astype(dtype)
+    F = ff.ScoreFisher(scores, reduction="sum")
+    rhs, how = np.full(3, 1e3, dtype), {"damping": little, "solver": OVERFLOWING[solver]}
+    with pytest.raises(ff.NonFiniteError, match=r"expected .*(overflow|not finite)"):
+        ff.solve(F, rhs, **how)
+    with pytest.raises(ff.NonFiniteError):
+        F.solve(rhs, **how)
+    solution = ff.solve(F, rhs, on_failure="nan", **how)
+    assert solution.status == ff.Status.NON_FINITE
+    assert np.isnan(solution.value).all()
+    if solver != "QR":
+        path = F.solve_path(rhs, [little, 1.0], solver=OVERFLOWING[solver], on_failure="nan")
+        assert list(path.status) == [ff.Status.NON_FINITE, ff.Status.SUCCESS]
+        assert np.isfinite(path.value[1]).all()
+
+
+@pytest.mark.parametrize("kind", [ff.DiagonalFisher, ff.DenseFisher, ff.SquareRootFisher])
+def test_no_representation_answers_infinity(kind):
+    F = kind.from_scores(np.eye(3) * 1e-155, reduction="sum")
+    with pytest.raises(ff.NonFiniteError, match="x: expected a solution within the range of float"):
+        F.solve(np.full(3, 1e3))
+    shifted = ff.solve(np.diag([-1e-310, 1e-310]), np.ones(2), on_failure="shift")
+    assert shifted.status == ff.Status.SHIFTED
+    assert np.isfinite(shifted.value).all()
+
+
+def test_products_that_overflow_are_named():
+    for dtype in oracle.EVERY:
+        with pytest.raises(ff.NonFiniteError, match="scores: expected finite products, got over"):
+            ff.fvp(np.full((4, 3), np.finfo(dtype).max ** 0.75, dtype), np.ones(3, dtype))
+
+
+# ---- what is held ----
+def test_a_matrix_whose_sum_overflows_is_refused():
+    with pytest.raises(ff.NonFiniteError, match=r"matrix: expected a matrix whose sum over 10{10}"):
+        ff.DenseFisher.from_matrix([[1e300]], n_samples=10**10)
+    off = np.array([[1.0, 1e300], [1e300, 1.0]])
+    with pytest.raises(ff.NonFiniteError, match="got overflow in float64"):
+        ff.DenseFisher.from_matrix(off, n_samples=10**10)
+    assert ff.DenseFisher.from_matrix([[1e300]], n_samples=10**7).to_dense() == 1e300
+
+
+def test_ekfac_does_not_square_what_weighs_nothing():
+    a, g = oracle.draw(9, 3), oracle.draw(9, 2)
+    weights = np.linspace(0.5, 1.0, 9)
+    weights[[2, 5]] = 0
+    huge = a.copy()
+    huge[[2, 5]] = 1e200
+    some = weights > 0
+    found, expected = (
+        ff.KroneckerFisher.from_layers([layer], weights=w, eigen=True)
+        for layer, w in (((huge, g), weights), ((a[some], g[some]), weights[some]))
+    )
+    oracle.close(found.to_dense(), expected.to_dense(), float, 90)
+    assert (found.n_samples, found.weight_sum) == (9, weights.sum())
+
+
+@pytest.mark.parametrize("options", [{}, {"eigen": True}])
+def test_a_fisher_of_nothing_has_no_scale_to_be_small_beside(options):
+    K = ff.KroneckerFisher.from_layers([(np.ones((5, 3)), np.zeros((5, 2)))], **options)
+    with pytest.raises(ff.NotPositiveDefiniteError) as caught:
+        K.solve(np.ones(6))
+    assert caught.value.damping is None
+    for F in (K, np.zeros((6, 6))):
+        solution = ff.solve(F, np.ones(6), on_failure="shift")
+        assert solution.damping_used == 1.0
+        oracle.close(solution.value, np.ones(6), float, 6)
+
+
+def test_a_list_that_is_no_array_is_refused_in_our_words():
+    F = ff.DenseFisher.from_scores(S)
+    parts = [np.ones((1, 4)), np.ones((2, 1))]
+    for use in (F.solve, F.__matmul__, lambda v: ff.natural_gradient(S, v, damping=1.0)):
+        with pytest.raises(ValueError, match="expected one array of numbers, got a list of parts"):
+            use(parts)
+
+
+def test_adam_names_squares_that_overflow():
+    adam = ff.Adam()
+    state = adam.start(np.ones(2, np.float32))
+    with pytest.raises(ff.NonFiniteError, match="gradient: expected squares within the range of"):
+        adam.step(state, np.array([1e25, 1.0], np.float32))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1.4e19), (np.float64, 1.1e154)])
+def test_sketches_whose_sum_overflows_are_not_joined(dtype, size):
+    scores = np.diag([size, 1.0]).astype(dtype)
+    F = ff.LowRankFisher.from_scores(scores, 2, reduction="sum")
+    before = F.to_dense()
+    for join in (lambda: F + F, lambda: F.merge(F.copy()), lambda: F.update(scores)):
+        with pytest.raises(ff.NonFiniteError, match="scores: expected finite sums, got"):
+            join()
+        assert np.array_equal(F.to_dense(), before)
+        assert F.n_samples == 2

@@ -303,3 +303,13 @@ def test_eigh_solves_a_single_system_too():
     assert np.allclose(x, oracle.natural_gradient(S, 0.1))
     with pytest.raises(ff.NotPositiveDefiniteError):
         ff.solve(SINGULAR, np.ones(4), solver=ff.Eigh())
+
+
+def test_a_solver_of_its_own_is_known_by_what_it_says():
+    class Own(ff.ScoreFisher):
+        @property
+        def _own_solver(self):
+            return ff.QR()  # another object each time
+
+    F = Own(oracle.draw(20, 3))
+    assert auto.choose_for_path(F, "auto", [1.0] * auto.EIGH_PAYS) == ff.QR()

@@ -466,6 +466,10 @@ def positive_definite_report(
 
 
 def finite_inputs(ops: ModuleType, scores: Any, V: Any, threads: int) -> None:
-    """Name the NaN or infinity that spoiled a product of finite-looking inputs, if there is one."""
+    """Name the NaN or infinity that spoiled a product, or say that it overflowed."""
     ops.column_mean(scores, None, sum_dtype(scores.dtype), True, threads)
     finite_columns(ops, "v", V, V.shape[0], V.dtype)
+    raise NonFiniteError(
+        "scores: expected finite products, got overflow, though every value is finite. "
+        "Scale the scores or v down."
+    )

@@ -402,6 +402,7 @@ def _unturned(both: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
 def _combined(a: Array, b: Array) -> Array:
     """Return a − i b: with a = Aᵀ Y and b = Bᵀ Y it is (A + iB)ᴴ Y."""
     out = np.empty(a.shape, a.dtype)
-    out.real = a.real + b.imag
-    out.imag = a.imag - b.real
+    with np.errstate(invalid="ignore"):  # of parts that overflowed, for the caller to see
+        out.real = a.real + b.imag
+        out.imag = a.imag - b.real
     return out

@@ -180,6 +180,11 @@ class BlockFactor:
         self.size = held.size // 2
         self.dtype = _check.complex_of(held.dtype)
 
+    @property
+    def tridiagonal(self) -> bool:
+        """Whether the blocks have neighbours."""
+        return self.held.tridiagonal
+
     @classmethod
     def of(cls, factors: list[Factor]) -> "BlockFactor":
         """Return the factor of a block-diagonal matrix from those of its blocks."""

@@ -38,6 +38,8 @@ class StackFactor:
         "sound",
     )
 
+    tridiagonal = False
+
     def __init__(
         self,
         blocks: "Blocks",

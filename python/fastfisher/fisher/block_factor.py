@@ -13,8 +13,7 @@ class BlockFactor(MatrixFactor):
 
     def inverse(self) -> Any:
         """Return A⁻¹, (p, p), symmetric (Hermitian); dense if the blocks have neighbours."""
-        selected = self._factor.inverse(self._threads)
-        if selected.neighbours(1.0):
+        if self._factor.tridiagonal:
             return self._dense_inverse()
         _memory.guard(
             self.shape[0] ** 2 * self._dtype.itemsize,
@@ -22,7 +21,7 @@ class BlockFactor(MatrixFactor):
             "inverse_blocks() and solve() do without the matrix.",
         )
         out, start = self._ops.zeros(self.shape, self._dtype), 0
-        for block in selected.diagonal_blocks(1.0):
+        for block in self.inverse_blocks():
             end = start + len(block)
             out[start:end, start:end] = block
             start = end

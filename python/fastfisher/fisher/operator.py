@@ -98,7 +98,7 @@ class OperatorFisher(Fisher):
         return CG(preconditioner=None)
 
     def _eigenvalue_bound(self) -> float:
-        return 0.0  # none is known
+        return 1.0  # none is known: ladders of dampings begin at eps
 
     def _state(self) -> dict[str, Any]:
         raise TypeError(

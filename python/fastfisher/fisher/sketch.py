@@ -34,13 +34,21 @@ class Sketch:
     QR would keep, and which are below the rounding of A itself.
     """
 
-    __slots__ = ("_buffer", "_count", "lost", "ops", "rank", "shift")
+    __slots__ = ("_buffer", "_count", "_kept", "lost", "ops", "rank", "shift")
 
     def __init__(
-        self, ops: ModuleType, rank: int, rows: Any, *, lost: float = 0.0, shift: float = 0.0
+        self,
+        ops: ModuleType,
+        rank: int,
+        rows: Any,
+        *,
+        lost: float = 0.0,
+        shift: float = 0.0,
+        kept: float | None = None,
     ) -> None:
         self.ops, self.rank, self._buffer, self._count = ops, rank, rows, rows.shape[0]
         self.lost, self.shift = lost, shift
+        self._kept = _squares(ops, rows) if kept is None else kept  # tr BᴴB
 
     @property
     def spread(self) -> float:
@@ -91,7 +99,12 @@ class Sketch:
             If rows, or their squares, are not finite.
         """
         new = Sketch(
-            self.ops, self.rank, self.rows, lost=self.lost + lost, shift=self.shift + shift
+            self.ops,
+            self.rank,
+            self.rows,
+            lost=self.lost + lost,
+            shift=self.shift + shift,
+            kept=self._kept,
         )
         new._buffer = self._buffer  # what others do not read of it may be written to
         private, start, checked = False, 0, self._count
@@ -109,9 +122,8 @@ class Sketch:
             end = new._count + stop - start
             write(slice(start, stop), new._buffer[new._count : end])
             start, new._count = stop, end
-        added = new.rows[checked:].reshape(-1)  # in one run, so that this is no copy
-        with np.errstate(over="ignore", invalid="ignore"):
-            _finite(float(self.ops.xp.vdot(added, added).real))
+        new._kept += _squares(self.ops, new.rows[checked:])
+        _finite(new._kept + new.lost, self._buffer.dtype)
         return new
 
     def _shrink(self, private: bool, threads: int) -> None:
@@ -120,7 +132,7 @@ class Sketch:
         gram = self.ops.Triangle(self._count, rows.dtype)
         gram.set_gram(rows, None, None, False, threads)
         with np.errstate(over="ignore"):
-            _finite(float(gram.diagonal().sum()))
+            _finite(float(gram.diagonal().sum()), rows.dtype)
         values, Q = self.ops.eigh(gram.to_dense(1.0))
         least = cutoff(values, self._count)
         delta = float(values[-self.rank - 1])
@@ -131,6 +143,7 @@ class Sketch:
         # Signed: the rounding of eigenvalues adds up to that of their sum, which is far less.
         gone = float(values.sum(dtype="float64")) - float(left.sum(dtype="float64"))
         self.lost = max(self.lost + gone, 0.0)
+        self._kept = float(left.sum(dtype="float64"))
         turn = (Q[:, kept] * xp.sqrt(left / values[kept])).astype(rows.dtype, copy=False)
         to = self._buffer if private else self.ops.empty(self._buffer.shape, rows.dtype)
         count = turn.shape[1]
@@ -138,8 +151,15 @@ class Sketch:
         self._buffer, self._count = to, count
 
 
-def _finite(size: float) -> None:
-    if not math.isfinite(size):
+def _squares(ops: ModuleType, rows: Any) -> float:
+    """Return the sum of the squares of all entries."""
+    flat = rows.reshape(-1)  # in one run, so that this is no copy
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(ops.xp.vdot(flat, flat).real)
+
+
+def _finite(size: float, dtype: Any) -> None:
+    if not size <= float(np.finfo(dtype).max):
         raise NonFiniteError(
             f"scores: expected finite sums, got {size}, though every value is finite. "
             "Scale the scores down."

@@ -14,6 +14,7 @@ from fastfisher.errors import (
     NonFiniteError,
     NotPositiveDefiniteError,
 )
+from fastfisher.solvers.outcome import finite
 from fastfisher.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ def recover(
         raise error
     if policy == "pinv":
         rhs = fisher._mean_score(threads) if rhs is None else rhs
-        return _truncated(fisher, rhs, shift, threads)
+        return finite(fisher, _truncated(fisher, rhs, shift, threads))
 
     def attempt(extra: float) -> Solution:
-        solution: Solution = solver.solve(fisher, rhs, shift + extra, threads=threads)
-        return solution
+        return finite(fisher, solver.solve(fisher, rhs, shift + extra, threads=threads))
 
     if policy == "shift":
         extra, solution = smallest_damping(fisher, attempt)
@@ -75,10 +75,10 @@ def smallest_damping(fisher: "Fisher", attempt: Callable[[float], T]) -> tuple[f
     answers lose digits by b / μ, as in the dual, they begin at √eps · b, which leaves half. An F
     that is zero has no scale of which eps would be small: its first rung is 1.
     """
-    bound = fisher._eigenvalue_bound()
-    eps = float(np.finfo(fisher.dtype).eps)
-    first = (math.sqrt(eps) if fisher._cancels else eps) * bound if bound else 1.0
-    if not 0.0 < first < math.inf:
+    bound, info = fisher._eigenvalue_bound(), np.finfo(fisher.dtype)
+    eps = math.sqrt(info.eps) if fisher._cancels else float(info.eps)
+    first = max(eps * bound, float(info.tiny)) if bound else 1.0
+    if not math.isfinite(first):
         raise NonFiniteError(
             f"fisher: expected finite values, got a norm of {bound}. Look for overflow."
         )
@@ -86,8 +86,8 @@ def smallest_damping(fisher: "Fisher", attempt: Callable[[float], T]) -> tuple[f
     def rung(j: int) -> tuple[float, T] | None:
         try:
             return first * 2.0**j, attempt(first * 2.0**j)
-        except (NotPositiveDefiniteError, ConvergenceError):
-            return None
+        except (NotPositiveDefiniteError, ConvergenceError, NonFiniteError):
+            return None  # or the solution overflows, as that of a tiny pivot does
 
     low, high = -1, 0
     while (found := rung(high)) is None:

@@ -44,7 +44,8 @@ def solve_mixed(
     largest = float((scale * triangle.diagonal() + shift).max())
     if not 0.0 < largest < math.inf:
         return "no positive diagonal"
-    unit = math.ldexp(1.0, -math.frexp(largest)[1])  # brings A into the range of float32
+    # Brings A into the range of float32; 2^1023 is the largest power of two.
+    unit = math.ldexp(1.0, min(-math.frexp(largest)[1], 1023))
     if not 0.0 < unit * scale < math.inf:
         return "a scale out of range"
     with np.errstate(all="ignore"):  # what leaves the range shows in the residual

@@ -4,15 +4,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastfisher.errors import FisherError, MemoryLimitError
+from fastfisher.errors import FisherError, MemoryLimitError, NonFiniteError
 from fastfisher.solvers.solution import Solution
 
 if TYPE_CHECKING:
     from fastfisher.fisher.protocol import Fisher
 
-__all__ = ["Outcome", "one_by_one", "outcomes", "shifts_of", "with_values"]
+__all__ = ["Outcome", "finite", "kept", "one_by_one", "outcomes", "shifts_of", "with_values"]
 
 Outcome = Solution | FisherError
+
+
+def finite(fisher: "Fisher", solution: Solution) -> Solution:
+    """Return the solution of a finite system, or raise if it has left the range of its dtype."""
+    if not fisher._ops.all_finite(solution.value):
+        raise NonFiniteError(
+            f"x: expected a solution within the range of {fisher.dtype}, got overflow. "
+            "Add damping, or scale the scores up or the right-hand side down."
+        )
+    return solution
+
+
+def kept(fisher: "Fisher", solution: Solution) -> Outcome:
+    """Return the solution, or the error that it has left the range."""
+    try:
+        return finite(fisher, solution)
+    except NonFiniteError as error:
+        return error
 
 
 def outcomes(attempt: Callable[[float], Solution], shifts: list[float]) -> list[Outcome]:

@@ -11,7 +11,7 @@ from fastfisher import _check, _memory
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose_for_path
 from fastfisher.solvers.failure import unsolved
-from fastfisher.solvers.outcome import Outcome, one_by_one
+from fastfisher.solvers.outcome import Outcome, kept, one_by_one
 from fastfisher.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -155,10 +155,16 @@ def solve_path_system(
     shifts = [float(damping) * unit for damping in path]
     chosen = choose_for_path(fisher, solver, shifts)
     solve = getattr(chosen, "solve_path", None)
-    if solve is None:
-        found = one_by_one(chosen, fisher, given, shifts, threads)
-    else:
-        found = solve(fisher, given, shifts, threads=threads)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows shows in the solutions
+        if solve is None:
+            found = one_by_one(chosen, fisher, given, shifts, threads)
+        else:
+            found = solve(fisher, given, shifts, threads=threads)
+    if check_finite:
+        found = [
+            outcome if isinstance(outcome, FisherError) else kept(fisher, outcome)
+            for outcome in found
+        ]
     for place, outcome in enumerate(found):
         if isinstance(outcome, FisherError) and on_failure == "raise":
             if isinstance(outcome.solution, Solution):

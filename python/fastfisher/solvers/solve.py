@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastfisher import _check
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose
 from fastfisher.solvers.damping import FactoredDamping, diagonal_shift
 from fastfisher.solvers.failure import POLICIES, recover
+from fastfisher.solvers.outcome import finite
 from fastfisher.solvers.solution import Solution
 
 if TYPE_CHECKING:
@@ -48,16 +51,19 @@ def solve_system(
             columns = columns.reshape(-1, 1)
     shift = diagonal_shift(fisher, damping, damping_mode)
     chosen = choose(fisher, solver, shift)
-    try:
-        if check_finite and columns is not None:
-            _check.finite_columns(fisher._ops, "rhs", columns, fisher.shape[0], fisher.dtype)
-        solution: Solution = chosen.solve(
-            fisher, columns, shift, threads=threads, diagnose=diagnose
-        )
-    except FisherError as error:
-        if flat and isinstance(error.solution, Solution):
-            error.solution = _flattened(error.solution, fold)
-        solution = recover(on_failure, error, chosen, fisher, columns, shift, threads)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows shows in the solution
+        try:
+            if check_finite and columns is not None:
+                _check.finite_columns(fisher._ops, "rhs", columns, fisher.shape[0], fisher.dtype)
+            solution: Solution = chosen.solve(
+                fisher, columns, shift, threads=threads, diagnose=diagnose
+            )
+            if check_finite:
+                finite(fisher, solution)
+        except FisherError as error:
+            if flat and isinstance(error.solution, Solution):
+                error.solution = _flattened(error.solution, fold)
+            solution = recover(on_failure, error, chosen, fisher, columns, shift, threads)
     if isinstance(solution.damping_used, FactoredDamping):
         solution = replace(solution, damping_used=solution.damping_used.damping)
     return _flattened(solution, fold) if flat else solution

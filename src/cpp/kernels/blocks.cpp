@@ -49,13 +49,11 @@ void for_lower(const Blocks<T>& blocks, Index b, Number* F, Visit&& visit) {
         visit(r, c, own[triangle_at<T>(r, c)]);
 }
 
-// A (rows, cols) += a · x yᵀ.
+// A (rows, cols) += a · (x yᵀ), in this order: of y = x it is symmetric to the last bit.
 template <class T>
 void add_outer(const T* x, Index rows, const T* y, Index cols, T a, T* A) {
-  for (Index r = 0; r < rows; ++r) {
-    const T factor = a * x[r];
-    for (Index c = 0; c < cols; ++c) *A++ += factor * y[c];
-  }
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < cols; ++c) *A++ += a * (x[r] * y[c]);
 }
 
 // y (rows, k) += A v for A (rows, cols), v (cols, k), all row after row.
