@@ -54,10 +54,11 @@ def isa(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """Run the test suite with the oldest versions that the dependencies allow."""
     session.install("uv")
-    # statsmodels set no upper limit for pandas when it was as old as this.
+    # statsmodels and Matplotlib set no upper limits for these two when they were as old as this.
     session.run(
         *("uv", "pip", "install", "--python", session.virtualenv.location),
-        *("--resolution", "lowest-direct", ".[test]", "pandas<3", ONE_LEVEL),
+        *("--resolution", "lowest-direct", ".[test]", "pandas<3", "pyparsing<3.2"),
+        ONE_LEVEL,
     )
     session.run("python", "-m", "pytest", *session.posargs)
 
