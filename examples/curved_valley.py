@@ -79,7 +79,7 @@ def bfgs():
     return np.array(path)
 
 
-def main(path: str = "curved_valley.png", limit: int = 5000) -> None:
+def main(path: str = "curved_valley.png", *, limit: int = 5000) -> None:
     """Descend five ways, print the steps that each takes, draw the picture."""
     paths = {
         "gradient descent": followed(ordinary, step_size=RATE, max_iterations=limit),

@@ -59,7 +59,7 @@ def quantiles(axes, p_values, label):
 
 
 def main(
-    path: str = "score_tests.png", people: int = 2000, variants: int = 50_000
+    path: str = "score_tests.png", *, people: int = 2000, variants: int = 50_000
 ) -> ff.ScoreTests:
     """Print how the tests went, draw the picture, return the tests of the right model."""
     counts, age, population, ill, causal = study(np.random.default_rng(0), people, variants)

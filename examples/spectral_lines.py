@@ -40,7 +40,7 @@ def model(b, x):
     return value, jacobian
 
 
-def main(path: str = "spectral_lines.png", channels: int = CHANNELS) -> None:
+def main(path: str = "spectral_lines.png", *, channels: int = CHANNELS) -> None:
     """Print the table, draw the picture."""
     x = np.linspace(0.0, 10.0, channels)
     counts = ff.Poisson(model(TRUTH, x)[0]).sample(1, rng=0)[0]

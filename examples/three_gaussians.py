@@ -23,7 +23,7 @@ def main(path: str = "three_gaussians.png", *, repeats: int = 200_000) -> list[t
     figure, (densities, likelihoods, errors) = plt.subplots(1, 3, figsize=(12, 3.6))
     grid = np.linspace(-5, 5, 400)
     print("scale  information  bound  error of the mean, and of the median")
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for scale in SCALES:
         family = ff.Gaussian(0.0, scale, fixed_scale=True)
         information = family.fisher_information()

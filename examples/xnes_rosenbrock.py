@@ -96,6 +96,7 @@ def draw_costs(axes, dimensions, evaluations):
 
 def main(
     path: str = "xnes_rosenbrock.png",
+    *,
     dimensions: tuple[int, ...] = (2, 4, 8, 16),
     evaluations: int = 60_000,
 ) -> None:
