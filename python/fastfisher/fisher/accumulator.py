@@ -1,6 +1,5 @@
 """Accumulators: representations that are sums over samples, so they stream, merge and decay."""
 
-import threading
 from abc import abstractmethod
 from types import ModuleType
 from typing import Any, Self
@@ -10,6 +9,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import get_num_threads
 from fastfisher._ops import for_dtype, ops_of
+from fastfisher._turns import Whole, new_lock
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.streaming import Chunks, Progress, pair, stream
 
@@ -24,7 +24,7 @@ class Accumulator(Additive):
     mean m of their own samples, and are joined by the exact update of Chan, Golub and LeVeque:
     M = M₁ + M₂ + (w₁w₂ / (w₁ + w₂)) (m₂ − m₁)* (m₂ − m₁)ᵀ, which no offset of the scores disturbs.
 
-    Several threads may use one accumulator: every change takes its lock.
+    Several threads may use one accumulator: they take turns.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Accumulator(Additive):
         self._reduction = _check.reduction(reduction)
         self._weight_sum = 0.0
         self._n_samples = 0
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._mean: Any = self._ops.zeros(self._params, self._dtype) if center else None
         self._sums: Any = self._empty_sums()
 
@@ -152,7 +152,7 @@ class Accumulator(Additive):
         threads = _check.threads(n_threads)
         if rows.shape[0] == 0:
             return self
-        with self._lock:
+        with self._lock, Whole():
             mean = self._add_scores(rows, weights, check_finite, threads)
             self._join(mean, total, rows.shape[0])
         return self

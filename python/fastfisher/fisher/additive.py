@@ -1,13 +1,12 @@
 """Additive representations: sums over samples that merge, decay and copy, whatever they are of."""
 
-import threading
 from abc import abstractmethod
-from contextlib import ExitStack
 from typing import Any, Self
 
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._turns import Whole
 from fastfisher.fisher.protocol import Fisher
 
 __all__ = ["Additive"]
@@ -16,10 +15,11 @@ __all__ = ["Additive"]
 class Additive(Fisher):
     """A representation that holds sums over samples, with the sum of their weights.
 
-    Several threads may use one: every change takes its lock.
+    Several threads may use one: they take turns, and what one reads belongs together. A batch is
+    in it wholly or not at all, also after Ctrl-C.
     """
 
-    _lock: threading.RLock
+    _lock: Any
 
     # ---- what a representation writes ----
     @abstractmethod
@@ -61,10 +61,9 @@ class Additive(Fisher):
         for other in others:
             self._check_mergeable(other)
         for other in others:
-            with ExitStack() as stack:
-                # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
-                for one in sorted((self, other), key=id):
-                    stack.enter_context(one._lock)
+            # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
+            first, second = sorted((self._lock, other._lock), key=id)
+            with first, second, Whole():
                 self._add_sums(other)
                 self._join(other._mean_or_none(), other._weight_sum, other._n_samples)
         return self
@@ -81,7 +80,7 @@ class Additive(Fisher):
                 f"factor: expected at most 1, got {factor}. It is what is kept of the old: 0.95 "
                 "forgets a twentieth."
             )
-        with self._lock:
+        with self._lock, Whole():
             self._scale_sums(kept)
             self._weight_sum *= kept
         return self
@@ -91,6 +90,9 @@ class Additive(Fisher):
         if type(other) is not type(self):
             return NotImplemented
         return self.copy().merge(other)
+
+    def _still(self) -> Any:
+        return self._lock
 
     def _join(self, mean: Any, total: float, samples: int) -> None:  # noqa: ARG002
         """Account for sums that were added, taken about `mean` with the weight `total`."""

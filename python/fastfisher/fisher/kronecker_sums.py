@@ -1,7 +1,6 @@
 """Sums over a network's samples: the factors of its layers, and what EKFAC and chains add."""
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
@@ -11,6 +10,7 @@ import numpy as np
 
 from fastfisher import _check, _memory
 from fastfisher._ops import ops_of
+from fastfisher._turns import Whole, new_lock
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.kronecker_factor import Eigenbasis
@@ -74,7 +74,7 @@ class KroneckerSums(Layered, Additive):
         self._ops = ops_of(like)
         self._weight_sum = 0.0
         self._n_samples = 0
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         _memory.guard(
             self._bytes(), type(self).__name__, "Split the widest layers, or use ScoreFisher."
         )
@@ -162,7 +162,7 @@ class KroneckerSums(Layered, Additive):
             return self
         # Summed beside what is held, so that an error leaves that as it is.
         sums, crosses = self._sums_of(found, weights, check, threads)
-        with self._lock:
+        with self._lock, Whole():
             bases, moments = self._bases, []
             if self._eigen:
                 if not bases:
@@ -185,7 +185,7 @@ class KroneckerSums(Layered, Additive):
         diagonal, in the new basis, of the Fisher held so far, which keeps the trace. Nothing else
         has a basis that could be stale.
         """
-        with self._lock:
+        with self._lock, Whole():
             if self._bases:
                 A, G = self._scales()
                 pairs = [

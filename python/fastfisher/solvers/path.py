@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check, _memory
+from fastfisher._turns import still
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose_for_path
 from fastfisher.solvers.failure import unsolved
@@ -100,6 +101,7 @@ class PathSolution:
         return (self[place] for place in range(len(self)))
 
 
+@still
 def solve_path_system(
     fisher: "Fisher",
     rhs: Any,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check
+from fastfisher._turns import still
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose
 from fastfisher.solvers.damping import FactoredDamping, diagonal_shift
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["solve_system"]
 
 
+@still
 def solve_system(
     fisher: "Fisher",
     rhs: Any,
