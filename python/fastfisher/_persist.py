@@ -139,7 +139,7 @@ def load(path: str | os.PathLike[str]) -> "Fisher":
         # A damaged offset led outside the file.
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     except (
-        zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, NotImplementedError,
+        zipfile.BadZipFile, LookupError, TypeError, ValueError, EOFError, NotImplementedError,
         RuntimeError, AttributeError, RecursionError, OverflowError, UnicodeError, TokenError,
     ) as error:  # fmt: skip
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error

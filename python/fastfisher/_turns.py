@@ -1,4 +1,4 @@
-"""Turns: who uses an accumulator uses it alone; a change is whole, whatever signals and forks come."""
+"""Turns: who uses an accumulator uses it alone, and neither signals nor forks split a change."""
 
 import os
 import threading

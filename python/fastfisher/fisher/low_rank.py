@@ -217,9 +217,7 @@ class LowRankFisher(Accumulator):
                 "Use DenseFisher.from_matrix first."
             )
         with fisher._still():
-            return cls._from_products(
-                fisher, rank, rng, power_iterations, fisher.dtype, n_threads
-            )
+            return cls._from_products(fisher, rank, rng, power_iterations, fisher.dtype, n_threads)
 
     @classmethod
     def _from_products(
