@@ -88,7 +88,7 @@ def test_no_read_is_torn(constant, tmp_path):
 
     def copy():
         assert same(F.copy().to_dense(), expected)
-        assert same(pickle.loads(pickle.dumps(F)).to_dense(), expected)  # noqa: S301
+        assert same(pickle.loads(pickle.dumps(F)).to_dense(), expected)
         name = tmp_path / f"{threading.get_ident()}.npz"
         F.save(name)
         G = ff.load(name)
@@ -170,11 +170,15 @@ def test_a_fork_waits_for_the_lock_of_another_thread():
 def interrupt(job, after):
     """Send this process a real SIGINT while it runs a job, after some seconds."""
     timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
+
+    def waited():
         timer.start()
         job()
         timer.join(TIMEOUT)  # the job ended before; so does this, by the interrupt
         time.sleep(1.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        waited()
     timer.join(TIMEOUT)
 
 
