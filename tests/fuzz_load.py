@@ -17,6 +17,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -231,8 +232,10 @@ def header(chance, content):
 
 
 # What our own tools say of a file that was damaged before.
-BROKEN = (zipfile.BadZipFile, ValueError, EOFError, struct.error, OSError, NotImplementedError,
-          RuntimeError, zlib.error, MemoryError, OverflowError)  # fmt: skip
+BROKEN = (
+    zipfile.BadZipFile, ValueError, EOFError, struct.error, OSError, NotImplementedError,
+    RuntimeError, zlib.error, MemoryError, OverflowError, SyntaxError, TokenError,
+)  # fmt: skip
 KINDS = (flip, cut, repeat, overwrite, fields, shuffled, header_of_array, array, header, header)
 
 

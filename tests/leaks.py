@@ -15,7 +15,7 @@ import calls
 
 # A call that leaks one object or one allocation leaks as many as there are calls; caches of the
 # interpreter (free lists, specialised bytecode) fill up and are full: what leaks grows each time.
-ROUNDS = 4
+ROUNDS = 6  # each twice as long as the one before
 OBJECTS_PER_CALL = 0.9
 BYTES_PER_CALL = 32.0
 RESIDENT_PER_CALL = 1024.0  # where a thousand calls may shuffle a megabyte
@@ -63,8 +63,8 @@ def run(times, *, resident=False):
     inputs = calls.Inputs(n=300, p=100)
     for table, how in ((calls.CALLS, "works"), (calls.REFUSED, "raises")):
         for name, call in table.items():
-            for _ in range(ROUNDS):
-                found = kept(call, inputs, times)
+            for doublings in range(ROUNDS):
+                found = kept(call, inputs, times << doublings)
                 leaks = found[0] > BYTES_PER_CALL or found[1] > OBJECTS_PER_CALL
                 leaks = leaks or (resident and found[2] > RESIDENT_PER_CALL)
                 if not leaks:

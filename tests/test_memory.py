@@ -32,6 +32,7 @@ def printed(program, *arguments):
 
 
 @linux
+@pytest.mark.slow
 def test_little_memory_is_enough_or_a_memory_error():
     lines = printed("memory_limits.py", "8")
     found = {line.split(" MB ")[1] for line in lines[:-1]}
@@ -56,6 +57,7 @@ for n_threads in (2, 64, 3, 64):
 
 
 @linux
+@pytest.mark.slow
 def test_nothing_leaks():
     leaking = [line for line in printed("leaks.py", "6") if line.endswith("LEAKS")]
     assert not leaking
