@@ -19,7 +19,7 @@ _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
 _locks: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _listing = threading.RLock()  # held to look into `_locks`, and never while waiting for another
-_held_for_fork: list[Any] = []
+_forking = threading.local()  # several threads may fork at once
 
 
 def new_lock() -> Any:
@@ -39,12 +39,12 @@ def _before_fork() -> None:
         locks = sorted(_locks, key=id)  # the order of `merge`
     for lock in (*locks, _listing):
         lock.acquire()
-        _held_for_fork.append(lock)
+    _forking.locks = (*locks, _listing)
 
 
 def _after_fork() -> None:
-    while _held_for_fork:
-        _held_for_fork.pop().release()
+    for lock in _forking.locks:
+        lock.release()
 
 
 if hasattr(os, "register_at_fork"):
