@@ -126,8 +126,7 @@ def threads(session: nox.Session) -> None:
         "--config-settings=cmake.define.FASTFISHER_OPENMP=OFF",
     )
     environment["TSAN_OPTIONS"] = "halt_on_error=1:ignore_noninstrumented_modules=1:exitcode=66"
-    session.run("python", "tests/everything.py", "3", env=environment)
-    session.run("python", "-m", "pytest", "tests/test_turns.py", "-k", "torn", env=environment)
+    session.run("python", "tests/threads.py", env=environment)
 
 
 @nox.session(default=False)
