@@ -169,35 +169,70 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "fastfisher", "demo", *session.posargs)
 
 
-@nox.session(default=False)
-def sanitize(session: nox.Session) -> None:
-    """Build with the address and undefined-behaviour sanitizers and run the suite per level."""
-    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+def sanitized(session: nox.Session, flags: str, runtimes: list[str], *more: str) -> dict[str, str]:
+    """Install a build with sanitizers, and return the environment that preloads their runtimes."""
     session.install(
         ".[test]",
-        f"--config-settings=cmake.define.CMAKE_CXX_FLAGS={flags}",
+        f"--config-settings=cmake.define.CMAKE_CXX_FLAGS=-O1 -g {flags}",
         "--config-settings=cmake.build-type=Debug",
         "--config-settings=install.strip=false",
+        *more,
     )
-    compiler = os.environ.get("CXX", "g++")
+    compiler = shlex.split(os.environ.get("CXX", "g++"))
     libraries = [
         subprocess.run(
-            [*shlex.split(compiler), f"-print-file-name={name}"],
-            check=True,
-            capture_output=True,
-            text=True,
+            [*compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True
         ).stdout.strip()
-        for name in ("libasan.so", "libubsan.so")
+        for name in runtimes
     ]
-    environment = {
-        "LD_PRELOAD": " ".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
-        "PYTHONMALLOC": "malloc",
-    }
+    return {"LD_PRELOAD": " ".join(libraries), "PYTHONMALLOC": "malloc"}
+
+
+@nox.session(default=False)
+def sanitize(session: nox.Session) -> None:
+    """Run the suite per level with the address and undefined-behaviour sanitizers."""
+    flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    environment = sanitized(session, flags, ["libasan.so", "libubsan.so"])
+    environment["ASAN_OPTIONS"] = "detect_leaks=0:allocator_may_return_null=1"
     for level in supported_levels(session, **environment):
         session.run(
             "python", "-m", "pytest", *session.posargs, env=environment | {"FASTFISHER_ISA": level}
         )
+
+
+@nox.session(default=False)
+def threads(session: nox.Session) -> None:
+    """Run all kernels on several threads with the thread sanitizer."""
+    # GCC's OpenMP is unknown to the sanitizer, so the same tasks run on std::thread.
+    environment = sanitized(
+        session,
+        "-fsanitize=thread -DFASTFISHER_STD_THREADS",
+        ["libtsan.so"],
+        "--config-settings=cmake.define.FASTFISHER_OPENMP=OFF",
+    )
+    environment["TSAN_OPTIONS"] = "halt_on_error=1:ignore_noninstrumented_modules=1:exitcode=66"
+    session.run("python", "tests/threads.py", env=environment)
+
+
+@nox.session(default=False)
+def leaks(session: nox.Session) -> None:
+    """Call every public function a thousand times, right and wrong, and look for what grows."""
+    session.install(".[test]")
+    session.run("python", "tests/leaks.py", "1000", "--resident")
+
+
+@nox.session(default=False)
+def memory(session: nox.Session) -> None:
+    """Run every public call in a limited address space."""
+    session.install(".[test]")
+    session.run("python", "tests/memory_limits.py", env={"OPENBLAS_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Load damaged files for a minute, or for as many seconds as given."""
+    session.install(".[test]")
+    session.run("python", "tests/fuzz_load.py", *(session.posargs or ["60"]))
 
 
 @nox.session(default=False)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastfisher as ff
 from fastfisher._ops.numpy_patches import Patches
 from fastfisher._ops.numpy_triangle import Triangle
 from fastfisher.errors import NonFiniteError
@@ -235,3 +236,11 @@ def test_sums_that_overflow_are_named(fresh):
         patches.add_moment(triangle, None, fresh=fresh, check_finite=True, threads=0)
     if not fresh:
         np.testing.assert_array_equal(triangle.panels, before)
+
+
+@pytest.mark.parametrize("name", ["kernel_size", "stride", "padding", "dilation"])
+def test_what_the_kernels_cannot_count_is_refused(name):
+    images = np.ones((2, 1, 3, 3))
+    options = {"kernel_size": 1, name: 2**64}
+    with pytest.raises(ValueError, match=rf"{name}: expected at most 2147483647, got {2**64}"):
+        ff.LayerFisher([ff.Conv2dLayer(images, images, **options)])

@@ -82,6 +82,24 @@ def test_a_child_forked_beside_a_busy_thread_computes():
     assert not wrong
 
 
+@forks
+@quiet
+def test_children_forked_by_threads_of_a_pool_compute():
+    expected = ff.empirical_fisher(S, n_threads=2)
+
+    def right(_=None):
+        return np.array_equal(ff.empirical_fisher(S, n_threads=2), expected)
+
+    F = ff.DenseFisher(S.shape[1])
+    with ThreadPoolExecutor(3) as pool:
+        forked = [pool.submit(in_child, right) for _ in range(6)]
+        found = [pool.submit(right) for _ in range(6)]
+        for _ in range(6):
+            F.update(S)
+            ff.DenseFisher(3)  # one more lock
+        assert all(one.result(TIMEOUT) for one in (*forked, *found))
+
+
 @quiet
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_multiprocessing(method):

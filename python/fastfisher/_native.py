@@ -10,8 +10,28 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from fastfisher import _cpu
 from fastfisher._version import __version__
+
+
+def in_subinterpreter() -> bool:
+    """Tell whether this is an interpreter beside the main one of its process."""
+    try:
+        interpreters = import_module("_interpreters")
+    except ImportError:
+        try:
+            interpreters = import_module("_xxsubinterpreters")  # until Python 3.12
+        except ImportError:
+            return False
+    return bool(interpreters.get_current() != interpreters.get_main())
+
+
+if in_subinterpreter():  # NumPy does not support them; before Python 3.12 our modules would hang
+    raise ImportError(
+        "fastfisher: expected the main interpreter of the process, got a subinterpreter. "
+        "Use threads, which share the accumulators, or processes."
+    )
+
+from fastfisher import _cpu  # noqa: E402
 
 __all__ = ["core", "get_num_threads", "isa", "set_num_threads", "show_config"]
 

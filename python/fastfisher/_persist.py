@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ CONVENTIONS = {
     "complex": "dense sums are the real form, blocks [[Re, -Im], [Im, Re]], of half conj F",
     "decay": "weighs the old",
 }
-_HEADER_LIMIT = 65536
+_HEADER_LIMIT = 2**24  # bytes; a network of 10⁵ layers has 2²³
 _STORED = 0  # zipfile.ZIP_STORED; zipfile and json are imported when a file is
 
 
@@ -36,11 +37,13 @@ def save(path: str | os.PathLike[str], name: str, state: dict[str, Any]) -> None
     """Write a representation's state: arrays as they are, the rest in a header of JSON.
 
     The bytes go to a new file in the same folder, are forced to the disk and then take the name,
-    so a kill at any moment leaves the old file or the new one.
+    so a kill at any moment leaves the old file or the new one, and of two that save at once one
+    wins. A link stays a link, and the file that was there passes on its permissions.
     """
     import json
 
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    replaced = _replaceable(path)
     arrays = {key: np.asarray(v) for key, v in state.items() if hasattr(v, "dtype")}
     plain = {key: value for key, value in state.items() if key not in arrays}
     header = {
@@ -53,6 +56,8 @@ def save(path: str | os.PathLike[str], name: str, state: dict[str, Any]) -> None
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         with temporary.open("xb") as file:
+            if replaced is not None:
+                temporary.chmod(stat.S_IMODE(replaced.st_mode))
             np.savez(file, allow_pickle=False, header=np.array(json.dumps(header)), **arrays)
             file.flush()
             os.fsync(file.fileno())
@@ -60,6 +65,24 @@ def save(path: str | os.PathLike[str], name: str, state: dict[str, Any]) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _replaceable(path: Path) -> os.stat_result | None:
+    """Return what is known of the file that is to be replaced, None if there is none yet.
+
+    Taking a name asks for no permission on what had it, be it a device: so this asks.
+    """
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(old.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(old.st_mode):
+        raise OSError(errno.EINVAL, "expected a file or a new name, got a device", str(path))
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    return old
 
 
 @takes_tensors
@@ -101,7 +124,10 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> "Fisher":
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
+            infos = archive.infolist()
+            if sum(info.file_size for info in infos) > path.stat().st_size:
+                raise _unreadable(path, "arrays that are compressed or larger than the file")
+            arrays = {info.filename.removesuffix(".npy"): info for info in infos}
             header = _header(path, archive, arrays.pop("header", None))
             state: dict[str, Any] = dict(header["state"])
             for key, info in arrays.items():
@@ -118,7 +144,7 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> "Fisher":
         # A damaged offset led outside the file.
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     except (
-        zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, NotImplementedError,
+        zipfile.BadZipFile, LookupError, TypeError, ValueError, EOFError, NotImplementedError,
         RuntimeError, AttributeError, RecursionError, OverflowError, UnicodeError, TokenError,
     ) as error:  # fmt: skip
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
@@ -133,7 +159,7 @@ def _header(
 
     if info is None:
         raise _unreadable(path, "a file without a header")
-    if info.file_size > 4 * _HEADER_LIMIT:
+    if info.file_size > _HEADER_LIMIT:
         raise _unreadable(path, f"a header of {info.file_size} bytes")
     header: dict[str, Any] = json.loads(str(_array(path, archive, info)[()]))
     if header["format"] != FORMAT:
@@ -147,8 +173,8 @@ def _header(
 
 def _array(path: Path, archive: "zipfile.ZipFile", info: "zipfile.ZipInfo") -> Any:
     """Read one array, after its size on disk was held against what its header asks for."""
-    if info.compress_type != _STORED or info.file_size > path.stat().st_size:
-        raise _unreadable(path, f"{info.filename} compressed or larger than the file")
+    if info.compress_type != _STORED:
+        raise _unreadable(path, f"{info.filename} compressed")
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):

@@ -9,6 +9,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import get_num_threads
 from fastfisher._ops import for_dtype, is_numpys, ops_of
+from fastfisher._turns import Whole
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.streaming import Chunks, Progress, pair, stream
 
@@ -23,7 +24,7 @@ class Accumulator(Additive):
     mean m of their own samples, and are joined by the exact update of Chan, Golub and LeVeque:
     M = M₁ + M₂ + (w₁w₂ / (w₁ + w₂)) (m₂ − m₁)* (m₂ − m₁)ᵀ, which no offset of the scores disturbs.
 
-    Several threads may use one accumulator: every change takes its lock.
+    Several threads may use one accumulator: they take turns.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Accumulator(Additive):
         threads = _check.threads(n_threads)
         if rows.shape[0] == 0:
             return self
-        with self._lock:
+        with self._lock, Whole():
             self._settle(ops)
             mean = self._add_scores(rows, weights, check_finite, threads)
             self._join(mean, total, rows.shape[0])

@@ -1,8 +1,6 @@
 """Additive representations: sums over samples that merge, decay and copy, whatever they are of."""
 
-import threading
 from abc import abstractmethod
-from contextlib import ExitStack
 from types import ModuleType
 from typing import Any, Self
 
@@ -10,6 +8,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import for_dtype, ops_of
+from fastfisher._turns import Whole, new_lock
 from fastfisher.fisher.protocol import Fisher, moved
 
 __all__ = ["Additive"]
@@ -18,10 +17,11 @@ __all__ = ["Additive"]
 class Additive(Fisher):
     """A representation that holds sums over samples, with the sum of their weights.
 
-    Several threads may use one: every change takes its lock.
+    Several threads may use one: they take turns, and what one reads belongs together. A batch is
+    in it wholly or not at all, also after Ctrl-C.
     """
 
-    _lock: threading.RLock
+    _lock: Any
     # Whether the first samples may still say of which library the sums are.
     _open: bool
     # What `_moved` copies from library to library.
@@ -65,7 +65,7 @@ class Additive(Fisher):
         self._ops = for_dtype(ops_of(like), self._dtype)
         self._weight_sum = 0.0
         self._n_samples = 0
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._make_empty()
 
     def _ops_for(self, array: Any) -> ModuleType:
@@ -86,7 +86,7 @@ class Additive(Fisher):
             twin.__dict__.update(self.__dict__)
             for name in self._held_names:
                 twin.__dict__[name] = moved(self.__dict__[name], self._ops, ops)
-        twin._ops, twin._open, twin._lock = ops, False, threading.RLock()
+        twin._ops, twin._open, twin._lock = ops, False, new_lock()
         return twin
 
     # ---- what follows ----
@@ -118,10 +118,9 @@ class Additive(Fisher):
         for other in others:
             self._check_mergeable(other)
         for other in others:
-            with ExitStack() as stack:
-                # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
-                for one in sorted((self, other), key=id):
-                    stack.enter_context(one._lock)
+            # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
+            first, second = sorted((self._lock, other._lock), key=id)
+            with first, second, Whole():
                 if not other._open:
                     self._settle(other._ops)
                     self._add_sums(other)
@@ -147,7 +146,7 @@ class Additive(Fisher):
                 f"factor: expected at most 1, got {factor}. It is what is kept of the old: 0.95 "
                 "forgets a twentieth."
             )
-        with self._lock:
+        with self._lock, Whole():
             self._scale_sums(kept)
             self._weight_sum *= kept
         return self
@@ -157,6 +156,9 @@ class Additive(Fisher):
         if type(other) is not type(self):
             return NotImplemented
         return self.copy().merge(other)
+
+    def _still(self) -> Any:
+        return self._lock
 
     def _join(self, mean: Any, total: float, samples: int) -> None:  # noqa: ARG002
         """Account for sums that were added, taken about `mean` with the weight `total`."""

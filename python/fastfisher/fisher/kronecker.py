@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _memory
+from fastfisher._turns import still
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import Factor, MatrixFactor
 from fastfisher.fisher.kronecker_chain import Chain, ChainFactor
@@ -143,6 +144,7 @@ class KroneckerFisher(KroneckerSums):
             out[where, where] = block
         return out
 
+    @still
     def leverage(self, scores: Any, damping: Any = 0.0, *, damping_mode: str = "absolute") -> Any:
         """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ per sample, (n,), divided by Σw when F is a mean.
 

@@ -13,6 +13,7 @@ import numpy as np
 from fastfisher import _check, _memory
 from fastfisher._ops import is_numpys, ops_of
 from fastfisher._ops.border import takes_tensors
+from fastfisher._turns import Whole
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.kronecker_factor import Eigenbasis
@@ -185,7 +186,7 @@ class KroneckerSums(Layered, Additive):
             self._settle(ops)
         # Summed beside what is held, so that an error leaves that as it is.
         sums, crosses = self._sums_of(found, weights, check, threads)
-        with self._lock:
+        with self._lock, Whole():
             bases, moments = self._bases, []
             if self._eigen:
                 if not bases:
@@ -222,7 +223,7 @@ class KroneckerSums(Layered, Additive):
         >>> K.decay(0.9).update(layers).refresh().shape  # the basis is that of today's factors
         (6, 6)
         """
-        with self._lock:
+        with self._lock, Whole():
             if self._bases:
                 A, G = self._scales()
                 pairs = [

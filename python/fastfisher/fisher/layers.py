@@ -10,6 +10,8 @@ from fastfisher._ops import ops_of
 __all__ = ["Conv2dLayer", "LinearLayer", "layers_of", "weight_shapes"]
 
 Pair = tuple[int, int]
+# Of a kernel, stride, padding or dilation: the kernels multiply two of them in 64 bits.
+_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,5 +229,5 @@ def _pair(name: str, value: Any, least: int) -> Pair:
     both = value if isinstance(value, (list, tuple)) else (value, value)
     if len(both) != 2:
         raise ValueError(f"{name}: expected a number or a pair, got {value!r}. As (down, across).")
-    down, across = (_check.count(name, one, least) for one in both)
+    down, across = (_check.count(name, one, least, _MOST) for one in both)
     return down, across

@@ -218,7 +218,8 @@ class LowRankFisher(Accumulator):
                 f"fisher: expected a representation, got {type(fisher).__name__}. "
                 "Use DenseFisher.from_matrix first."
             )
-        return cls._from_products(fisher, rank, rng, power_iterations, fisher.dtype, n_threads)
+        with fisher._still():
+            return cls._from_products(fisher, rank, rng, power_iterations, fisher.dtype, n_threads)
 
     @classmethod
     def _from_products(

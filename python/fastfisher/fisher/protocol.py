@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import PathLike
 from types import ModuleType
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from fastfisher import _check, _memory, _persist
 from fastfisher._ops import ops_of
 from fastfisher._ops.border import TakesTensors, inside
+from fastfisher._turns import still
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, RootFactor, as_it_is
 from fastfisher.fisher.spectrum import cutoff, eigenvalue_powers, signed
@@ -277,6 +278,7 @@ class Fisher(TakesTensors, ABC):
             threads=_check.threads(n_threads),
         )
 
+    @still
     def factor(
         self,
         *,
@@ -325,10 +327,12 @@ class Fisher(TakesTensors, ABC):
         """Return log det (F + damping)."""
         return self.factor(damping=damping, damping_mode=damping_mode).logdet
 
+    @still
     def effective_dimension(self, damping: Any = 0.0, *, damping_mode: str = "absolute") -> float:
         """Return tr F (F + damping)⁻¹, the number of directions that the damping leaves free."""
         return self._effective_dimension(diagonal_shift(self, damping, damping_mode))
 
+    @still
     def leverage(self, scores: Any, damping: Any = 0.0, *, damping_mode: str = "absolute") -> Any:
         """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ* per row, (n,), divided by Σw when F is a mean.
 
@@ -353,6 +357,7 @@ class Fisher(TakesTensors, ABC):
         return out
 
     # ---- spectrum ----
+    @still
     def apply_power(
         self, v: Any, power: float, *, damping: Any = 0.0, damping_mode: str = "absolute"
     ) -> Any:
@@ -400,6 +405,10 @@ class Fisher(TakesTensors, ABC):
         return type(self)._from_state, (self._state(),), {"_home": self._home}
 
     # ---- what solvers use; representations override what they can do better ----
+    def _still(self) -> Any:
+        """Return a context in which nobody else changes F."""
+        return nullcontext()
+
     def _unfolded(self, name: str, v: Any) -> tuple[Any, Callable[[Any], Any]]:  # noqa: ARG002
         """Return the vector (p,) or (p, k) that `v` is, and what gives a result the form of `v`."""
         return v, as_it_is

@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import Any
 
 from fastfisher import _check, _memory
+from fastfisher._turns import still
 from fastfisher.fisher.accumulator import Accumulator
 from fastfisher.fisher.spectrum import squares
 from fastfisher.solvers.qr import QR
@@ -88,6 +89,7 @@ class SquareRootFisher(Accumulator):
         triangle, scale = self._matrix_triangle(0)
         return triangle.to_dense(scale)
 
+    @still
     def quadratic_form(self, v: Any) -> Any:
         """Return v* F v as a sum of squares, so never below 0."""
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
@@ -95,6 +97,7 @@ class SquareRootFisher(Accumulator):
         values = squares(projected).sum(axis=0) * self._scale
         return values if columns.ndim == 2 else float(values[0])
 
+    @still
     def _product(self, V: Any, threads: int) -> Any:
         return self._ops.fvp(self._dense(), None, None, V, self._scale, 0.0, threads)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastfisher import _check, _memory
+from fastfisher._turns import still
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose_for_path
 from fastfisher.solvers.failure import unsolved
@@ -108,6 +109,7 @@ class PathSolution:
         return (self[place] for place in range(len(self)))
 
 
+@still
 def solve_path_system(
     fisher: "Fisher",
     rhs: Any,

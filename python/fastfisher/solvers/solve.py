@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._turns import still
 from fastfisher.errors import FisherError
 from fastfisher.solvers.auto import choose
 from fastfisher.solvers.damping import FactoredDamping, diagonal_shift
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["solve_system"]
 
 
+@still
 def solve_system(
     fisher: "Fisher",
     rhs: Any,

@@ -1,4 +1,5 @@
 // Doors of conjugate gradients, plain and shifted: on scores, a panel triangle, a Python callable.
+#include <chrono>
 #include <vector>
 
 #include "../kernels/shifted_cg.hpp"
@@ -22,6 +23,26 @@ py::tuple outcome_tuple(const std::vector<CgOutcome>& outcome) {
     residual.mutable_at(j) = o.residual;
   }
   return py::make_tuple(status, iterations, residual);
+}
+
+// Throws what a signal's Python handler raised, such as KeyboardInterrupt; needs the GIL.
+void check_signals() {
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// The same operator, without the GIL, that lets signal handlers run before a product if the last
+// time is 0.1 s ago: iterations may take minutes, and nothing but `out` would be lost.
+template <class T>
+BlockOperator<T> interruptible(BlockOperator<T> apply) {
+  using Clock = std::chrono::steady_clock;
+  return [apply = std::move(apply), last = Clock::now()](ConstMatrix<T> V, Matrix<T> out) mutable {
+    if (const auto now = Clock::now(); now - last > std::chrono::milliseconds(100)) {
+      last = now;
+      py::gil_scoped_acquire acquire;
+      check_signals();
+    }
+    apply(V, out);
+  };
 }
 
 // B, X0 and out, the same (params, k) for all.
@@ -57,7 +78,7 @@ py::tuple cg_scores(const Array<S>& scores, const OptionalArray<A>& weights,
   System<A> system(B, X0, out, G.cols(), {rtol, atol, max_iterations});
   {
     py::gil_scoped_release release;
-    conjugate_gradients<A>(scores_operator<S, A>(G, w, m, scale, d, threads),
+    conjugate_gradients<A>(interruptible<A>(scores_operator<S, A>(G, w, m, scale, d, threads)),
                            jacobi_operator(jacobi), system.B, system.X0(), system.limits,
                            system.out, system.outcome.data());
   }
@@ -76,8 +97,9 @@ py::tuple cg_triangle(const Array<T>& triangle, double scale, const Array<T>& da
   System<T> system(B, X0, out, params, {rtol, atol, max_iterations});
   {
     py::gil_scoped_release release;
-    conjugate_gradients<T>(triangle_operator(t, params, scale, d, threads), jacobi_operator(jacobi),
-                           system.B, system.X0(), system.limits, system.out, system.outcome.data());
+    conjugate_gradients<T>(interruptible<T>(triangle_operator(t, params, scale, d, threads)),
+                           jacobi_operator(jacobi), system.B, system.X0(), system.limits,
+                           system.out, system.outcome.data());
   }
   return outcome_tuple(system.outcome);
 }
@@ -87,6 +109,7 @@ template <class T>
 BlockOperator<T> block_operator(const py::object& function, const char* name) {
   if (function.is_none()) return nullptr;
   return [function, name](ConstMatrix<T> V, Matrix<T> out) {
+    check_signals();  // a function of another native library may never come by the interpreter
     Array<T> argument({V.rows(), V.cols()});
     write_matrix(argument, V.rows(), V.cols(), name) = V;
     const py::array given = py::array::ensure(function(argument));
@@ -145,7 +168,8 @@ py::tuple shifted_cg_scores(const Array<S>& scores, const OptionalArray<A>& weig
   ShiftedSystem<A> system(B, dampings, out, G.cols(), {rtol, atol, max_iterations});
   {
     py::gil_scoped_release release;
-    system.solve(scores_operator<S, A>(G, w, m, scale, nullptr, threads), threads);
+    system.solve(interruptible<A>(scores_operator<S, A>(G, w, m, scale, nullptr, threads)),
+                 threads);
   }
   return outcome_tuple(system.outcome);
 }
@@ -159,7 +183,8 @@ py::tuple shifted_cg_triangle(const Array<T>& triangle, double scale, const Arra
   const T* t = read_vector(triangle, triangle_size<T>(params), "triangle");
   {
     py::gil_scoped_release release;
-    system.solve(triangle_operator<T>(t, params, scale, nullptr, threads), threads);
+    system.solve(interruptible<T>(triangle_operator<T>(t, params, scale, nullptr, threads)),
+                 threads);
   }
   return outcome_tuple(system.outcome);
 }

@@ -7,6 +7,8 @@
 
 #if defined(_OPENMP)
 #include <omp.h>
+#elif defined(FASTFISHER_STD_THREADS)
+#include <vector>
 #endif
 
 #include "types.hpp"
@@ -19,6 +21,12 @@ namespace fastfisher {
 int team_size(int requested);
 void set_threads(int threads);  // 0: back to OpenMP's number
 bool has_openmp();
+
+// How many of `threads` the system lets start now, at least 1. OpenMP ends the whole process where
+// it cannot start one (too little address space, or a limit on threads), so trial threads are
+// started first, when a team is to be larger than any before, and under a limit of the address
+// space whenever it grows. Fewer threads give the same bits.
+int startable(int threads);
 
 // Counts finished tasks, so that later tasks can wait for earlier ones.
 class Finished {
@@ -47,6 +55,7 @@ template <class Task>
 void run_in_order(int threads, Index count, Task&& task) {
 #if defined(_OPENMP)
   if (threads > count) threads = static_cast<int>(count);
+  if (threads > 1) threads = startable(threads);
   if (threads > 1) {
     std::atomic<Index> next{0};
 #pragma omp parallel num_threads(threads)
@@ -56,6 +65,22 @@ void run_in_order(int threads, Index count, Task&& task) {
            i = next.fetch_add(1, std::memory_order_relaxed))
         task(i, thread);
     }
+    return;
+  }
+#elif defined(FASTFISHER_STD_THREADS)
+  // For the thread sanitizer, which sees these threads but not those of every OpenMP.
+  if (threads > count) threads = static_cast<int>(count);
+  if (threads > 1) {
+    std::atomic<Index> next{0};
+    const auto work = [&](int thread) {
+      for (Index i = next.fetch_add(1, std::memory_order_relaxed); i < count;
+           i = next.fetch_add(1, std::memory_order_relaxed))
+        task(i, thread);
+    };
+    std::vector<std::thread> team;
+    for (int thread = 1; thread < threads; ++thread) team.emplace_back(work, thread);
+    work(0);
+    for (std::thread& member : team) member.join();
     return;
   }
 #endif

@@ -1,0 +1,306 @@
+"""Turns: threads on one accumulator of any kind, whole reads, forks beside them, and Ctrl-C."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import fastfisher as ff
+import oracle
+import representations
+from fastfisher import _turns
+from test_processes import TIMEOUT, at_once, forks, in_child, quiet
+
+# Those whose F is that of all samples, whatever the order: the others are truncated sketches.
+STREAMS = {
+    name: (fisher, batch)
+    for name, fisher, batch in representations.streams()
+    if name != "approximate-low-rank-plain" and name != "approximate-low-rank-centred"
+}
+ROWS = slice(0, 60)
+
+
+@pytest.fixture(params=STREAMS)
+def constant(request):
+    """Return (F, F as a matrix, how to add a batch): all batches are the same, so F never changes.
+
+    Unless it is caught half-way: with the sums of one more batch than the weights, say.
+    """
+    empty, batch = STREAMS[request.param]
+    F = empty.copy().update(*batch(ROWS))
+    return F, F.to_dense(), lambda: F.update(*batch(ROWS))
+
+
+def same(found, expected):
+    """Compare to rounding: sums of some hundred equal batches."""
+    return bool(np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max())
+
+
+@contextmanager
+def impatient():
+    """Let threads take turns at nearly every step of the interpreter."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# ---- threads ----
+def test_no_read_is_torn(constant, tmp_path):
+    F, expected, update = constant
+    other = F.copy()
+    v = np.linspace(1.0, 2.0, F.shape[0])
+    logdet, dimension = F.logdet(0.5), F.effective_dimension(0.5)
+    value = F.solve(v, damping=0.5, damping_mode="trace")
+    leverage = F.leverage(v[None], 0.5) * F.weight_sum
+
+    def write():
+        for _ in range(6):
+            update()
+            F.decay(0.75)
+            F.merge(other)
+
+    def read():
+        for _ in range(3):
+            assert same(F.diagonal(), expected.diagonal())
+            assert same(F @ v, expected @ v)
+            assert same(F.to_dense(), expected)
+            assert same(np.array(F.quadratic_form(v)), v @ expected @ v)
+            assert F.logdet(0.5) == pytest.approx(logdet, rel=1e-9)
+            assert F.effective_dimension(0.5) == pytest.approx(dimension, rel=1e-9)
+
+    def solve():
+        for solver in ("auto", ff.CG(rtol=1e-10)):
+            found = ff.solve(F, v, damping=0.5, damping_mode="trace", solver=solver)
+            assert same(found.value, value)
+            assert found.residual < 1e-9
+        path = F.solve_path(v, [0.5, 1.0])
+        assert max(path.residual) < 1e-9
+
+    def copy():
+        assert same(F.copy().to_dense(), expected)
+        assert same(pickle.loads(pickle.dumps(F)).to_dense(), expected)
+        name = tmp_path / f"{threading.get_ident()}.npz"
+        F.save(name)
+        G = ff.load(name)
+        assert same(G.to_dense(), expected)
+        assert same(G.leverage(v[None], 0.5) * G.weight_sum, leverage)
+
+    with impatient():
+        at_once([write, write, read, read, solve, copy])
+    assert F.n_samples == (1 + 2 * 6 * 2) * other.n_samples
+    assert same(F.to_dense(), expected)
+
+
+def test_merging_in_every_direction_at_once(constant):
+    F, expected, _ = constant
+    G = F.copy()
+    with impatient():
+        at_once(
+            [
+                lambda: [F.merge(G).decay(0.5) for _ in range(8)],
+                lambda: [G.merge(F).decay(0.5) for _ in range(8)],
+                lambda: [F + G for _ in range(4)],
+                lambda: F.merge(F, G, F).decay(0.25),
+            ]
+        )
+    assert same(F.to_dense(), expected)
+    assert same((G + G).to_dense(), expected)
+
+
+def test_merging_with_itself_doubles(constant):
+    F, expected, _ = constant
+    weights, samples = F.weight_sum, F.n_samples
+    F.merge(F)
+    assert (F.weight_sum, F.n_samples) == (2 * weights, 2 * samples)
+    assert same(F.to_dense(), expected)
+
+
+# ---- forks ----
+@forks
+@quiet
+def test_a_child_may_use_what_another_thread_is_changing(constant):
+    F, expected, update = constant
+    done = threading.Event()
+
+    def work():
+        while not done.is_set():
+            update()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(4):
+            assert in_child(lambda: same(F.to_dense(), expected) and same(
+                update().to_dense(), expected))  # fmt: skip
+    finally:
+        done.set()
+        thread.join(TIMEOUT)
+    assert same(F.to_dense(), expected)
+
+
+@forks
+@quiet
+def test_a_fork_waits_for_the_lock_of_another_thread():
+    lock, held, done = _turns.new_lock(), threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            held.set()
+            done.wait(TIMEOUT)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(TIMEOUT)
+    threading.Timer(0.05, done.set).start()
+    assert in_child(lambda: lock.acquire(timeout=5))
+    thread.join(TIMEOUT)
+
+
+# ---- Ctrl-C ----
+def interrupt(job, after):
+    """Send this process a real SIGINT while it runs a job, after some seconds."""
+    timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
+
+    def waited():
+        timer.start()
+        job()
+        timer.join(TIMEOUT)  # the job ended before; so does this, by the interrupt
+        time.sleep(1.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        waited()
+    timer.join(TIMEOUT)
+
+
+def test_an_update_is_wholly_in_or_wholly_out(constant):
+    F, expected, update = constant
+    batch, other = F.n_samples, F.copy()
+
+    def job():
+        while True:
+            update()
+            F.merge(other).decay(0.5)
+
+    for tenths_of_ms in range(1, 60, 6):
+        interrupt(job, tenths_of_ms * 1e-4)
+        assert F.n_samples % batch == 0
+        assert same(F.to_dense(), expected)
+    assert F._lock.acquire(blocking=False)
+    F._lock.release()
+    at_once([update])  # no lock was left behind for other threads to wait for
+
+
+def test_ctrl_c_during_one_long_update():
+    S = oracle.draw(40000, 200)
+    F = ff.DenseFisher.from_scores(S)
+    expected = F.to_dense()
+
+    def job():
+        while True:
+            F.update(S)
+
+    interrupt(job, 0.01)
+    assert F.n_samples % len(S) == 0
+    assert same(F.to_dense(), expected)
+
+
+def test_ctrl_c_during_a_stream():
+    S = oracle.draw(500, 40)
+    F = ff.DenseFisher.from_scores(S)
+    expected = F.to_dense()
+
+    def endless():
+        while True:
+            yield S
+
+    interrupt(lambda: F.update_from(endless()), 0.05)
+    assert F.n_samples % len(S) == 0
+    assert same(F.to_dense(), expected)
+
+
+@pytest.mark.parametrize("kind", [ff.ScoreFisher, ff.DenseFisher])
+@pytest.mark.parametrize("path", [False, True])
+def test_ctrl_c_during_long_iterations(kind, path):
+    """Left alone, each would take a minute: 2 · 2000 steps without progress, and restarts."""
+    rng = np.random.default_rng(0)
+    S = rng.standard_normal((2500, 2000)) * np.logspace(0, -9, 2000)
+    F, v = kind.from_scores(S), np.ones(2000)
+    solver = ff.CG(rtol=1e-13, max_iterations=10**7, preconditioner=None)
+
+    def job():
+        if path:
+            F.solve_path(v, [1e-19, 2e-19], solver=solver)
+        else:
+            ff.solve(F, v, damping=1e-19, solver=solver)
+
+    start = time.monotonic()
+    interrupt(job, 0.2)
+    assert time.monotonic() - start < 20.0
+    F.copy() if kind is ff.DenseFisher else F.diagonal()  # the lock is free
+
+
+def test_handlers_of_others_run_and_stay():
+    came = []
+
+    def handler(number, _):
+        came.append(number)
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with _turns.Whole():
+            os.kill(os.getpid(), signal.SIGINT)
+            with _turns.Whole():
+                os.kill(os.getpid(), signal.SIGINT)
+            assert not came
+        assert came == [signal.SIGINT]
+        assert signal.getsignal(signal.SIGINT) is handler
+        ff.DenseFisher(2).update(np.eye(2))
+        assert signal.getsignal(signal.SIGINT) is handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with _turns.Whole():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_errors_and_ctrl_c_at_once_are_both_told():
+    def fail():
+        with _turns.Whole():
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ValueError
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fail()
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+# ---- interpreters ----
+def test_a_subinterpreter_is_refused_and_harms_nobody():
+    code = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    interpreters = __import__("pytest").importorskip("_xxsubinterpreters")
+import numpy as np, fastfisher as ff
+one = interpreters.create()
+code = "try:\\n import fastfisher\\nexcept ImportError as error:\\n print(error)"
+if hasattr(interpreters, "run_string"):
+    interpreters.run_string(one, code)
+interpreters.destroy(one)
+print(ff.empirical_fisher(np.eye(2)).sum())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert "expected the main interpreter of the process, got a subinterpreter" in done.stdout
+    assert done.stdout.endswith("1.0\n")
