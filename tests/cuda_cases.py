@@ -237,7 +237,8 @@ def check_batch(kit, p, dtype, count=70):
         lambda F, b: ff.batch.logdet(F, on_failure="nan", damping=0.5, damping_mode="diagonal"),
     ]
     f, eps = kit.send(F), EPS[dtype]
-    for call, right in [(c, b) for c in calls] + [(calls[0], many), (calls[0], several)]:
+    more = [many, several] if p < 80 else []
+    for call, right in [(c, b) for c in calls] + [(calls[0], x) for x in more]:
         wanted, found = call(F, right), call(f, kit.send(right))
         value, status, rcond = (kit.fetch(x) for x in (found.value, found.status, found.rcond))
         assert value.shape == wanted.value.shape

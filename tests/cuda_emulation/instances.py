@@ -1,6 +1,6 @@
 """Instances of the kernel templates: those that tests run, and those that only have to compile."""
 
-SUMS = {"double": ("double",), "float": ("float", "double"), "Half": ("float",), "Bfloat": ("float",)}
+SUMS = {"double": ("double",), "float": ("float", "double"), "Half": ("float", "double"), "Bfloat": ("float",)}
 PAIRS = [(scores, sums) for scores, kinds in SUMS.items() for sums in kinds]
 WIDTH = {"double": 2, "float": 4}
 REAL = ("double", "float")
@@ -33,7 +33,7 @@ def instances(systems, products):
 
 
 # What the emulated tests need.
-RUN = instances((1, 3, 8), ((1, 1, "false"), (2, 1, "false"), (2, 2, "false")))
+RUN = instances((1, 3, 8), ((1, 1, "false"), (2, 1, "false"), (2, 2, "false"), (4, 1, "false")))
 # The smallest and the largest of each kind.
 COMPILED = instances(
     (1, 2, 8), ((1, 1, "false"), (1, 8, "true"), (4, 2, "true"), (8, 1, "false"), (8, 1, "true"))
