@@ -296,3 +296,29 @@ def check_batch_fisher(kit, dtype):
                 found = kit.fetch(found)
                 assert (found == found.swapaxes(1, 2)).all()
                 assert np.abs(found - wanted).max() <= 200 * EPS[dtype] * np.abs(wanted).max()
+
+
+# ---- from end to end ----
+def everything(send, S, w, v):
+    """Return what public functions make of the same scores, one array each."""
+    S, w, v = send(S), send(w), send(v)
+    return [
+        ff.empirical_fisher(S, weights=w),
+        ff.empirical_fisher(S, center=True),
+        ff.fisher_diagonal(S, weights=w, center=True),
+        ff.fvp(S, v, weights=w, damping=0.1),
+        ff.gram(S[:50]),
+        ff.natural_gradient(S, damping=0.1),
+        ff.natural_gradient(S[:20], damping=0.1, solver=ff.Dual()),
+        ff.solve(ff.DenseFisher.from_scores(S), v, damping=0.1, solver=ff.CG(rtol=1e-8)).value,
+    ]
+
+
+def check_public(kit, dtype):
+    S, w, v = draw(400, 60, dtype), draw_weights(400).astype(dtype), draw(60, 1, dtype)[:, 0]
+    here = everything(np.asarray, S, w, v)
+    for wanted, found in zip(here, everything(kit.send, S, w, v), strict=True):
+        assert isinstance(found, kit.engine.ndarray)
+        found = kit.fetch(found)
+        assert found.dtype == wanted.dtype
+        assert np.abs(found - wanted).max() <= 4000 * EPS[dtype] * np.abs(wanted).max()

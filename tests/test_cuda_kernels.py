@@ -88,6 +88,11 @@ def test_small_fishers(kit, dtype):
     cases.check_batch_fisher(kit, dtype)
 
 
+@pytest.mark.parametrize("dtype", REAL)
+def test_public_functions_agree_with_the_host(kit, dtype):
+    cases.check_public(kit, dtype)
+
+
 def test_a_mistake_is_noticed(kit, monkeypatch):
     """The emulation is no rubber stamp: a kernel that waits in vain, and an argument too wide."""
     with pytest.raises(AssertionError, match="first_bad"):

@@ -80,7 +80,8 @@ def test_cupy_has_what_the_engine_uses():
     assert cublas.CUBLAS_POINTER_MODE_HOST == 0
     assert callable(cupy.cuda.device.get_cublas_handle)
     assert callable(cupy.cuda.device.get_cusolver_handle)
-    assert {"code", "options", "name_expressions"} <= set(inspect.signature(cupy.RawModule).parameters)
+    for word in ("code", "options", "name_expressions"):
+        assert f"{word} (" in cupy.RawModule.__doc__
     assert callable(cupy.cuda.runtime.memGetInfo)
 
 

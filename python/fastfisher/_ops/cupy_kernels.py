@@ -36,8 +36,11 @@ NARROW, WIDE = 128, 512
 
 
 @cache
-def instance(file: str, expression: str) -> Any:
-    """Return one instance of a kernel template, compiled at its first use and kept by CuPy."""
+def instance(file: str, expression: str, device: int) -> Any:  # noqa: ARG001
+    """Return one instance of a kernel template for a device, compiled at its first use.
+
+    CuPy keeps what was compiled in files.
+    """
     module = cupy.RawModule(
         code=source(file), options=("-std=c++17",), name_expressions=(expression,)
     )
@@ -49,7 +52,8 @@ def launch(
 ) -> None:
     """Run a kernel on the current stream; integers are 64 bits wide, None is a null pointer."""
     given = tuple(_argument(x) for x in args)
-    instance(file, expression)((*grid, 1), (block, 1, 1), given, shared_mem=shared)
+    kernel = instance(file, expression, cupy.cuda.Device().id)
+    kernel((*grid, 1), (block, 1, 1), given, shared_mem=shared)
 
 
 def _argument(x: Any) -> np.generic:
@@ -240,9 +244,9 @@ def _over(rows: int, columns: int) -> tuple[int, int]:
 def first_bad(array: Array) -> Array:
     """Return the first place i · p + j of a real array (n, p) that is not finite, (1,) uint64.
 
-    The largest number stands for none.
+    The largest number of int64 stands for none.
     """
-    place = cupy.full(1, np.iinfo(np.uint64).max, dtype=np.uint64)
+    place = cupy.full(1, np.iinfo(np.int64).max, dtype=np.uint64)
     rows, columns = array.shape
     if rows and columns:
         launch(
