@@ -1,6 +1,6 @@
 """The GPU path beside cuBLAS, cuSOLVER and torch on one device: ``python -m bench.gpu [--write]``.
 
-Needs a CUDA device and CuPy (``pip install 'fastfisher[cupy]'``, or cupy-cuda13x); torch is timed if
+Needs a CUDA device and CuPy (``pip install 'fastfisher[cupy]'``, or cupy-cuda13x); times torch too if
 it is installed. Runs the tests marked ``gpu`` first. ``--write`` puts the table into the README.
 """
 
@@ -70,12 +70,16 @@ def main() -> None:
         sys.exit(f"No CUDA device: {error}. There is nothing to measure.")
     tests = "not run" if options.no_tests else _tests()
     roofs = _roofs(cupy)
-    lines = [
+    head = (
         f"{device}, CUDA {cupy.cuda.runtime.runtimeGetVersion()}, CuPy {cupy.__version__}; "
         f"float32 {roofs['float32'] / 1e12:.1f} TF/s, float64 {roofs['float64'] / 1e12:.1f} TF/s "
-        f"(gemm), {roofs['bytes'] / 1e9:.0f} GB/s read. Tests: {tests}.",
+        f"(gemm), {roofs['bytes'] / 1e9:.0f} GB/s read. Tests: {tests}."
+    )
+    columns = ["job", "shape", "dtype", "cupy", "torch", "ours", "×·best·other", "of·roof", "goal"]
+    lines = [
+        head,
         "",
-        "| job | shape | dtype | CuPy's libraries | torch | ours | × best other | of roof | goal |",
+        f"| {' | '.join(columns).replace('·', ' ')} |",
         "|---|---|---|--:|--:|--:|--:|--:|---|",
     ]
     for job in jobs(cupy, _torch()):

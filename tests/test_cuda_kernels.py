@@ -1,6 +1,5 @@
 """The CUDA path without a device: its kernels as they stand, emulated, against the oracle."""
 
-
 import numpy as np
 import pytest
 
@@ -97,7 +96,8 @@ def test_a_mistake_is_noticed(kit, monkeypatch):
     """The emulation is no rubber stamp: a kernel that waits in vain, and an argument too wide."""
     with pytest.raises(AssertionError, match="first_bad"):
         kit.kernels.launch("prepare.cu", "first_bad<double>", (1, 1), 256, np.float32(1))
-    text = "template <class T> __global__ void stuck(int n) { if (threadIdx.x < n) __syncthreads(); }"
+    body = "{ if (threadIdx.x < n) __syncthreads(); }"
+    text = f"template <class T> __global__ void stuck(int n) {body}"
     monkeypatch.setattr(compiled, "source", lambda file: text)
     with pytest.raises(AssertionError, match="a barrier is missed"):
         compiled.kernel("stuck.cu", "stuck<double>")((1, 1, 1), (64, 1, 1), (np.int32(5),))

@@ -60,7 +60,8 @@ def test_cupy_has_what_the_engine_uses():
     from cupy_backends.cuda.api import runtime
 
     def takes(function):
-        return " ".join(x.split()[-1] for x in function.__doc__.split("(")[1].split(")")[0].split(","))
+        listed = function.__doc__.split("(")[1].split(")")[0]
+        return " ".join(x.split()[-1] for x in listed.split(","))
 
     for name, wanted in SIGNATURES.items():
         for letter in "sd" if name == "syrk" else "sdcz":

@@ -53,7 +53,9 @@ def kernel(file, name):
 
     def run(grid, block, args):
         assert [x.dtype.itemsize for x in args] == wanted, (name, [x.dtype for x in args], wanted)
-        assert block[1:] == (1, 1) and grid[2] == 1 and grid[1] <= 65535
+        assert block[1:] == (1, 1)
+        assert grid[2] == 1
+        assert grid[1] <= 65535
         held = [x.tobytes() for x in args]
         boxes = [ctypes.create_string_buffer(x, len(x)) for x in held]
         given = (ctypes.c_void_p * len(boxes))(*(ctypes.addressof(x) for x in boxes))

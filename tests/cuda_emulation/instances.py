@@ -1,6 +1,11 @@
 """Instances of the kernel templates: those that tests run, and those that only have to compile."""
 
-SUMS = {"double": ("double",), "float": ("float", "double"), "Half": ("float", "double"), "Bfloat": ("float",)}
+SUMS = {
+    "double": ("double",),
+    "float": ("float", "double"),
+    "Half": ("float", "double"),
+    "Bfloat": ("float",),
+}
 PAIRS = [(scores, sums) for scores, kinds in SUMS.items() for sums in kinds]
 WIDTH = {"double": 2, "float": 4}
 REAL = ("double", "float")

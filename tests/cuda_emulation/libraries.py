@@ -44,12 +44,16 @@ def widened(address, rows, columns, step, kind):
 
 
 def setPointerMode(handle, mode):
-    assert handle == 7 and mode == CUBLAS_POINTER_MODE_HOST
+    assert handle == 7
+    assert mode == CUBLAS_POINTER_MODE_HOST
 
 
 def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype,
            ldc, computeType, algo):  # fmt: skip
-    assert handle == 7 and algo == -1 and Atype == Btype and DATA[Ctype] in COMPUTE[computeType]
+    assert handle == 7
+    assert algo == -1
+    assert Atype == Btype
+    assert DATA[Ctype] in COMPUTE[computeType]
     A = widened(A, *((m, k) if transa == 0 else (k, m)), lda, Atype)
     B = widened(B, *((k, n) if transb == 0 else (n, k)), ldb, Btype)
     C, sums = matrix(C, m, n, ldc, DATA[Ctype]), DATA[Ctype]
@@ -59,7 +63,8 @@ def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb,
 
 def _syrk(dtype):
     def syrk(handle, uplo, trans, n, k, alpha, A, lda, beta, C, ldc):
-        assert handle == 7 and trans in (0, 1)
+        assert handle == 7
+        assert trans in (0, 1)
         A = operation(matrix(A, *((n, k) if trans == 0 else (k, n)), lda, dtype), trans)
         C, mask = matrix(C, n, n, ldc, dtype), part_of((n, n), uplo)
         C[mask] = (scalar(alpha, dtype) * (A @ A.T) + scalar(beta, dtype) * C)[mask]
@@ -69,7 +74,9 @@ def _syrk(dtype):
 
 def _trsm(dtype):
     def trsm(handle, side, uplo, trans, diag, m, n, alpha, A, lda, B, ldb):
-        assert handle == 7 and side == 0 and diag == 0
+        assert handle == 7
+        assert side == 0
+        assert diag == 0
         A = matrix(A, m, m, lda, dtype)
         A = np.where(part_of(A.shape, uplo), A, 0)
         B = matrix(B, m, n, ldb, dtype)
@@ -79,13 +86,16 @@ def _trsm(dtype):
 
 
 def _potrf_bufferSize(handle, uplo, n, A, lda):
-    assert handle == 8 and lda >= n
+    assert handle == 8
+    assert lda >= n
     return 3
 
 
 def _potrf(dtype):
     def potrf(handle, uplo, n, A, lda, work, lwork, info):
-        assert handle == 8 and lwork == 3 and uplo == 1
+        assert handle == 8
+        assert lwork == 3
+        assert uplo == 1
         A = matrix(A, n, n, lda, dtype)
         place = matrix(info, 1, 1, 1, np.int32)
         place[0, 0] = 0

@@ -20,7 +20,7 @@ other. For libraries of arrays on a device the verbs are written once, in ``devi
 `Engine` that does what array expressions are slow at.
 
 Batches have verbs of their own, written out in ``numpy_batch``: ``to_array``, ``to_vector``,
-``factored``, ``fisher``, ``extended``, the ``policies`` they have and ``xp``; `batch_of` picks them.
+``factored``, ``fisher``, ``extended``, the ``policies`` they have, ``xp``; `batch_of` picks them.
 
 To serve another kind, write ``<kind>_ops.py`` with these verbs and add its line to `KINDS`.
 """

@@ -115,9 +115,7 @@ def column_sums(
     lanes = min(_power(_ceil(params, width)), 32)
     across = _ceil(params, lanes * width)
     # As many slabs as fill the device, of 4 rows a thread at least.
-    slabs = min(
-        _ceil(RESIDENT * processors(), across), _ceil(samples, 4 * 256 // lanes), GRID_Y
-    )
+    slabs = min(_ceil(RESIDENT * processors(), across), _ceil(samples, 4 * 256 // lanes), GRID_Y)
     partial = cupy.empty((slabs, params), dtype=dtype)
     flag = "true" if squares else "false"
     name = f"column_sums<{TYPES[scores.dtype.name]}, {TYPES[dtype.name]}, {width}, {flag}>"

@@ -58,7 +58,10 @@ def shifted(
     def attempt(rung: Array, some: Array) -> tuple[Array, Array, Array]:
         more = xp.ldexp(first[some], rung[some]).astype(dtype)
         given = None if right is None else right[some]
-        return ops.factored(job, matrices[some], extra[some] + more[:, None], given, threads)
+        found: tuple[Array, Array, Array] = ops.factored(
+            job, matrices[some], extra[some] + more[:, None], given, threads
+        )
+        return found
 
     # A diagonal of 4 p ‖F‖ outweighs what stands beside it and the pivots' own tolerance.
     low = xp.full(bad.size, -1)

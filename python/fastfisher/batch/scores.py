@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher._ops import batch_of
+from fastfisher._ops import batch_of, ops_of
 from fastfisher._ops.numpy_batch import Array
 
 __all__ = ["empirical_fisher"]
@@ -80,10 +80,10 @@ def empirical_fisher(
     if dtype is not None:
         array = array.astype(_check.accumulation_dtype(dtype, array.dtype), copy=False)
     w = None if weights is None else _weights(ops, weights, count, n, array.dtype)
-    _memory.guard(count * p * p * array.itemsize, "batch.empirical_fisher", "Split the batch.")
-    return ops.fisher(
-        array, w, _check.flag("center", center), mean, _check.threads(n_threads)
+    _memory.guard(
+        count * p * p * array.itemsize, "batch.empirical_fisher", "Split the batch.", ops_of(array)
     )
+    return ops.fisher(array, w, _check.flag("center", center), mean, _check.threads(n_threads))
 
 
 def _weights(ops: Any, weights: Any, count: int, n: int, dtype: np.dtype[Any]) -> Array:
@@ -105,5 +105,5 @@ def _weights(ops: Any, weights: Any, count: int, n: int, dtype: np.dtype[Any]) -
             "weights: expected at least one that is positive in each item, got all zero. "
             "There is nothing to average."
         )
-    weights = ops.xp.broadcast_to(array, (count, n))
-    return weights
+    every: Array = ops.xp.broadcast_to(array, (count, n))
+    return every

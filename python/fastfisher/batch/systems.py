@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher._ops import batch_of
+from fastfisher._ops import batch_of, ops_of
 from fastfisher._ops.numpy_batch import Array, Job
 from fastfisher.batch import extended, failure
 from fastfisher.batch.solution import BatchSolution
@@ -103,7 +103,7 @@ def solve(
         count = len(right) if count == 1 else count
         matrices = ops.xp.broadcast_to(matrices, (count, *matrices.shape[1:]))
         right = ops.xp.broadcast_to(right, (count, *right.shape[1:]))
-    _memory.guard(right.nbytes, "batch.solve", "Split the batch.")
+    _memory.guard(right.nbytes, "batch.solve", "Split the batch.", ops_of(matrices))
     if exact is not None:
         return _run_extended(exact.extend(count), right, damping, on_failure, n_threads)
     return _run(
@@ -162,7 +162,7 @@ def inverse(
     matrices = _matrices(extended.unextended(F)) if exact is None else exact.matrix
     p = matrices.shape[2]
     size = len(matrices) * p * p * matrices.itemsize
-    _memory.guard(size, "batch.inverse", "Split the batch, or use solve.")
+    _memory.guard(size, "batch.inverse", "Split the batch, or use solve.", ops_of(matrices))
     if exact is not None:
         return _run_extended(exact, None, damping, on_failure, n_threads)
     return _run(
@@ -368,14 +368,14 @@ def _damping(F: Array, damping: Any, mode: str) -> Array:
     amount: Array = (
         given.astype(F.dtype) if given.ndim else xp.full(len(F), float(given), dtype=F.dtype)
     )
-    if mode == "absolute":
-        return amount
+    if mode not in MODES:
+        raise ValueError(
+            f"damping_mode: expected one of {', '.join(MODES)}, got {mode!r}. 'absolute' is F + λI."
+        )
     diagonal = F.diagonal(axis1=1, axis2=2)
     with np.errstate(over="ignore", invalid="ignore"):
         if mode == "trace":
-            return xp.asarray(amount * diagonal.mean(axis=1))
-        if mode == "diagonal":
-            return xp.asarray(amount[:, None] * diagonal)
-    raise ValueError(
-        f"damping_mode: expected one of {', '.join(MODES)}, got {mode!r}. 'absolute' is F + λI."
-    )
+            amount = amount * diagonal.mean(axis=1)
+        elif mode == "diagonal":
+            amount = amount[:, None] * diagonal
+    return amount
