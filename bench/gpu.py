@@ -1,7 +1,7 @@
 """The GPU path beside cuBLAS, cuSOLVER and torch on one device: ``python -m bench.gpu [--write]``.
 
-Needs a CUDA device and CuPy (``pip install 'fastfisher[cupy]'``, or cupy-cuda13x); times torch too if
-it is installed. Runs the tests marked ``gpu`` first. ``--write`` puts the table into the README.
+Needs a CUDA device and CuPy (``pip install 'fastfisher[cupy]'``, or cupy-cuda13x); times torch too
+if it is installed. Runs the tests marked ``gpu`` first. ``--write`` puts the table into the README.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ DTYPES = [
     )
 ]
 PLAIN = [pair for pair in DTYPES if pair[0] == pair[1]]
-# One, odd, both sides of a pack, of 32 packs, and rows that one warp and a whole block hold.
-SHAPES = ((1, 1), (3, 5), (40, 8), (67, 33), (5, 130), (9, 700), (0, 3), (33, 1032))
+# One, odd, both sides of a pack, of 32 packs, several rows for each thread, and wide rows.
+SHAPES = ((1, 1), (3, 5), (40, 8), (67, 33), (600, 70), (5, 130), (9, 700), (0, 3))
 HALVES = ("float16", "bfloat16")
 
 
@@ -227,6 +227,9 @@ def check_batch(kit, p, dtype, count=70):
     F[7, p - 1, p - 1], F[8] = -1, 0
     F[9] *= dtype.type(2.0**-60)
     b[11, 0] = np.nan
+    if p > 1:  # a pivot of eps, above 0 and yet of rounding
+        F[13] = np.eye(p)
+        F[13, 1, :2] = 1, 1 + EPS[dtype]
     units = 2.0 ** (30 * (-1) ** np.arange(p))
     F[12] = (F[12] * units[:, None] * units).astype(dtype)
     many = np.stack([b, 2 * b, -b], axis=2)

@@ -24,7 +24,7 @@ def kit():
 # ---- emulated ----
 @pytest.mark.parametrize(("scores", "sums"), PAIRS)
 def test_sums_over_samples(kit, scores, sums):
-    for n, p in cases.SHAPES if scores == np.float64 else cases.SHAPES[2:6]:
+    for n, p in cases.SHAPES if scores == np.float64 else cases.SHAPES[2:5]:
         for weighted, centred in OPTIONS:
             cases.check_column_sums(kit, n, p, scores, sums, weighted, centred)
             cases.check_prepared(kit, n, p, scores, sums, weighted, centred)
@@ -59,7 +59,7 @@ def test_the_first_number_that_is_not_finite(kit, dtype):
 
 @pytest.mark.parametrize(("scores", "sums"), PAIRS)
 def test_products_of_scores(kit, scores, sums):
-    for n, p in ((1, 1), (20, 7), (3, 40), (0, 3)):
+    for n, p in ((1, 1), (20, 7), (3, 40), (0, 3), (4, 300), (270, 3)):
         for weighted, centred in OPTIONS:
             cases.check_add_scores(kit, n, p, scores, sums, weighted, centred)
 

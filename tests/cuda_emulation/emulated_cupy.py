@@ -44,7 +44,12 @@ class RawModule:
     def get_function(self, name):
         assert name == self.name
         run = compiled.kernel(self.file, name)
-        return lambda grid, block, args, shared_mem=0: run(grid, block, args)
+
+        def launch(grid, block, args, shared_mem=0):
+            assert shared_mem <= 48 * 1024
+            run(grid, block, args)
+
+        return launch
 
 
 class Cupy(ModuleType):
