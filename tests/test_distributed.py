@@ -8,10 +8,12 @@ import operator
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -656,6 +658,50 @@ def test_a_pool_of_threads(n_threads):
         for _ in range(5):
             found = pool.map(functools.partial(part, n_threads=n_threads), PARTS)
             assert np.array_equal(ff.distributed.merge_tree(found).to_dense(), expected)
+
+
+CROWD = """
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
+import joblib, numpy as np
+import fastfisher as ff
+
+scores = np.random.default_rng(0).standard_normal((6, 4000, 200))
+F = ff.DenseFisher(200)
+
+def work(part, threads):
+    own = ff.DenseFisher.from_scores(part, n_threads=threads)
+    own.solve(part[0], damping=1.0, n_threads=threads)
+    F.update(part, n_threads=threads)
+    return len(os.listdir("/proc/self/task"))
+
+def crowd(threads):
+    with ThreadPoolExecutor(3) as pool:
+        most = max(pool.map(lambda part: work(part, threads), scores))
+    with joblib.parallel_config("threading", n_jobs=3):
+        return max(most, *joblib.Parallel()(joblib.delayed(work)(part, threads) for part in scores))
+
+before = work(scores[0], 1)
+alone = crowd(1)
+ff.set_num_threads(1)
+print(alone - before, crowd(None) - before, crowd(4) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux does")
+@pytest.mark.skipif(not _native.core.openmp, reason="a build without OpenMP")
+def test_workers_of_one_thread_start_no_others():
+    """Three workers are three threads more (and joblib's own), unless each is told to take four."""
+    found = subprocess.run(
+        [sys.executable, "-c", CROWD],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "4"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIMEOUT,
+    )
+    told, by_default, many = map(int, found.stdout.split())
+    assert max(told, by_default) <= 3 + 3 < many
 
 
 @pytest.mark.parametrize("kind", INTO)

@@ -31,7 +31,8 @@ class Given:
         self.w = oracle.draw_weights(N).astype(_check.real_of(self.sums))
         self.V = oracle.draw(P, 3, self.sums)
         self.scores, self.weights = self.to(self.S), self.to(self.w)
-        self.ops = for_dtype(ops_of(self.scores), self.sums)
+        if library.has_verbs:
+            self.ops = for_dtype(ops_of(self.scores), self.sums)
         self.m = oracle.mean(self.S, self.w).astype(self.sums)
         self.mean = self.to(self.m)
         self.F = oracle.fisher(self.S, self.w, reduction="sum")
@@ -403,7 +404,7 @@ WAITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
 @pytest.mark.parametrize("call", WAITS)
 def test_waits_as_seldom_as_it_says_and_moves_nothing(call, dtype):
     given = Given(libraries.DEVICE, dtype)
@@ -465,18 +466,19 @@ SOLVERS = {
 
 
 # What costs most of the time here needs no more than one real and one complex dtype.
-FEW = {"mixed", "cg-plain", "cg-blocks", "cg-nystrom"}
+FEW = {"mixed", "cg", "cg-plain", "cg-blocks", "cg-nystrom"}
+TWO = ("float64", "complex64")
 
 
 @pytest.mark.parametrize(
     ("solver", "dtype"),
-    [(s, d) for s in SOLVERS for d in (("float64", "complex64") if s in FEW else DTYPES)],
+    [(s, d) for s in SOLVERS for d in (TWO if s in FEW else DTYPES)],
 )
 def test_solvers(library, solver, dtype):
     g = Given(library, dtype)
     solver = SOLVERS[solver]
     some = {"weights": g.weights, "solver": solver}
-    for samples in (N, 5):
+    for samples in (N, 5):  # the Fisher itself, and of fewer samples than parameters
         S, w = g.S[:samples], g.w[:samples]
         given = {**some, "weights": g.to(w)}
         expected = oracle.natural_gradient(S, 0.5, weights=w)
@@ -491,7 +493,7 @@ def test_solvers(library, solver, dtype):
     g.close(found, expected, 8 * N * P)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", TWO)
 @pytest.mark.parametrize("solver", ["cholesky", "cg-plain", "dual", "qr", "eigh"])
 def test_paths(library, solver, dtype):
     g = Given(library, dtype)

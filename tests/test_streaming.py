@@ -162,6 +162,14 @@ def test_iterators_may_use_their_buffers_again(buffers):
     assert same(ff.DenseFisher(7).update_from(source()), expected)
 
 
+def test_chunks_may_lie_between_each_other():
+    """In Fortran order, and in wider rows, no chunk has an element of another."""
+    S = oracle.draw(50, 12)
+    for scores in (np.asfortranarray(S), np.asfortranarray(S)[::-2, ::3], S.T[:, :7]):
+        F = ff.DenseFisher(scores.shape[1]).update_from(ff.chunks(scores, rows=8))
+        oracle.close(F.to_dense(), oracle.fisher(scores), np.float64, len(scores))
+
+
 def test_a_buffer_that_is_used_again_later_on_is_named():
     a, b = oracle.draw(5, 7), oracle.draw(5, 7)
     with pytest.raises(ValueError, match=r"chunks: expected arrays .* got chunk 2 in the"):

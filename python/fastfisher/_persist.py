@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastfisher._ops.border import takes_tensors
 from fastfisher.errors import FileFormatError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def save(path: str | os.PathLike[str], name: str, state: dict[str, Any]) -> None
         raise
 
 
+@takes_tensors
 def load(path: str | os.PathLike[str], *, like: Any = None) -> "Fisher":
     """Read a representation that ``Fisher.save`` wrote.
 

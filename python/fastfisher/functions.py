@@ -4,6 +4,7 @@ from typing import Any
 
 from fastfisher import _check, _memory
 from fastfisher._ops import for_dtype, ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher.fisher.dense import DenseFisher
 from fastfisher.fisher.operator import OperatorFisher, is_operator
 from fastfisher.fisher.protocol import Fisher
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 
+@takes_tensors
 def empirical_fisher(
     scores: Any,
     *,
@@ -139,6 +141,7 @@ def empirical_fisher(
     return triangle.to_dense(scale, out, threads)
 
 
+@takes_tensors
 def fisher_diagonal(
     scores: Any,
     *,
@@ -190,6 +193,7 @@ def fisher_diagonal(
     return out
 
 
+@takes_tensors
 def fvp(
     scores: Any,
     v: Any,
@@ -256,6 +260,7 @@ def fvp(
     return out.reshape(-1) if flat else out
 
 
+@takes_tensors
 def gram(
     scores: Any,
     *,
@@ -322,6 +327,7 @@ def gram(
     return triangle.to_dense(scale, None, threads)
 
 
+@takes_tensors
 def natural_gradient(
     scores: Any,
     grad: Any = None,
@@ -401,6 +407,7 @@ def natural_gradient(
     ).value
 
 
+@takes_tensors
 def solve(
     fisher: Any,
     rhs: Any,

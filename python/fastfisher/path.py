@@ -3,12 +3,14 @@
 from typing import Any
 
 from fastfisher import _check
+from fastfisher._ops.border import takes_tensors
 from fastfisher.functions import as_fisher
 from fastfisher.solvers.path import PathSolution, solve_path_system
 
 __all__ = ["solve_path"]
 
 
+@takes_tensors
 def solve_path(
     fisher: Any,
     rhs: Any,

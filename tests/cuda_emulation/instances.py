@@ -39,5 +39,24 @@ def instances(systems, products):
 
 # What the emulated tests need.
 RUN = instances((1, 3, 8), ((1, 1, "false"), (2, 1, "false"), (2, 2, "false"), (4, 1, "false")))
+for _sums in REAL:
+    RUN["stream.cu"] += [
+        f"fvp_rows<{_sums}, {_sums}, {team}, true>"
+        for team in (
+            f"{WIDTH[_sums]}, 4, 2, true",
+            f"{WIDTH[_sums]}, 8, 1, true",
+            f"{WIDTH[_sums]}, 8, 1, false",
+            "1, 8, 1, true",
+        )
+    ]
+RUN["stream.cu"] += [
+    f"fvp_rows<{team}, true>"
+    for team in (
+        "double, double, 2, 1, 8, false",
+        "double, double, 2, 1, 8, true",
+        "float, float, 4, 1, 4, false",
+        "float, float, 1, 1, 8, true",
+    )
+]
 # The largest of each kind.
 COMPILED = instances((2, 8), ((1, 8, "true"), (8, 1, "false")))

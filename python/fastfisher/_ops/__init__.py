@@ -3,7 +3,9 @@
 Every kind of array has one file with the same verbs, written out in ``numpy_ops``:
 
 * in and out: ``to_array``, ``to_vector``, ``to_output``, ``empty``, ``zeros``, ``to_host`` and
-  ``from_host`` of arrays, triangles and the like, ``available_bytes`` where they live
+  ``from_host`` of arrays, triangles and the like
+* about them: ``name`` of the library, ``here``, the device, ``available_bytes`` there, and
+  ``held_dtype``, in which sums are kept
 * looking: ``least_and_sum``, ``first_bad_weight``, ``all_finite``, ``worst_residual``
 * on scores: ``column_mean``, ``diagonal``, ``fvp``, ``recombine``, ``scores_dot``,
   ``scores_transpose_dot``
@@ -33,7 +35,8 @@ from fastfisher._ops import numpy_complex, numpy_ops
 
 __all__ = ["KINDS", "VERBS", "batch_of", "for_dtype", "is_numpys", "ops_of"]
 
-# Top-level package of an array's type -> module of verbs (None: known, but not served yet).
+# Top-level package of an array's type -> module of verbs. Tensors have none: `border` turns them
+# into arrays of the others before they come here.
 KINDS: dict[str, str | None] = {"cupy": "fastfisher._ops.cupy_ops", "torch": None}
 
 VERBS = (
@@ -113,7 +116,8 @@ def _find(kind: type) -> ModuleType:
     module = KINDS[package]
     if module is None:
         raise TypeError(
-            f"scores: expected a NumPy array, got {package}.{kind.__name__}. "
-            f"{package} arrays are not served yet: pass numpy.asarray(x) of a host copy."
+            f"scores: expected an array, got {package}.{kind.__name__} where none is looked for. "
+            "Tensors are taken as arguments of public functions and methods, by themselves or in "
+            "lists, layers and results."
         )
     return import_module(module)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastfisher._native import core
 from fastfisher._ops import ops_of
+from fastfisher._ops.numpy_ops import as_numpy
 
 __all__ = ["Job", "extended", "factored", "fisher", "policies", "to_array", "to_vector", "xp"]
 
@@ -20,7 +21,7 @@ Job = Literal["solve", "inverse", "inverse_diagonal", "logdet"]
 def to_array(name: str, value: Any) -> Array:
     """Return `value` as an aligned array of native float64 or float32, all that batches take."""
     ops = ops_of(value)
-    given = np.asanyarray(value)
+    given = np.asanyarray(as_numpy(name, value))
     if given.dtype.char not in "df":
         raise TypeError(
             f"{name}: expected float64 or float32, got {given.dtype.name}. "

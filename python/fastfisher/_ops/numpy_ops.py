@@ -22,6 +22,7 @@ __all__ = [
     "Root",
     "Triangle",
     "all_finite",
+    "as_numpy",
     "available_bytes",
     "cg_callable",
     "cg_scores",
@@ -60,6 +61,8 @@ name = "NumPy"
 # of 96 × 200000 turned into 32 × 200000: 39 ms, 56 ms with 512, 50 with 2048, 64 with 16384 (two
 # cores of Granite Rapids).
 COLUMNS = 1024
+# Kinds of DLPack's devices whose memory the processor reads: CPU, pinned for CUDA or ROCm, managed.
+_HOST = frozenset({1, 3, 11, 13})
 Array = np.ndarray[Any, np.dtype[Any]]
 Outcome = tuple[Array, Array, Array, Array]
 
@@ -76,8 +79,7 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
                 f"{name}: expected a plain array, got a masked one. "
                 "Its mask would be ignored: leave rows out, or give them weight 0."
             )
-        _refuse_device(name, value)
-        value = np.asarray(value)
+        value = np.asarray(as_numpy(name, value))
     array: Array = value
     dtype = array.dtype
     if dtype.char not in "dfDF" or not dtype.isnative:
@@ -91,12 +93,35 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
     return array
 
 
+def as_numpy(name: str, value: Any) -> Any:
+    """Return what is foreign to NumPy, but speaks DLPack, as an array in the memory where it lies.
+
+    Arrays of a library that has verbs of its own raise; anything else is returned as it is, for
+    ``np.asarray`` to read.
+    """
+    if isinstance(value, ndarray):
+        return value
+    from fastfisher._ops import is_numpys  # which imports this
+
+    if not is_numpys(value):
+        raise _check.other_library(name, "a NumPy array", value)
+    if not hasattr(value, "__dlpack_device__"):
+        return value
+    kind, number = value.__dlpack_device__()
+    if int(kind) not in _HOST:
+        raise TypeError(
+            f"{name}: expected an array in the host's memory, got {type(value).__name__} on device "
+            f"({int(kind)}, {number}) of DLPack. Nothing is moved silently: copy it to the host, "
+            "or give all arrays of the call from there."
+        )
+    if any(hasattr(value, word) for word in ("__array__", "__array_interface__")):
+        return value
+    return np.from_dlpack(value)
+
+
 def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
-    if type(value) is not ndarray:
-        _refuse_device(name, value)
-        value = np.asarray(value)
-    array: Array = value
+    array: Array = value if type(value) is ndarray else np.asarray(as_numpy(name, value))
     if array.dtype is not dtype:
         if array.dtype.kind not in ("fiubc" if dtype.kind == "c" else "fiub"):
             raise TypeError(
@@ -111,18 +136,9 @@ def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     return array
 
 
-def _refuse_device(name: str, value: Any) -> None:
-    """Raise for an array whose library has verbs of its own."""
-    from fastfisher._ops import is_numpys  # which imports this
-
-    if not is_numpys(value):
-        raise _check.other_library(name, "a NumPy array", value)
-
-
 def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:
     """Return `out` if a result of this shape and dtype may be written there, else raise."""
-    _refuse_device("out", out)
-    if not isinstance(out, ndarray):
+    if not isinstance(as_numpy("out", out), ndarray):
         raise TypeError(
             f"out: expected a NumPy array, got {type(out).__name__}. Leave it out to get a new one."
         )
@@ -141,7 +157,8 @@ def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: A
             "out: expected memory of its own, got an array that overlaps an input. "
             "Inputs are never written to: give another array."
         )
-    return out
+    found: Array = out
+    return found
 
 
 def to_host(held: Any) -> Any:

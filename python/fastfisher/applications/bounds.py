@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.total import advised, as_total, finite, precisions
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.protocol import Fisher
@@ -13,6 +14,7 @@ from fastfisher.functions import as_fisher
 __all__ = ["add_prior", "condition_on", "cramer_rao_bound", "marginalize", "reparametrize"]
 
 
+@takes_tensors
 @finite
 def cramer_rao_bound(
     fisher: Any,
@@ -98,6 +100,7 @@ def cramer_rao_bound(
     return _symmetric(J @ spread) / total
 
 
+@takes_tensors
 @finite
 def marginalize(fisher: Any, keep: Any, *, prior: Any = 0.0, solver: Any = "auto") -> Any:
     """Return the total information about some parameters when the others are not known.
@@ -165,6 +168,7 @@ def marginalize(fisher: Any, keep: Any, *, prior: Any = 0.0, solver: Any = "auto
         ) from error
 
 
+@takes_tensors
 @finite
 def condition_on(fisher: Any, keep: Any) -> Any:
     """Return the total information about some parameters when the others are known.
@@ -208,6 +212,7 @@ def condition_on(fisher: Any, keep: Any) -> Any:
     return _symmetric((F @ _units(F, kept))[kept]) * total
 
 
+@takes_tensors
 @finite
 def add_prior(fisher: Any, prior: Any) -> Any:
     """Return total information with that of a Gaussian prior added to it.
@@ -252,6 +257,7 @@ def add_prior(fisher: Any, prior: Any) -> Any:
     return out
 
 
+@takes_tensors
 @finite
 def reparametrize(fisher: Any, jacobian: Any) -> Any:
     """Return the total information about other parameters φ: F_φ = Jᵀ F_θ J with J = ∂θ/∂φ.

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher._ops.border import TakesTensors, takes_tensors
 from fastfisher.applications.semidefinite import semidefinite
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.diagonal import DiagonalFisher
@@ -22,6 +23,7 @@ __all__ = ["ElasticWeightConsolidation", "ewc_penalty"]
 MODES = ("separate", "online")
 
 
+@takes_tensors
 def ewc_penalty(
     fisher_diagonal: Any, theta: Any, anchor: Any, strength: float
 ) -> tuple[float, Any]:
@@ -91,7 +93,7 @@ def ewc_penalty(
     return value, fold(gradient)
 
 
-class ElasticWeightConsolidation:
+class ElasticWeightConsolidation(TakesTensors):
     """What earlier tasks ask of the parameters: a penalty to add to the loss of the next one.
 
     Mode "separate" keeps an anchor and a Fisher of each task; its penalty is

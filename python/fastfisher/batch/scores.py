@@ -6,11 +6,13 @@ import numpy as np
 
 from fastfisher import _check, _memory
 from fastfisher._ops import batch_of, ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher._ops.numpy_batch import Array
 
 __all__ = ["empirical_fisher"]
 
 
+@takes_tensors
 def empirical_fisher(
     scores: Any,
     *,

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastfisher import _check, _memory
 from fastfisher._ops import batch_of, ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher._ops.numpy_batch import Array, Job
 from fastfisher.batch import extended, failure
 from fastfisher.batch.solution import BatchSolution
@@ -15,6 +16,7 @@ from fastfisher.solvers.failure import POLICIES
 __all__ = ["inverse", "inverse_diagonal", "logdet", "solve"]
 
 
+@takes_tensors
 def solve(
     F: Any,
     rhs: Any,
@@ -117,6 +119,7 @@ def solve(
     )
 
 
+@takes_tensors
 def inverse(
     F: Any,
     *,
@@ -176,6 +179,7 @@ def inverse(
     )
 
 
+@takes_tensors
 def inverse_diagonal(
     F: Any,
     *,
@@ -224,6 +228,7 @@ def inverse_diagonal(
     )
 
 
+@takes_tensors
 def logdet(
     F: Any,
     *,

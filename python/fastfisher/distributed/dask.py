@@ -11,6 +11,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._native import get_num_threads
+from fastfisher._ops.border import takes_tensors
 from fastfisher.distributed.tree import add, finite, tree
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
@@ -24,6 +25,7 @@ __all__ = ["empirical_fisher"]
 _TINY = 2.0**-60
 
 
+@takes_tensors
 def empirical_fisher(
     scores: Any,
     *,

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import takes_tensors
 from fastfisher.distributed.tree import finite, tree
 from fastfisher.errors import FisherError
 from fastfisher.fisher.additive import Additive
@@ -18,6 +19,7 @@ __all__ = ["allreduce"]
 Sum = TypeVar("Sum", bound=Additive)
 
 
+@takes_tensors
 def allreduce(fisher: Sum, comm: Any, *, fixed_order: bool = False) -> Sum:
     """Return, in every process, the Fisher of the samples of all processes of an MPI communicator.
 

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastfisher._ops.border import inside, takes_tensors
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 
@@ -14,6 +15,7 @@ Part = TypeVar("Part")
 Sum = TypeVar("Sum", bound=Additive)
 
 
+@takes_tensors
 def merge_tree(parts: Iterable[Sum]) -> Sum:
     """Return the Fisher of all samples from those of its parts, joined in a fixed tree.
 
@@ -102,6 +104,7 @@ def add(one: Any, two: Any) -> Any:
         return one + two
 
 
+@inside  # whatever the parts were made of
 def finite(fisher: Sum) -> Sum:
     """Return what was joined, unless it is not finite: the sum of finite parts may overflow.
 

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from fastfisher._ops.border import Shown, takes_tensors
 from fastfisher.families import domain
 from fastfisher.families.divergence import divergence
 from fastfisher.families.domain import Array
@@ -41,6 +42,8 @@ class Categorical(Family):
     array([[ 0.5 , -0.25, -0.25]])
     """
 
+    logits = Shown()
+    probabilities = Shown()
     _held = ("logits",)
     _derived = ("probabilities", "_log_probabilities")
 
@@ -59,6 +62,7 @@ class Categorical(Family):
         self.probabilities = domain.own(np.exp(self._log_probabilities), logits.shape)
 
     @property
+    @takes_tensors
     def parameters(self) -> Any:
         """The logits."""
         return self.logits

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fastfisher._ops.border import Shown, takes_tensors
 from fastfisher.families import domain
 from fastfisher.families.divergence import divergence, log_peak
 from fastfisher.families.domain import Array
@@ -37,6 +38,7 @@ class Poisson(Family):
            [0.5]])
     """
 
+    rate = Shown()
     _held = ("rate",)
 
     def __init__(self, rate: Any) -> None:
@@ -45,6 +47,7 @@ class Poisson(Family):
         self.rate = domain.own(rate, self._batch)
 
     @property
+    @takes_tensors
     def parameters(self) -> Any:
         """(rate,)."""
         return np.stack((self.rate,), axis=-1)
@@ -98,6 +101,8 @@ class Binomial(Family):
            [8.]])
     """
 
+    trials = Shown()
+    probability = Shown()
     _held: ClassVar[tuple[str, ...]] = ("trials", "probability")
 
     def __init__(self, trials: Any, probability: Any) -> None:
@@ -108,6 +113,7 @@ class Binomial(Family):
         self.probability = domain.own(probability, self._batch)
 
     @property
+    @takes_tensors
     def parameters(self) -> Any:
         """(probability,)."""
         return np.stack((self.probability,), axis=-1)

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from fastfisher._ops.border import Shown, takes_tensors
 from fastfisher.families import domain
 from fastfisher.families.divergence import divergence
 from fastfisher.families.domain import Array
@@ -31,6 +32,7 @@ class Exponential(Family):
     array([[0.25]])
     """
 
+    mean = Shown()
     _held = ("mean",)
 
     def __init__(self, mean: Any) -> None:
@@ -39,6 +41,7 @@ class Exponential(Family):
         self.mean = domain.own(theta, self._batch)
 
     @property
+    @takes_tensors
     def parameters(self) -> Any:
         """(mean,)."""
         return np.stack((self.mean,), axis=-1)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import TakesTensors
 from fastfisher.errors import NonFiniteError
 from fastfisher.families import domain
 from fastfisher.families.domain import Array
@@ -14,7 +15,7 @@ from fastfisher.families.domain import Array
 __all__ = ["Family"]
 
 
-class Family(ABC):
+class Family(TakesTensors, ABC):
     """A distribution p(x | θ) of k parameters, with its score s(x) = ∇θ log p(x | θ).
 
     Parameters may be arrays: the object is then one distribution for each index of the batch, as
@@ -76,7 +77,7 @@ class Family(ABC):
     def _kl(self, other: Any) -> Any:
         """Return the divergence from a family of the same kind."""
 
-    def _check_support(self, x: Array) -> None:  # noqa: B027 (any number may occur)
+    def _check_support(self, x: Array) -> None:  # any number may occur
         """Raise unless every observation may occur."""
 
     def _information_root(self) -> Any:

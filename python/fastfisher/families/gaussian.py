@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import Shown, takes_tensors
 from fastfisher.families import domain
 from fastfisher.families.divergence import divergence
 from fastfisher.families.domain import Array
@@ -45,6 +46,8 @@ class Gaussian(Family):
            [ 1. ,  1.5]])
     """
 
+    mean = Shown()
+    scale = Shown()
     _held = ("mean", "scale")
 
     def __init__(self, mean: Any, scale: Any, *, fixed_scale: bool = False) -> None:
@@ -56,6 +59,7 @@ class Gaussian(Family):
         self.fixed_scale = _check.flag("fixed_scale", fixed_scale)
 
     @property
+    @takes_tensors
     def parameters(self) -> Any:
         """(mean,), or (mean, scale)."""
         held = (self.mean,) if self.fixed_scale else (self.mean, self.scale)

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import Shown, takes_tensors
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.families import domain
 from fastfisher.families.divergence import divergence
@@ -51,6 +52,8 @@ class MultivariateGaussian(Family):
     array([[1. , 0.5]])
     """
 
+    mean = Shown()
+    covariance = Shown()
     _held = ("mean", "covariance")
     _derived = ("_whitener", "_precision", "_half_logdet")
 
@@ -83,6 +86,7 @@ class MultivariateGaussian(Family):
         self._half_logdet = np.broadcast_to(logs, self._batch)
 
     @property
+    @takes_tensors
     def parameters(self) -> Any:
         """The mean, or the mean and the lower triangle of the covariance row by row."""
         if self.fixed_covariance:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastfisher import _check, _memory
 from fastfisher._ops import ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher.errors import NonFiniteError
 from fastfisher.families.family import Family
 from fastfisher.fisher import DenseFisher, Fisher
@@ -26,6 +27,7 @@ _LEAST_ROWS = 512
 Roots = Callable[[Family, int], Any]
 
 
+@takes_tensors
 def output_fisher(family: Family) -> Any:
     """Return the Fisher information of all outputs of a sample, F_out, one matrix per sample.
 
@@ -57,6 +59,7 @@ def output_fisher(family: Family) -> Any:
     return _joined(family.fisher_information(), family)
 
 
+@takes_tensors
 def exact_fisher(
     jacobians: Any,
     family: Family,
@@ -136,6 +139,7 @@ def exact_fisher(
     return _summed(jacobians, family, roots, weights, into, n_threads)
 
 
+@takes_tensors
 def monte_carlo_fisher(
     jacobians: Any,
     family: Family,

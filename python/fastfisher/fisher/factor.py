@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check, _memory
+from fastfisher._ops.border import TakesTensors
 from fastfisher.fisher.spectrum import squares
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def as_it_is(flat: Any) -> Any:
     return flat
 
 
-class Factor(ABC):
+class Factor(TakesTensors, ABC):
     """A reusable factorisation of A = F + damping; ``Fisher.factor`` makes it.
 
     Attributes

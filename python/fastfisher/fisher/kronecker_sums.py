@@ -11,6 +11,7 @@ import numpy as np
 
 from fastfisher import _check, _memory
 from fastfisher._ops import is_numpys, ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.kronecker_factor import Eigenbasis
@@ -210,6 +211,7 @@ class KroneckerSums(Layered, Additive):
         return self
 
     @property
+    @takes_tensors
     def factors(self) -> list[tuple[Any, Any]]:
         """The factors (A, G) of each layer, dense: the block is ``np.kron(G, A)`` in KFAC."""
         with self._lock:

@@ -15,8 +15,11 @@ __all__ = ["OperatorFisher", "is_operator"]
 
 def is_operator(value: Any) -> bool:
     """Tell whether this is no array, but has a shape and products: SciPy's operators do."""
+    arrays = ("__array__", "__array_interface__", "__dlpack__")
     return (
-        hasattr(value, "shape") and hasattr(value, "__matmul__") and not hasattr(value, "__array__")
+        hasattr(value, "shape")
+        and hasattr(value, "__matmul__")
+        and not any(hasattr(value, word) for word in arrays)
     )
 
 

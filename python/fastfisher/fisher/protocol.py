@@ -9,6 +9,7 @@ from typing import Any
 
 from fastfisher import _check, _memory, _persist
 from fastfisher._ops import ops_of
+from fastfisher._ops.border import TakesTensors, inside
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, RootFactor, as_it_is
 from fastfisher.fisher.spectrum import cutoff, eigenvalue_powers, signed
@@ -35,7 +36,7 @@ def moved(held: Any, source: ModuleType, target: ModuleType) -> Any:
     return target.from_host(source.to_host(held))
 
 
-class Fisher(ABC):
+class Fisher(TakesTensors, ABC):
     """A Fisher matrix: p × p, symmetric, positive semi-definite, held as its structure allows.
 
     Of complex scores it is the Hermitian F = E[s* sᵀ]: vectors and matrices are then complex, while
@@ -184,7 +185,7 @@ class Fisher(ABC):
         """Return F as a ``scipy.sparse.linalg.LinearOperator``; needs SciPy."""
         from scipy.sparse.linalg import LinearOperator
 
-        product = self.__matmul__
+        product = inside(self.__matmul__)  # SciPy's vectors are NumPy's
         return LinearOperator(
             self.shape, matvec=product, rmatvec=product, matmat=product, dtype=self._dtype
         )
@@ -368,7 +369,7 @@ class Fisher(ABC):
         return type(self)._from_state(state)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self)._from_state, (self._state(),))
+        return type(self)._from_state, (self._state(),), {"_home": self._home}
 
     # ---- what solvers use; representations override what they can do better ----
     def _unfolded(self, name: str, v: Any) -> tuple[Any, Callable[[Any], Any]]:  # noqa: ARG002

@@ -2,11 +2,13 @@
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import TakesTensors
 
 __all__ = ["Chunks", "Progress", "chunks", "pair", "stream"]
 
@@ -58,7 +60,7 @@ def chunks(scores: Any, weights: Any = None, *, rows: int | None = None) -> "Chu
     return Chunks(scores, weights, rows)
 
 
-class Chunks:
+class Chunks(TakesTensors):
     """Scores, and weights if there are any, as an iterable of consecutive rows."""
 
     def __init__(self, scores: Any, weights: Any = None, rows: int | None = None) -> None:
@@ -208,7 +210,8 @@ def stream(
                 finish()
                 before, rows = present, present[0].shape[0]
                 if isinstance(present[0], np.ndarray):
-                    adding = pool.submit(add, *present)
+                    # In our context, so that what the border made of tensors is known there too.
+                    adding = pool.submit(copy_context().run, add, *present)
                 else:
                     adding = Future()
                     try:
@@ -235,7 +238,9 @@ def stream(
 
 
 def _overlap(first: tuple[Any, Any], second: tuple[Any, Any]) -> bool:
+    # Exactly: rows of Fortran order lie between each other, and bounds alone would call that one
+    # memory. For two strides each that is solved at once.
     return any(
-        isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and np.may_share_memory(x, y)
+        isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and np.shares_memory(x, y)
         for x, y in zip(first, second, strict=True)
     )

@@ -4,12 +4,13 @@ import math
 from typing import Any
 
 from fastfisher import _check
+from fastfisher._ops.border import Shown, TakesTensors
 from fastfisher.fisher.score import ScoreFisher
 
 __all__ = ["Spring"]
 
 
-class Spring:
+class Spring(TakesTensors):
     """SPRING: the dual natural gradient of local energies, with momentum.
 
     Each step φ_t solves Ō φ = ε̄ as nearly as the damping allows, starting from the last one:
@@ -63,6 +64,8 @@ class Spring:
     (100,)
     """
 
+    direction = Shown()
+
     def __init__(self, damping: float, momentum: float = 0.99) -> None:
         self.damping = _check.cut("damping", damping)
         if self.damping == 0.0:
@@ -75,7 +78,7 @@ class Spring:
             raise ValueError(
                 f"momentum: expected less than 1, got {momentum}. 0.99 keeps most of the last step."
             )
-        self.direction: Any = None
+        self.direction = None
 
     def __repr__(self) -> str:
         return f"Spring(damping={self.damping:g}, momentum={self.momentum:g})"

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.descent.model import starting_point
 
 __all__ = ["Adam", "AdamState"]
@@ -96,12 +97,14 @@ class Adam:
                     "It is the share of the moment that is kept."
                 )
 
+    @takes_tensors
     def start(self, theta: Any) -> AdamState:
         """Return the state before the first step, at parameters (p,), of which it has a copy."""
         theta = starting_point(theta)
         zero = ops_of(theta).xp.zeros_like(theta)
         return AdamState(theta, zero, zero, 0)
 
+    @takes_tensors
     def step(self, state: AdamState, gradient: Any) -> AdamState:
         """Return the next state; the one given stays as it is.
 

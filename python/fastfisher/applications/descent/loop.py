@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from fastfisher import _check
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.descent.iterate import Iterate, Stop
 from fastfisher.applications.descent.model import Model, evaluate, starting_point
 from fastfisher.applications.descent.result import DescentResult, DescentState
@@ -16,6 +17,7 @@ from fastfisher.solvers.solution import Status
 __all__ = ["natural_gradient_descent"]
 
 
+@takes_tensors
 def natural_gradient_descent(
     model: Model,
     theta: Any,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher._ops.border import Shown, TakesTensors, takes_tensors
 from fastfisher.applications.evolution.minimize import EvolutionResult, minimize
 from fastfisher.applications.evolution.utilities import Array, by_rank, of_population
 from fastfisher.errors import NonFiniteError
@@ -26,13 +27,15 @@ _SHARE = 0.2
 _PATIENCE = (10, 30)
 
 
-class EvolutionStrategy(ABC):
+class EvolutionStrategy(TakesTensors, ABC):
     """A search distribution N(mean, A Aᵀ) that follows the natural gradient of the expected loss.
 
     A subclass holds A as its `_scale`. It says how normal draws become steps from the mean, which
     variances that gives, and how utilities move A.
     """
 
+    mean = Shown()
+    best = Shown()
     _scale: Array
 
     def __init__(
@@ -53,7 +56,7 @@ class EvolutionStrategy(ABC):
                 "Give an array also for a single parameter."
             )
         self.mean = domain.own(start, start.shape)
-        self.best: Any = None
+        self.best = None
         self.best_loss = self.generation_loss = math.inf
         self.evaluations = self.generations = self.non_finite = 0
         self.status: Status | None = None
@@ -111,6 +114,7 @@ class EvolutionStrategy(ABC):
 
     # ---- what all of them have ----
     @property
+    @takes_tensors
     def sigma(self) -> Any:
         """Standard deviations of the search distribution, (p,)."""
         return np.sqrt(self._variances(self._scale))

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.inference.pooled import Term, one_block, real_scores, terms
 from fastfisher.applications.total import as_total
 from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
@@ -14,6 +15,7 @@ from fastfisher.fisher import DenseFisher, DiagonalFisher, ScoreFisher
 __all__ = ["opg_covariance", "sandwich_covariance", "score_covariance"]
 
 
+@takes_tensors
 def opg_covariance(
     scores: Any, *, weights: Any = None, solver: Any = "auto", n_threads: int | None = None
 ) -> Any:
@@ -81,6 +83,7 @@ def opg_covariance(
     return held.factor(solver=solver, n_threads=n_threads).inverse()
 
 
+@takes_tensors
 def score_covariance(
     scores: Any,
     *,
@@ -162,6 +165,7 @@ def score_covariance(
     return _sum_of_squares(S, parts, DenseFisher, None, n_threads)
 
 
+@takes_tensors
 def sandwich_covariance(
     information: Any,
     scores: Any,

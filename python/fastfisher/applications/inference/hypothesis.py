@@ -7,6 +7,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.inference.pooled import real_scores
 from fastfisher.applications.total import as_total
 from fastfisher.errors import NotPositiveDefiniteError
@@ -41,6 +42,7 @@ class ChiSquaredTest:
     df: int
 
     @property
+    @takes_tensors
     def p_value(self) -> Any:
         """P(χ²_df ≥ statistic)."""
         try:
@@ -54,6 +56,7 @@ class ChiSquaredTest:
         return value if np.ndim(self.statistic) else float(value)
 
 
+@takes_tensors
 def score_test(
     scores: Any,
     fisher: Any = None,
@@ -153,6 +156,7 @@ def score_test(
     return _chi_squared(restrict @ estimate, spread)
 
 
+@takes_tensors
 def wald_test(
     theta: Any,
     fisher: Any = None,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.semidefinite import semidefinite
 from fastfisher.applications.total import advised, as_total, finite, precisions
 from fastfisher.fisher.factor import as_it_is
@@ -14,6 +15,7 @@ from fastfisher.fisher.factor import as_it_is
 __all__ = ["kl_quadratic", "laplace_sample"]
 
 
+@takes_tensors
 @finite
 def kl_quadratic(fisher: Any, d: Any) -> Any:
     """Return ½ dᵀF d, the leading term of KL(θ ‖ θ + d), with F the total information.
@@ -71,6 +73,7 @@ def kl_quadratic(fisher: Any, d: Any) -> Any:
     return (1.0 if F.dtype.kind == "c" else 0.5) * scale * form
 
 
+@takes_tensors
 @finite
 def laplace_sample(
     fisher: Any,

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.inference.hypothesis import ChiSquaredTest
 from fastfisher.fisher import DenseFisher
 from fastfisher.functions import fisher_diagonal
@@ -62,6 +63,7 @@ class ScoreTests(ChiSquaredTest):
     status: Any
 
 
+@takes_tensors
 def score_tests(
     candidates: Any,
     residuals: Any,

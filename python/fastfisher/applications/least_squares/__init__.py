@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.least_squares.iteration import Tolerances, iterate
 from fastfisher.applications.least_squares.model import Model
 from fastfisher.applications.least_squares.result import (
@@ -28,6 +29,7 @@ __all__ = [
 _SEEN_BY_QR = 32
 
 
+@takes_tensors
 def levenberg_marquardt(
     residuals: Callable[[Any], Any],
     theta: Any,
@@ -158,6 +160,7 @@ def levenberg_marquardt(
     return _fitted(model, rule, absolute_sigma, tolerances, max_iterations, callback)
 
 
+@takes_tensors
 def gauss_newton(
     residuals: Callable[[Any], Any],
     theta: Any,

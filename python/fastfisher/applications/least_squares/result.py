@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.total import as_total
 from fastfisher.fisher.factor import Factor
 from fastfisher.fisher.protocol import Fisher
@@ -165,6 +166,7 @@ class LeastSquaresResult:
             )
         return float(np.sqrt(2 * self.loss / self.degrees_of_freedom))
 
+    @takes_tensors
     def standard_errors(self) -> Any:
         """Return the standard errors of the parameters, (p,), the roots of `covariance`'s diagonal.
 
@@ -178,6 +180,7 @@ class LeastSquaresResult:
         factor, scale = self._factor()
         return scale * np.sqrt(factor.inverse_diagonal())
 
+    @takes_tensors
     def covariance(self) -> Any:
         """Return the covariance of the parameters, s² (JᵀWJ)⁻¹, (p, p); s = 1 if σ is known.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.metric import as_metric
 from fastfisher.errors import FisherError, NonFiniteError, NotPositiveDefiniteError
 from fastfisher.fisher.operator import OperatorFisher
@@ -22,6 +23,7 @@ _POLICIES = ("raise", "zero", "shift", "pinv")
 _ROUNDING = 32.0
 
 
+@takes_tensors
 def trust_region_step(
     fisher: Any,
     grad: Any,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
+from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.metric import as_metric
 from fastfisher.applications.trust_region.step import trust_region_step
 from fastfisher.errors import NonFiniteError
@@ -72,6 +73,7 @@ class TRPOStep:
     damping_used: Any = 0.0
 
 
+@takes_tensors
 def trpo_step(
     objective: Callable[[Any], float],
     kl: Callable[[Any], float],
