@@ -20,7 +20,7 @@ ROOMS = {
     "bench": "what it costs",
     "examples": "what one does with it",
 }
-SUFFIXES = {".cpp", ".hpp", ".py", ".pyi"}
+SUFFIXES = {".cpp", ".cu", ".cuh", ".hpp", ".py", ".pyi"}
 
 
 def sources(room: str, *suffixes: str) -> list[Path]:

@@ -21,6 +21,9 @@ Complex numbers of NumPy have the same verbs in files of their own; `for_dtype` 
 other. For libraries of arrays on a device the verbs are written once, in ``device_…``, on an
 `Engine` that does what array expressions are slow at.
 
+Batches have verbs of their own, written out in ``numpy_batch``: ``to_array``, ``to_vector``,
+``factored``, ``fisher``, ``extended``, the ``policies`` they have, ``xp``; `batch_of` picks them.
+
 To serve another kind, write ``<kind>_ops.py`` with these verbs and add its line to `KINDS`.
 """
 
@@ -30,7 +33,7 @@ from typing import Any
 
 from fastfisher._ops import numpy_complex, numpy_ops
 
-__all__ = ["KINDS", "VERBS", "for_dtype", "is_numpys", "on_host", "ops_of"]
+__all__ = ["KINDS", "VERBS", "batch_of", "for_dtype", "is_numpys", "on_host", "ops_of"]
 
 # Top-level package of an array's type -> module of verbs. Tensors have none: `border` turns them
 # into arrays of the others before they come here.
@@ -110,6 +113,13 @@ def on_host(name: str, value: Any) -> None:
 def for_dtype(ops: ModuleType, dtype: Any) -> ModuleType:
     """Return the verbs for numbers of `dtype`, for arrays of the kind that `ops` serves."""
     return _complex.get(ops, ops) if dtype.kind == "c" else ops
+
+
+def batch_of(array: Any) -> ModuleType:
+    """Return the verbs of batches for `array`: the ``…_batch`` beside its ``…_ops``."""
+    package = type(array).__module__.partition(".")[0]
+    ops = KINDS.get(package) or numpy_ops.__name__
+    return import_module(ops.removesuffix("_ops") + "_batch")
 
 
 def _find(kind: type) -> ModuleType:

@@ -8,8 +8,11 @@ from fastfisher._native import core
 from fastfisher._ops import ops_of
 from fastfisher._ops.numpy_ops import as_numpy
 
-__all__ = ["Job", "extended", "factored", "fisher", "to_array"]
+__all__ = ["Job", "extended", "factored", "fisher", "policies", "to_array", "to_vector", "xp"]
 
+xp = np
+# What may become of items that are not positive definite.
+policies = ("raise", "nan", "shift", "pinv")
 Array = np.ndarray[Any, np.dtype[Any]]
 # What is asked of every F + diag(shift).
 Job = Literal["solve", "inverse", "inverse_diagonal", "logdet"]
@@ -25,6 +28,12 @@ def to_array(name: str, value: Any) -> Array:
             "Convert real numbers of other dtypes; complex matrices go to ff.solve one by one."
         )
     array: Array = ops.to_array(name, given)
+    return array
+
+
+def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """Return numbers as an array of `dtype`."""
+    array: Array = ops_of(value).to_vector(name, value, dtype)
     return array
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import numpy_batch
+from fastfisher._ops import batch_of, numpy_batch
 from fastfisher._ops.numpy_batch import Array
 from fastfisher.batch.solution import BatchSolution
 
@@ -107,6 +107,9 @@ def unextended(F: Any) -> Any:
 
 
 def _doubles(name: str, value: Any) -> Array:
+    ops = batch_of(value)
+    if ops is not numpy_batch:
+        ops.extended()
     array = numpy_batch.to_array(name, value)
     if array.ndim != 3:
         raise ValueError(

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastfisher._ops.numpy_batch import Array, Job, factored
+from fastfisher._ops import batch_of
+from fastfisher._ops.numpy_batch import Array, Job
 from fastfisher.batch.solution import BatchSolution
 from fastfisher.errors import FisherError, NonFiniteError, NotPositiveDefiniteError
 from fastfisher.solvers.solution import Status
@@ -12,12 +13,12 @@ __all__ = ["failure", "shifted", "truncated"]
 
 def failure(solution: BatchSolution) -> FisherError:
     """Return the error that names the first failed item and how many failed."""
-    bad = np.flatnonzero(solution.status)
+    bad = batch_of(solution.status).xp.flatnonzero(solution.status)
     first, others = int(bad[0]), len(bad) - 1
     found = f"item {first}" + (f" and {others} more" if others else "")
     advice = "on_failure='nan', 'shift' or 'pinv' gives the others their answers."
     error: FisherError
-    if solution.status[first] == Status.NON_FINITE:
+    if int(solution.status[first]) == Status.NON_FINITE:
         error = NonFiniteError(
             f"F: expected finite matrices, right-hand sides and answers in all "
             f"{len(solution.status)} items, got failure of {found}, the first with NaN, infinity "
@@ -41,7 +42,9 @@ def shifted(
     The rungs are 2ʲ · eps · ‖F‖_∞, j = 0, 1, …, of each item; the first that works is found by
     bisection, for all failed items together.
     """
-    bad = np.flatnonzero(solution.status == Status.NOT_POSITIVE_DEFINITE)
+    ops = batch_of(F)
+    xp = ops.xp
+    bad = xp.flatnonzero(solution.status == int(Status.NOT_POSITIVE_DEFINITE))
     if bad.size == 0:
         return solution
     p, dtype = F.shape[1], F.dtype
@@ -49,28 +52,32 @@ def shifted(
     right = None if rhs is None else rhs[bad]
     eps = np.finfo(dtype).eps
     with np.errstate(over="ignore"):
-        norm = np.minimum(np.abs(matrices).sum(axis=2).max(axis=1), np.finfo(dtype).max / 8)
-    first = (eps * np.where(norm > 0, norm, 1)).astype(dtype)
+        norm = xp.minimum(xp.abs(matrices).sum(axis=2).max(axis=1), np.finfo(dtype).max / 8)
+    first = (eps * xp.where(norm > 0, norm, 1)).astype(dtype)
 
     def attempt(rung: Array, some: Array) -> tuple[Array, Array, Array]:
-        more = np.ldexp(first[some], rung[some]).astype(dtype)
+        more = xp.ldexp(first[some], rung[some]).astype(dtype)
         given = None if right is None else right[some]
-        return factored(job, matrices[some], extra[some] + more[:, None], given, threads)
+        found: tuple[Array, Array, Array] = ops.factored(
+            job, matrices[some], extra[some] + more[:, None], given, threads
+        )
+        return found
 
     # A diagonal of 4 p ‖F‖ outweighs what stands beside it and the pivots' own tolerance.
-    low = np.full(bad.size, -1)
-    high = np.full(bad.size, int(np.ceil(np.log2(4 * p / eps))))
-    while (open_ := np.flatnonzero(high - low > 1)).size:
+    low = xp.full(bad.size, -1)
+    high = xp.full(bad.size, int(np.ceil(np.log2(4 * p / eps))))
+    while (open_ := xp.flatnonzero(high - low > 1)).size:
         middle = (low + high) // 2
-        good = attempt(middle, open_)[1] != Status.NOT_POSITIVE_DEFINITE
+        good = attempt(middle, open_)[1] != int(Status.NOT_POSITIVE_DEFINITE)
         high[open_[good]] = middle[open_[good]]
         low[open_[~good]] = middle[open_[~good]]
-    value, status, rcond = attempt(high, np.arange(bad.size))
-    used = np.array(solution.damping_used)
-    added = np.ldexp(first, high).astype(dtype)
+    value, status, rcond = attempt(high, xp.arange(bad.size))
+    used = xp.array(solution.damping_used)
+    added = xp.ldexp(first, high).astype(dtype)
     used[bad] += added if used.ndim == 1 else added[:, None]
     solution.value[bad], solution.rcond[bad] = value, rcond
-    solution.status[bad] = np.where(status == Status.SUCCESS, Status.SHIFTED, status)
+    status[status == int(Status.SUCCESS)] = int(Status.SHIFTED)
+    solution.status[bad] = status
     return BatchSolution(solution.value, solution.status, solution.rcond, used)
 
 
@@ -108,8 +115,9 @@ def truncated(
 
 def _symmetric(F: Array) -> Array:
     """Return full matrices of the lower triangles, a copy."""
-    lower: Array = np.tril(F)
-    lower += np.swapaxes(np.tril(F, -1), 1, 2)
+    xp = batch_of(F).xp
+    lower: Array = xp.tril(F)
+    lower += xp.swapaxes(xp.tril(F, -1), 1, 2)
     return lower
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher._ops import numpy_batch, ops_of
+from fastfisher._ops import batch_of, ops_of
 from fastfisher._ops.border import takes_tensors
 from fastfisher._ops.numpy_batch import Array
 
@@ -65,7 +65,8 @@ def empirical_fisher(
     array([[[5., 1.],
             [1., 2.]]])
     """
-    array = numpy_batch.to_array("scores", scores)
+    ops = batch_of(scores)
+    array: Array = ops.to_array("scores", scores)
     if array.ndim != 3 or array.shape[2] == 0:
         raise ValueError(
             f"scores: expected shape (B, n, p) with p ≥ 1, got {array.shape}. "
@@ -80,23 +81,23 @@ def empirical_fisher(
         )
     if dtype is not None:
         array = array.astype(_check.accumulation_dtype(dtype, array.dtype), copy=False)
-    w = None if weights is None else _weights(weights, count, n, array.dtype)
-    _memory.guard(count * p * p * array.itemsize, "batch.empirical_fisher", "Split the batch.")
-    return numpy_batch.fisher(
-        array, w, _check.flag("center", center), mean, _check.threads(n_threads)
+    w = None if weights is None else _weights(ops, weights, count, n, array.dtype)
+    _memory.guard(
+        count * p * p * array.itemsize, "batch.empirical_fisher", "Split the batch.", ops_of(array)
     )
+    return ops.fisher(array, w, _check.flag("center", center), mean, _check.threads(n_threads))
 
 
-def _weights(weights: Any, count: int, n: int, dtype: np.dtype[Any]) -> Array:
-    array: Array = ops_of(weights).to_vector("weights", weights, dtype)
+def _weights(ops: Any, weights: Any, count: int, n: int, dtype: np.dtype[Any]) -> Array:
+    array: Array = ops.to_vector("weights", weights, dtype)
     if array.shape not in ((n,), (count, n)):
         raise ValueError(
             f"weights: expected shape ({n},) or ({count}, {n}), got {array.shape}. "
             "Weights are given per sample, for all items or for each."
         )
-    good = (array >= 0.0) & np.isfinite(array)
+    good = (array >= 0.0) & ops.xp.isfinite(array)
     if not good.all():
-        place = tuple(int(i) for i in np.argwhere(~good)[0])
+        place = tuple(int(i) for i in ops.xp.argwhere(~good)[0])
         raise ValueError(
             f"weights: expected finite numbers that are not negative, got {array[place]} at "
             f"{place}. Give 0 to leave a sample out."
@@ -106,4 +107,5 @@ def _weights(weights: Any, count: int, n: int, dtype: np.dtype[Any]) -> Array:
             "weights: expected at least one that is positive in each item, got all zero. "
             "There is nothing to average."
         )
-    return np.broadcast_to(array, (count, n))
+    every: Array = ops.xp.broadcast_to(array, (count, n))
+    return every

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
-from fastfisher._ops import ops_of
+from fastfisher._ops import batch_of, ops_of
 from fastfisher._ops.border import takes_tensors
-from fastfisher._ops.numpy_batch import Array, Job, factored, to_array
+from fastfisher._ops.numpy_batch import Array, Job
 from fastfisher.batch import extended, failure
 from fastfisher.batch.solution import BatchSolution
 from fastfisher.solvers.damping import MODES
@@ -90,7 +90,8 @@ def solve(
     exact = extended.source(F) if _extended(precision, damping_mode, on_failure) else None
     matrices = _matrices(extended.unextended(F)) if exact is None else exact.matrix
     count, p = len(matrices), matrices.shape[2]
-    right = ops_of(rhs).to_vector("rhs", rhs, matrices.dtype)
+    ops = batch_of(matrices)
+    right = ops.to_vector("rhs", rhs, matrices.dtype)
     if (
         right.ndim not in (2, 3)
         or right.shape[1] != p
@@ -102,9 +103,9 @@ def solve(
         )
     if len(right) != count:
         count = len(right) if count == 1 else count
-        matrices = np.broadcast_to(matrices, (count, *matrices.shape[1:]))
-        right = np.broadcast_to(right, (count, *right.shape[1:]))
-    _memory.guard(right.nbytes, "batch.solve", "Split the batch.")
+        matrices = ops.xp.broadcast_to(matrices, (count, *matrices.shape[1:]))
+        right = ops.xp.broadcast_to(right, (count, *right.shape[1:]))
+    _memory.guard(right.nbytes, "batch.solve", "Split the batch.", ops_of(matrices))
     if exact is not None:
         return _run_extended(exact.extend(count), right, damping, on_failure, n_threads)
     return _run(
@@ -164,7 +165,7 @@ def inverse(
     matrices = _matrices(extended.unextended(F)) if exact is None else exact.matrix
     p = matrices.shape[2]
     size = len(matrices) * p * p * matrices.itemsize
-    _memory.guard(size, "batch.inverse", "Split the batch, or use solve.")
+    _memory.guard(size, "batch.inverse", "Split the batch, or use solve.", ops_of(matrices))
     if exact is not None:
         return _run_extended(exact, None, damping, on_failure, n_threads)
     return _run(
@@ -292,9 +293,15 @@ def _run(
             "'nan' answers NaN for the failed items and nothing else."
         )
     threads = _check.threads(n_threads)
+    ops = batch_of(F)
+    if policy not in ops.policies:
+        raise ValueError(
+            f"on_failure: expected one of {', '.join(ops.policies)} for arrays on a device, got "
+            f"{policy!r}. Pass host copies of the items that failed."
+        )
     used = _damping(F, damping, mode)
-    shift = np.broadcast_to(used if used.ndim == 2 else used[:, None], F.shape[:2])
-    value, status, rcond = factored(job, F, shift, rhs, threads)
+    shift = ops.xp.broadcast_to(used if used.ndim == 2 else used[:, None], F.shape[:2])
+    value, status, rcond = ops.factored(job, F, shift, rhs, threads)
     solution = BatchSolution(value, status, rcond, used)
     if policy == "pinv":
         return failure.truncated(job, solution, F, shift, rhs)
@@ -339,7 +346,7 @@ def _extended(precision: str, mode: str, policy: str) -> bool:
 
 
 def _matrices(F: Any) -> Array:
-    matrices = to_array("F", F)
+    matrices: Array = batch_of(F).to_array("F", F)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or matrices.shape[1] == 0:
         raise ValueError(
             f"F: expected square matrices (B, p, p) with p ≥ 1, got shape {matrices.shape}. "
@@ -350,7 +357,9 @@ def _matrices(F: Any) -> Array:
 
 def _damping(F: Array, damping: Any, mode: str) -> Array:
     """Return what is added to the diagonal, (B,) or (B, p), in F's dtype."""
-    given = ops_of(damping).to_vector("damping", damping, np.dtype(np.float64))
+    ops = batch_of(F)
+    xp = ops.xp
+    given = ops.to_vector("damping", damping, np.dtype(np.float64))
     if given.ndim > 1 or (given.ndim == 1 and len(given) != len(F)):
         raise ValueError(
             f"damping: expected a number or shape ({len(F)},), one per item, got shape "
@@ -361,15 +370,17 @@ def _damping(F: Array, damping: Any, mode: str) -> Array:
             f"damping: expected finite numbers in {F.dtype} that are not negative, got "
             f"{damping}. Damping makes F + λI better conditioned; it never takes away."
         )
-    amount: Array = np.broadcast_to(given.astype(F.dtype), len(F))
-    if mode == "absolute":
-        return amount
-    diagonal = np.einsum("bii->bi", F)
+    amount: Array = (
+        given.astype(F.dtype) if given.ndim else xp.full(len(F), float(given), dtype=F.dtype)
+    )
+    if mode not in MODES:
+        raise ValueError(
+            f"damping_mode: expected one of {', '.join(MODES)}, got {mode!r}. 'absolute' is F + λI."
+        )
+    diagonal = F.diagonal(axis1=1, axis2=2)
     with np.errstate(over="ignore", invalid="ignore"):
         if mode == "trace":
-            return np.asarray(amount * diagonal.mean(axis=1))
-        if mode == "diagonal":
-            return np.asarray(amount[:, None] * diagonal)
-    raise ValueError(
-        f"damping_mode: expected one of {', '.join(MODES)}, got {mode!r}. 'absolute' is F + λI."
-    )
+            amount = amount * diagonal.mean(axis=1)
+        elif mode == "diagonal":
+            amount = amount[:, None] * diagonal
+    return amount
