@@ -44,7 +44,7 @@ def data(samples):
     return X, np.sin(X[:, :1]) + X[:, 2:3] * [1.0, -0.5, 0.2] + noise @ np.tri(3)
 
 
-def main(path: str = "drop_in_ngboost.png", samples: int = 20_000, rounds: int = 20) -> float:
+def main(path: str = "drop_in_ngboost.png", *, samples: int = 20_000, rounds: int = 20) -> float:
     """Compare, print, draw; return the largest difference of the predictions."""
     X, Y = data(samples)
     theirs = MultivariateNormal(3)
@@ -55,7 +55,7 @@ def main(path: str = "drop_in_ngboost.png", samples: int = 20_000, rounds: int =
         return model.fit(X, Y)
 
     whole, models = in_turn(lambda: fitted(theirs), lambda: fitted(ours), rounds=3)
-    difference = np.abs(models[0].predict(X) - models[1].predict(X)).max()
+    difference = float(np.abs(models[0].predict(X) - models[1].predict(X)).max())
 
     parameters = models[0].pred_param(X).T
     rules = [model.Manifold(parameters) for model in models]
@@ -68,15 +68,12 @@ def main(path: str = "drop_in_ngboost.png", samples: int = 20_000, rounds: int =
     metric[samples // 2] = np.ones((9, 9))  # singular
     singular, _ = in_turn(*map(directions, rules), rounds=3)
     print(f"{samples} samples, 9 parameters each; predictions differ by {difference:.0e}")
-    show(
-        [
-            ("natural gradients", *stage),
-            ("…, one metric singular", *singular),
-            (f"fit, {rounds} trees per parameter", *whole),
-        ],
-        "NGBoost",
-        path,
-    )
+    seconds = {
+        "natural gradients": stage,
+        "…, one metric singular": singular,
+        f"fit, {rounds} trees per parameter": whole,
+    }
+    show(seconds, "NGBoost", path)
     return difference
 
 

@@ -58,7 +58,7 @@ def data(samples, params):
     return X * np.logspace(-1, 1, params), rng.poisson(np.exp(X @ beta)).astype(float)
 
 
-def main(path: str = "drop_in_scipy.png", samples: int = 10_000, params: int = 40) -> list[int]:
+def main(path: str = "drop_in_scipy.png", *, samples: int = 10_000, params: int = 40) -> list[int]:
     """Compare, print, draw; return how often each asked for the loss."""
     regression = PoissonRegression(*data(samples, params))
     start = np.zeros(params)
@@ -79,11 +79,11 @@ def main(path: str = "drop_in_scipy.png", samples: int = 10_000, params: int = 4
     best = min(one.fun for one in found)
     for name, one in zip(("as it is", "scaled", "whitened"), found, strict=True):
         print(f"{name:9} {one.nfev:5} evaluations, loss {one.fun - best:8.1e} above the best")
-    rows = [
-        ("covariates as they are", seconds[0], seconds[2]),
-        ("covariates scaled", seconds[1], seconds[2]),
-    ]
-    show(rows, "L-BFGS", path)
+    compared = {
+        "covariates as they are": (seconds[0], seconds[2]),
+        "covariates scaled": (seconds[1], seconds[2]),
+    }
+    show(compared, "L-BFGS", path)
     return [one.nfev for one in found]
 
 

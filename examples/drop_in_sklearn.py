@@ -13,7 +13,7 @@ import fastfisher as ff
 from side_by_side import in_turn, show
 
 
-class FisherScoringRegression(LogisticRegression):
+class FisherScoringRegression(LogisticRegression):  # type: ignore[misc]
     """Binary logistic regression with an L2 penalty, as scikit-learn's, by Fisher scoring.
 
     Minimises C Σ log(1 + exp(−y xᵀβ)) + ½‖w‖², where the intercept goes without a penalty. For the
@@ -61,7 +61,9 @@ def data(samples, features):
     return X, (rng.random(samples) < 1 / (1 + np.exp(-eta))).astype(int)
 
 
-def main(path: str = "drop_in_sklearn.png", samples: int = 300_000, features: int = 100) -> float:
+def main(
+    path: str = "drop_in_sklearn.png", *, samples: int = 300_000, features: int = 100
+) -> float:
     """Compare, print, draw; return the largest difference of the coefficients."""
     X, y = data(samples, features)
     solvers = ("newton-cholesky", "lbfgs")
@@ -79,17 +81,14 @@ def main(path: str = "drop_in_sklearn.png", samples: int = 300_000, features: in
 
     stage, (theirs, ours) = in_turn(hessian, fisher)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())
-    difference = np.abs(models[0].coef_ - models[-1].coef_).max()
+    difference = float(np.abs(models[0].coef_ - models[-1].coef_).max())
     print(f"{samples} samples, {features} features; coefficients differ by {difference:.0e}")
-    show(
-        [
-            ("Hessian, of newton-cholesky", *stage),
-            ("fit, newton-cholesky", whole[0], whole[2]),
-            ("fit, lbfgs", whole[1], whole[2]),
-        ],
-        "scikit-learn",
-        path,
-    )
+    seconds = {
+        "Hessian, of newton-cholesky": stage,
+        "fit, newton-cholesky": (whole[0], whole[2]),
+        "fit, lbfgs": (whole[1], whole[2]),
+    }
+    show(seconds, "scikit-learn", path)
     return difference
 
 

@@ -39,7 +39,9 @@ def data(samples, params, groups):
     return X, (rng.random(samples) < 1 / (1 + np.exp(-eta))).astype(float), group
 
 
-def main(path: str = "drop_in_statsmodels.png", samples: int = 200_000, params: int = 40) -> float:
+def main(
+    path: str = "drop_in_statsmodels.png", *, samples: int = 200_000, params: int = 40
+) -> float:
     """Compare, print, draw; return the largest relative difference of the standard errors."""
     X, y, group = data(samples, params, groups=500)
     model = sm.Logit(y, X)
@@ -52,12 +54,12 @@ def main(path: str = "drop_in_statsmodels.png", samples: int = 200_000, params: 
         lambda: errors(cov_cluster(results, group)),
         lambda: errors(covariance(results, clusters=group, correction="CR1")),
     )
-    difference = np.abs(ours / theirs - 1).max()
+    difference = float(np.abs(ours / theirs - 1).max())
     white, (theirs, ours) = in_turn(
         lambda: errors(cov_white_simple(results, use_correction=False)),
         lambda: errors(covariance(results)),
     )
-    difference = max(difference, np.abs(ours / theirs - 1).max())
+    difference = max(difference, float(np.abs(ours / theirs - 1).max()))
     whole, _ = in_turn(
         lambda: model.fit(disp=0, cov_type="cluster", cov_kwds={"groups": group}),
         lambda: covariance(model.fit(disp=0), clusters=group, correction="CR1"),
@@ -65,12 +67,12 @@ def main(path: str = "drop_in_statsmodels.png", samples: int = 200_000, params: 
     )
     print(f"{samples} samples, {params} parameters; standard errors differ by {difference:.0e}")
     print(f"OPG standard errors are {errors(opg(results)).mean():.2e} on average")
-    rows = [
-        ("clustered covariance", *clustered),
-        ("robust covariance", *white),
-        ("fit and clustered", *whole),
-    ]
-    show(rows, "statsmodels", path)
+    seconds = {
+        "clustered covariance": clustered,
+        "robust covariance": white,
+        "fit and clustered": whole,
+    }
+    show(seconds, "statsmodels", path)
     return difference
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -25,25 +25,21 @@ def in_turn(*jobs: Callable[[], Any], rounds: int = 5) -> tuple[list[float], lis
     return np.median(seconds, axis=0).tolist(), answers
 
 
-def show(rows: list[tuple[str, float, float]], theirs: str, path: str) -> None:
+def show(seconds: Mapping[str, Sequence[float]], theirs: str, path: str) -> None:
     """Print stage by stage what both took, and draw it as bars."""
-    width = max(len(name) for name, *_ in rows)
+    width = max(map(len, seconds))
     print(f"{'':{width}} {theirs:>14} {'fastfisher':>12} {'ratio':>7}")
-    for name, before, after in rows:
+    for name, (before, after) in seconds.items():
         print(f"{name:{width}} {before:12.4f} s {after:10.4f} s {before / after:7.1f}")
-    places = np.arange(len(rows))[::-1]
-    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.55 * len(rows)), layout="constrained")
-    for shift, column, label, colour in (
-        (0.2, 1, theirs, "0.6"),
-        (-0.2, 2, "with fastfisher", "#1f4e79"),
-    ):
-        relative = [row[column] / row[1] for row in rows]
-        axes.barh(places + shift, relative, 0.38, label=label, color=colour)
-    for place, (_, before, after) in zip(places, rows, strict=True):
-        axes.text(after / before + 0.01, place - 0.2, f"{before / after:.1f}×", va="center")
-    axes.set_yticks(places, [name for name, *_ in rows])
-    axes.set(xlabel="time, relative", xlim=(0, max(1.12, *(a / b + 0.12 for _, b, a in rows))))
-    axes.legend(frameon=False, loc="lower right", fontsize=8)
+    places = np.arange(len(seconds))[::-1]
+    before, after = np.array(list(seconds.values())).T
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.55 * len(seconds)), layout="constrained")
+    axes.barh(places + 0.2, np.ones(len(seconds)), 0.38, label=theirs, color="0.6")
+    bars = axes.barh(places - 0.2, after / before, 0.38, label="with fastfisher", color="#1f4e79")
+    axes.bar_label(bars, [f"{ratio:.1f}×" for ratio in before / after], padding=3)
+    axes.set_yticks(places, list(seconds))
+    axes.set(xlabel="time, relative", xlim=(0, max(1.0, (after / before).max()) + 0.15))
+    figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
