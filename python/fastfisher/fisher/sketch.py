@@ -123,7 +123,13 @@ class Sketch:
             write(slice(start, stop), new._buffer[new._count : end])
             start, new._count = stop, end
         new._kept += _squares(self.ops, new.rows[checked:])
-        _finite(new._kept + new.lost, self._buffer.dtype)
+        _finite(new._kept, np.float64)
+        dtype = self._buffer.dtype
+        if new._kept + new.lost > float(np.finfo(dtype).max):
+            # The trace has left the range, which the diagonal, a share of it each, need not have.
+            with np.errstate(over="ignore"):
+                largest = (abs(new.rows) ** 2).sum(axis=0).max() + new.lost / new.rows.shape[1]
+            _finite(float(largest), dtype)
         return new
 
     def _shrink(self, private: bool, threads: int) -> None:
