@@ -304,7 +304,7 @@ def test_waits_are_few(n, m):
     steps = [device.to_device(np.ones(shape)) for shape in K.shapes]
     assert reads(lambda: K.solve(steps, damping=0.1, damping_mode="factored")) <= 12
     assert reads(lambda: K.solve(steps, damping=0.1)) <= 40
-    assert reads(lambda: K.solve(steps, damping=0.1)) <= 3  # the basis is kept
+    assert reads(lambda: K.solve(steps, damping=0.1)) <= 4  # the basis is kept
     L = ff.LayerFisher(layers)
     assert reads(lambda: L @ steps) <= 2
     assert reads(lambda: L.solve(None, damping=0.1)) <= 6

@@ -21,6 +21,8 @@ class BlockFactor(Bound):
 
     __slots__ = ("held_norm", "lower")
 
+    tridiagonal = False
+
     def __init__(self, lower: Blocks, norm: Array | None = None) -> None:
         self.lower = lower
         self.held_norm = norm

@@ -171,7 +171,7 @@ class Additive(Fisher):
                 f"others: expected {type(self).__name__}, got {type(other).__name__}. "
                 "Only representations of one class merge."
             )
-        if not (self._open or other._open or self._ops is other._ops):
+        if not (self._open or other._open or self._ops.name == other._ops.name):
             raise TypeError(
                 f"others: expected sums of {self._ops.name} arrays, got sums of {other._ops.name} "
                 "arrays. Nothing moves between host and device unasked: save one and load it with "
