@@ -19,7 +19,10 @@ Array = NDArray[np.float64]
 
 
 def covariance(
-    results: Any, *, clusters: NDArray[np.int64] | None = None, correction: Literal["none", "CR1"] = "none"
+    results: Any,
+    *,
+    clusters: NDArray[np.int64] | None = None,
+    correction: Literal["none", "CR1"] = "none",
 ) -> Array:
     """Return the sandwich covariance of a fitted likelihood model of statsmodels.
 
