@@ -29,7 +29,8 @@ class BatchedNaturalGradient:
     """
 
     def _natural_gradient(self, grad: Array, metric: Array) -> Array:
-        return ff.batch.solve(metric, grad, on_failure="pinv").value
+        directions: Array = ff.batch.solve(metric, grad, on_failure="pinv").value
+        return directions
 
 
 def with_batches(Distribution: Any) -> Any:

@@ -76,13 +76,14 @@ def main(
     models.append(FisherScoringRegression(tol=1e-6))
     whole, _ = in_turn(*(lambda model=model: model.fit(X, y) for model in models), rounds=3)
 
-    weights = models[-1].predict_proba(X).prod(axis=1)
+    weights: Array = models[-1].predict_proba(X).prod(axis=1)
 
     def hessian() -> Array:  # as scikit-learn forms it
         return X.T @ (weights[:, None] * X)
 
     def fisher() -> Array:
-        return ff.empirical_fisher(X, weights=weights, reduction="sum")
+        F: Array = ff.empirical_fisher(X, weights=weights, reduction="sum")
+        return F
 
     stage, (theirs, ours) = in_turn(hessian, fisher)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())

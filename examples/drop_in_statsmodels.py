@@ -30,12 +30,14 @@ def covariance(
     """
     information = np.linalg.inv(results.normalized_cov_params)
     scores = results.model.score_obs(results.params)
-    return ff.sandwich_covariance(information, scores, clusters=clusters, correction=correction)
+    V: Array = ff.sandwich_covariance(information, scores, clusters=clusters, correction=correction)
+    return V
 
 
 def opg(results: Any) -> Array:
     """Return the outer-product-of-gradients (BHHH) covariance, which statsmodels has not."""
-    return ff.opg_covariance(results.model.score_obs(results.params))
+    V: Array = ff.opg_covariance(results.model.score_obs(results.params))
+    return V
 
 
 def data(samples: int, params: int, groups: int) -> tuple[Array, Array, NDArray[np.int64]]:

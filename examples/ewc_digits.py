@@ -78,7 +78,9 @@ def squares(theta: Array, x: Array, y: Labels, batch: int) -> Array:
     Of single samples that is the empirical diagonal; of larger batches it is no Fisher.
     """
     batches = [slice(start, start + batch) for start in range(0, len(x), batch)]
-    return np.mean([NETWORK.mean_score(theta, x[rows], y[rows]) ** 2 for rows in batches], axis=0)
+    means = np.array([NETWORK.mean_score(theta, x[rows], y[rows]) for rows in batches])
+    mean: Array = (means**2).mean(axis=0)
+    return mean
 
 
 def importance(kind: str, theta: Array, x: Array) -> ff.DiagonalFisher | Array:

@@ -9,7 +9,7 @@ log-likelihood, so that a step *along* it is an ascent.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,11 +109,13 @@ class Bernoulli:
         floor = np.zeros_like(y)
         for share in (y, 1 - y):
             floor += share * np.log(share, out=np.zeros_like(y), where=share > 0)
-        return (np.logaddexp(0, z) - y * z + floor).sum(axis=1)
+        divergence: Array = (np.logaddexp(0, z) - y * z + floor).sum(axis=1)
+        return divergence
 
-    def right(self, z: Array, y: Array) -> Array:
+    def right(self, z: Array, y: Array) -> NDArray[Any]:
         """Share of bits on the right side of one half."""
-        return ((z > 0) == (y > 0.5)).mean(axis=1)
+        share: Array = ((z > 0) == (y > 0.5)).mean(axis=1)
+        return share
 
     def draw(self, z: Array, rng: np.random.Generator) -> Array:
         return (rng.random(z.shape) < self.mean(z)).astype(float)
@@ -129,24 +131,29 @@ class Categorical:
 
     def mean(self, z: Array) -> Array:
         e = np.exp(z - z.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
+        pi: Array = e / e.sum(axis=1, keepdims=True)
+        return pi
 
     def loss(self, z: Array, y: Array) -> Array:
         """−log p(y) of each sample, in nats."""
         z = z - z.max(axis=1, keepdims=True)
-        return np.log(np.exp(z).sum(axis=1)) - (y * z).sum(axis=1)
+        loss: Array = np.log(np.exp(z).sum(axis=1)) - (y * z).sum(axis=1)
+        return loss
 
-    def right(self, z: Array, y: Array) -> Array:
-        return z.argmax(axis=1) == y.argmax(axis=1)
+    def right(self, z: Array, y: Array) -> NDArray[Any]:
+        right: NDArray[np.bool] = z.argmax(axis=1) == y.argmax(axis=1)
+        return right
 
     def draw(self, z: Array, rng: np.random.Generator) -> Array:
         # The largest of logits plus Gumbel noise is a draw from the softmax.
-        return np.eye(z.shape[1])[(z + rng.gumbel(size=z.shape)).argmax(axis=1)]
+        drawn: Array = np.eye(z.shape[1])[(z + rng.gumbel(size=z.shape)).argmax(axis=1)]
+        return drawn
 
     def fisher(self, z: Array, v: Array) -> Array:
         """Return (diag π − π πᵀ) v for each sample."""
         pi = self.mean(z)
-        return pi * (v - (pi * v).sum(axis=1, keepdims=True))
+        product: Array = pi * (v - (pi * v).sum(axis=1, keepdims=True))
+        return product
 
 
 class Layer(Protocol):
@@ -171,7 +178,7 @@ class Likelihood(Protocol):
 
     def loss(self, z: Array, y: Array) -> Array: ...
 
-    def right(self, z: Array, y: Array) -> Array: ...
+    def right(self, z: Array, y: Array) -> NDArray[Any]: ...
 
     def draw(self, z: Array, rng: np.random.Generator) -> Array: ...
 

@@ -117,7 +117,8 @@ class KFAC(NaturalGradient):
 
         def precondition(layers: list[Scores], ascent: Array, damping: float) -> Array:
             K.decay(0.95).update(layers)
-            return K.solve(ascent, damping=damping, damping_mode="factored")
+            along: Array = K.solve(ascent, damping=damping, damping_mode="factored")
+            return along
 
         return precondition
 
@@ -135,7 +136,8 @@ class EKFAC(NaturalGradient):
             updates += 1
             if updates % EVERY == 0:
                 K.refresh()
-            return K.solve(ascent, damping=damping)
+            along: Array = K.solve(ascent, damping=damping)
+            return along
 
         return precondition
 

@@ -51,7 +51,8 @@ class Episodes:
     @property
     def returns(self) -> Array:
         """One point for each step, as the game has it."""
-        return self.played.sum(axis=0)
+        points: Array = self.played.sum(axis=0)
+        return points
 
 
 def play(
@@ -84,7 +85,8 @@ class Baseline:
     def features(self, states: Array) -> Array:
         x = np.concatenate([states, np.ones((*states.shape[:-1], 1))], axis=-1)
         i, j = np.triu_indices(5)
-        return x[..., i] * x[..., j]
+        products: Array = x[..., i] * x[..., j]
+        return products
 
     def __call__(self, states: Array) -> Array:
         return self.features(states) @ self.coefficients
@@ -147,7 +149,7 @@ Update = Callable[[Surrogate], Array]
 
 def trust_region(surrogate: Surrogate) -> Array:
     """Return the parameters after one TRPO update."""
-    return ff.trpo_step(
+    theta: Array = ff.trpo_step(
         surrogate.objective,
         surrogate.kl,
         surrogate.theta,
@@ -155,6 +157,7 @@ def trust_region(surrogate: Surrogate) -> Array:
         surrogate.fisher(),
         max_kl=MAX_KL,
     ).theta
+    return theta
 
 
 def plain(rate: float) -> Update:

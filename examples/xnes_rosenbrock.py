@@ -29,12 +29,15 @@ Strategy = type[ff.SNES] | type[ff.XNES]
 
 def rosenbrock(x: Array) -> Array:
     """Return the loss of each row; it is 0 at (1, …, 1)."""
-    return (100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2).sum(axis=1)
+    terms: Array = 100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2
+    loss: Array = terms.sum(axis=1)
+    return loss
 
 
 def sphere(x: Array) -> Array:
     """Return the squared distance of each row from (1, …, 1)."""
-    return ((x - 1) ** 2).sum(axis=1)
+    loss: Array = ((x - 1) ** 2).sum(axis=1)
+    return loss
 
 
 def search(
