@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -117,6 +118,11 @@ NUMPY = {
     "A = X * sqrt(w)[:, None]; β -= solve(A.T @ A, r @ X)": by_numpy,
     "the same in blocks of 4096 rows": partial(by_numpy, parts=blocks),
 }
+CASES: tuple[tuple[str, Any, Any, dict[str, Any]], ...] = (
+    ("Poisson regression, NumPy", poisson_data, poisson, NUMPY),
+    ("logistic regression, statsmodels", logistic_data, logistic, STATSMODELS),
+    ("logistic regression, NumPy", logistic_data, logistic, NUMPY),
+)
 JOBS = [
     Job(
         name,
@@ -127,11 +133,7 @@ JOBS = [
         error=partial(error, link=link),
         tolerance=1e-10,
     )
-    for name, make, link, lines in (
-        ("Poisson regression, NumPy", poisson_data, poisson, NUMPY),
-        ("logistic regression, statsmodels", logistic_data, logistic, STATSMODELS),
-        ("logistic regression, NumPy", logistic_data, logistic, NUMPY),
-    )
+    for name, make, link, lines in CASES
 ]
 
 test_descent = as_test(JOBS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -94,7 +95,7 @@ def by_strassen(G):
 
 
 # The work of the classical algorithm, so "strassen" may pass 100 % of the peak.
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "make": scores,
     "ours": ff.empirical_fisher,
     "lines": {"G.T @ G / n": by_numpy},

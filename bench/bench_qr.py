@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg as sla
 
@@ -29,7 +31,7 @@ def by_scipy(G):
 
 def by_numpy(G):
     p = G.shape[1]
-    R = np.linalg.qr(np.c_[G, np.ones(len(G))], mode="r")
+    R: Any = np.linalg.qr(np.c_[G, np.ones(len(G))], mode="r")
     return sla.solve_triangular(R[:p, :p], R[:p, p], check_finite=False)
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ class Job:
     name: str
     shape: str
     dtype: str
-    ours: Callable[[], Any]
-    others: dict[str, Callable[[], Any]]
+    ours: Callable[..., Any]  # takes nothing; what it works on are defaults, bound in the loop
+    others: dict[str, Callable[..., Any]]
     work: float  # operations, or bytes read
     roof: str  # "flops" or "bytes"
     goal: str
@@ -143,7 +144,7 @@ def _roofs(cupy: Any) -> dict[str, float]:
     for name in ("float32", "float64"):
         A = cupy.random.default_rng(0).standard_normal((size, size), dtype=name)
         out = cupy.empty_like(A)
-        (seconds,) = _medians(cupy, [lambda A=A, out=out: cupy.matmul(A, A, out=out)])
+        (seconds,) = _medians(cupy, [partial(cupy.matmul, A, A, out=out)])
         roofs[name] = 2.0 * size**3 / seconds
     numbers = cupy.ones(2**30, dtype=np.float32)
     read = cupy.RawKernel(READ, "read")
@@ -181,7 +182,10 @@ def _of_scores(cupy: Any, torch: Any, name: str) -> Iterator[Job]:
             out /= len(S)
             return cupy.tril(out) + cupy.tril(out, -1).T
 
-        others = {"cupy": lambda S=S: S.T @ S / len(S), "cupy syrk": syrk}
+        others: dict[str, Callable[..., Any]] = {
+            "cupy": lambda S=S: S.T @ S / len(S),
+            "cupy syrk": syrk,
+        }
         if torch:
             T = torch.from_dlpack(S)
             others["torch"] = lambda T=T: T.T @ T / len(T)
@@ -207,8 +211,8 @@ def _of_scores(cupy: Any, torch: Any, name: str) -> Iterator[Job]:
 def _of_bandwidth(cupy: Any, torch: Any, name: str) -> Iterator[Job]:
     n, p = (1_000_000, 500) if name == "float64" else (2_000_000, 500)
     S, eps = _draw(cupy, name, n, p), float(np.finfo(name).eps)
-    T = torch.from_dlpack(S) if torch else None
-    others = {"cupy": lambda: cupy.einsum("ij,ij->j", S, S) / n}
+    T: Any = torch.from_dlpack(S) if torch else None
+    others: dict[str, Callable[..., Any]] = {"cupy": lambda: cupy.einsum("ij,ij->j", S, S) / n}
     if torch:
         others["torch"] = lambda: (T * T).mean(0)
     yield Job(
@@ -239,7 +243,7 @@ def _of_solves(cupy: Any, torch: Any, name: str) -> Iterator[Job]:
     for p in (2048, 8192):
         S, b = _draw(cupy, name, 2 * p, p), _draw(cupy, name, p, 1)[:, 0]
         F = ff.empirical_fisher(S)
-        others = {"cupy": lambda F=F, b=b: by_cupy(F, b)}
+        others: dict[str, Callable[..., Any]] = {"cupy": lambda F=F, b=b: by_cupy(F, b)}
         if torch:
             A, c = torch.from_dlpack(F), torch.from_dlpack(b)
 

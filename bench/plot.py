@@ -17,19 +17,20 @@ OTHER = "#E69F00"
 
 def draw(rows: list[Row], output: Path) -> None:
     """Bars of ours, NumPy and the best other per job; jobs without a roof are left out."""
-    rows = [row for row in rows if row.roof is not None]
+    drawn = [(row, row.roof) for row in rows if row.roof is not None]
+    rows = [row for row, _ in drawn]
     output.parent.mkdir(exist_ok=True)
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(9, 1.2 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
-        for place, row in enumerate(rows):
+        for place, (row, roof) in enumerate(drawn):
             bars = [(row.ours, OURS), (row.numpy, NUMPY)]
             if row.other is not None:
                 bars.append((row.other, OTHER))
             for k, (seconds, colour) in enumerate(bars):
-                axes.barh(place + 0.26 * (k - 1), 100 * row.roof / seconds, 0.24, color=colour)
+                axes.barh(place + 0.26 * (k - 1), 100 * roof / seconds, 0.24, color=colour)
             axes.text(
-                100 * row.roof / row.ours + 1, place - 0.26, f"{row.numpy / row.ours:.1f}×",
+                100 * roof / row.ours + 1, place - 0.26, f"{row.numpy / row.ours:.1f}×",
                 va="center", size=8, weight="bold", color=OURS,
             )  # fmt: skip
         labels = [

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,12 @@ def serve(kind: str) -> None:
     """Answer requests until the parent closes the pipe."""
     from fastfisher.demo.clock import stopwatch
 
+    from .job import Job
     from .jobs import find
 
-    job, inputs, lines = None, (), {}
+    job: Job | None = None
+    inputs: tuple[Any, ...] = ()
+    lines: Mapping[str, Callable[..., Any]] = {}
     for request_line in sys.stdin:
         request = json.loads(request_line)
         answer: Any = None

@@ -7,9 +7,12 @@ apart.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 import fastfisher as ff
@@ -17,18 +20,22 @@ import fastfisher as ff
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+Array = NDArray[np.float64]
+
 OBSERVED, SCALE = np.array([[1.0, 0.0]]), np.array([[1.0, 0.1]])
 START = np.array([-1.2, 1.0])
+Step = tuple[float, Array, ff.DenseFisher]
+Model = Callable[[Array], Step]
 RATE = 3e-3  # of gradient descent: above 2/501 = 4e-3 the minimum repels it
 
 
-def family(theta):
+def family(theta: Array) -> ff.Gaussian:
     """The distribution of what is seen: two independent normal numbers."""
     mean = np.array([[theta[0], theta[1] - theta[0] ** 2]])
     return ff.Gaussian(mean, SCALE, fixed_scale=True)
 
 
-def loss_and_gradient(theta):
+def loss_and_gradient(theta: Array) -> tuple[float, Array, Array]:
     """−log p, less its value at the best θ = (1, 1), and ∇ by the chain rule."""
     jacobian = np.array([[1.0, 0.0], [-2 * theta[0], 1.0]])
     distribution = family(theta)
@@ -36,19 +43,19 @@ def loss_and_gradient(theta):
     return loss, -jacobian.T @ distribution.score(OBSERVED).ravel(), jacobian
 
 
-def natural(theta):
+def natural(theta: Array) -> Step:
     """F of the model: the exact one, JᵀF_out J."""
     loss, gradient, jacobian = loss_and_gradient(theta)
     F = ff.exact_fisher(jacobian[None], family(theta), into=ff.DenseFisher)
     return loss, gradient, F
 
 
-def ordinary(theta):
+def ordinary(theta: Array) -> Step:
     """The unit matrix for F: plain gradient descent."""
     return *loss_and_gradient(theta)[:2], ff.DenseFisher.from_matrix(np.eye(2))
 
 
-def newton(theta):
+def newton(theta: Array) -> Step:
     """The Hessian for F: Newton's method."""
     (x, y), stiffness = theta, 1 / SCALE[0, 1] ** 2
     off = -2 * stiffness * x
@@ -56,7 +63,7 @@ def newton(theta):
     return *loss_and_gradient(theta)[:2], ff.DenseFisher.from_matrix(hessian)
 
 
-def followed(model, **options):
+def followed(model: Model, **options: Any) -> Array:
     """Return the path of a descent, one row per iterate."""
     path = []
     ff.natural_gradient_descent(
@@ -65,7 +72,7 @@ def followed(model, **options):
     return np.array(path)
 
 
-def bfgs():
+def bfgs() -> Array:
     """Return the path of SciPy's BFGS."""
     path = [START]
     minimize(

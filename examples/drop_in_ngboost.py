@@ -6,13 +6,18 @@ whole fit.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from ngboost import NGBRegressor
 from ngboost.distns import MultivariateNormal
+from numpy.typing import NDArray
 
 import fastfisher as ff
 from side_by_side import in_turn, show
+
+Array = NDArray[np.float64]
 
 
 class BatchedNaturalGradient:
@@ -23,11 +28,12 @@ class BatchedNaturalGradient:
     singular one gets the pseudo-inverse, as in NGBoost, and the others do not notice.
     """
 
-    def _natural_gradient(self, grad, metric):
-        return ff.batch.solve(metric, grad, on_failure="pinv").value
+    def _natural_gradient(self, grad: Array, metric: Array) -> Array:
+        directions: Array = ff.batch.solve(metric, grad, on_failure="pinv").value
+        return directions
 
 
-def with_batches(Distribution):
+def with_batches(Distribution: Any) -> Any:
     """Return a distribution of NGBoost, its natural gradients computed in batches."""
     rules = [
         type(rule.__name__, (BatchedNaturalGradient, rule, rule.__bases__[-1]), {})
@@ -36,7 +42,7 @@ def with_batches(Distribution):
     return type(Distribution.__name__, (Distribution,), {"scores": rules})
 
 
-def data(samples):
+def data(samples: int) -> tuple[Array, Array]:
     """Three responses whose mean and spread follow the covariates."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((samples, 5))
@@ -50,7 +56,7 @@ def main(path: str = "drop_in_ngboost.png", *, samples: int = 20_000, rounds: in
     theirs = MultivariateNormal(3)
     ours = with_batches(theirs)
 
-    def fitted(distribution):
+    def fitted(distribution: Any) -> Any:
         model = NGBRegressor(distribution, n_estimators=rounds, verbose=False, random_state=0)
         return model.fit(X, Y)
 
@@ -61,7 +67,7 @@ def main(path: str = "drop_in_ngboost.png", *, samples: int = 20_000, rounds: in
     rules = [model.Manifold(parameters) for model in models]
     metric, gradient = rules[0].metric(), rules[0].d_score(Y)
 
-    def directions(rule):
+    def directions(rule: Any) -> Callable[[], Array]:
         return lambda: rule._natural_gradient(gradient, metric)
 
     stage, _ = in_turn(*map(directions, rules))

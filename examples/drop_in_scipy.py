@@ -6,22 +6,28 @@ in coordinates in which the Fisher information at the start is the identity.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 import fastfisher as ff
 from side_by_side import in_turn, show
 
+Array = NDArray[np.float64]
+Loss = Callable[[Array], tuple[float, Array]]
 
-def minimize_in(root, loss_and_gradient, start, **keywords):
+
+def minimize_in(root: Array, loss_and_gradient: Loss, start: Array, **keywords: Any) -> Any:
     """Minimise by L-BFGS in the coordinates z of θ = start + root z, root (p, p) symmetric.
 
     With root = F^(-1/2), F the Fisher information at the start, that is L-BFGS preconditioned with
     the natural gradient: its first step goes along F⁻¹ ∇L.
     """
 
-    def in_coordinates(z):
+    def in_coordinates(z: Array) -> tuple[float, Array]:
         loss, gradient = loss_and_gradient(start + root @ z)
         return loss, root @ gradient
 
@@ -33,23 +39,23 @@ def minimize_in(root, loss_and_gradient, start, **keywords):
 class PoissonRegression:
     """Mean negative log-likelihood of counts y ~ Poisson(exp(Xβ)), its gradient and Fisher."""
 
-    def __init__(self, X, y):
+    def __init__(self, X: Array, y: Array) -> None:
         self.X, self.y = X, y
 
-    def __call__(self, beta):
+    def __call__(self, beta: Array) -> tuple[float, Array]:
         """Return loss and gradient."""
         eta = self.X @ beta
         with np.errstate(over="ignore"):
             mean = np.exp(eta)
         return (mean - self.y * eta).mean(), self.X.T @ (mean - self.y) / len(eta)
 
-    def fisher(self, beta):
+    def fisher(self, beta: Array) -> ff.DenseFisher:
         """Return the exact F = Σ μ x xᵀ / n."""
         information = ff.empirical_fisher(self.X, weights=np.exp(self.X @ beta), reduction="sum")
         return ff.DenseFisher.from_matrix(information / len(self.y))
 
 
-def data(samples, params):
+def data(samples: int, params: int) -> tuple[Array, Array]:
     """Correlated covariates of very different scales, and counts."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((samples, params)) @ (np.eye(params) + 0.5 / params**0.5)
@@ -64,15 +70,15 @@ def main(path: str = "drop_in_scipy.png", *, samples: int = 10_000, params: int 
     start = np.zeros(params)
     tight = {"options": {"maxiter": 5000, "maxfun": 5000, "ftol": 1e-13, "gtol": 1e-7}}
 
-    def whitened():
+    def whitened() -> Any:
         root = regression.fisher(start).apply_power(np.eye(params), -0.5)
         return minimize_in(root, regression, start, **tight)
 
-    def scaled():
+    def scaled() -> Any:
         root = np.diag(1 / np.sqrt(np.mean(regression.X**2, axis=0)))
         return minimize_in(root, regression, start, **tight)
 
-    def plain():
+    def plain() -> Any:
         return minimize(regression, start, jac=True, method="L-BFGS-B", **tight)
 
     seconds, found = in_turn(plain, scaled, whitened, rounds=3)

@@ -7,10 +7,13 @@ replaced; beside scikit-learn's own solvers "newton-cholesky" and "lbfgs".
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 import fastfisher as ff
 from side_by_side import in_turn, show
+
+Array = NDArray[np.float64]
 
 
 class FisherScoringRegression(LogisticRegression):  # type: ignore[misc]
@@ -20,7 +23,9 @@ class FisherScoringRegression(LogisticRegression):  # type: ignore[misc]
     logit the Fisher information is the Hessian, so each step is Newton's.
     """
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: Array, y: Array, sample_weight: Array | None = None
+    ) -> "FisherScoringRegression":
         """Fit to X (n, d) and two classes y (n,)."""
         self.classes_, classes = np.unique(y, return_inverse=True)
         if len(self.classes_) != 2:
@@ -31,7 +36,7 @@ class FisherScoringRegression(LogisticRegression):  # type: ignore[misc]
         penalty = np.ones(rows.shape[1])
         penalty[X.shape[1] :] = 0
 
-        def model(beta):
+        def model(beta: Array) -> tuple[float, Array, ff.DenseFisher]:
             eta = rows @ beta
             small = np.exp(-np.abs(eta))
             mean = np.where(eta < 0, small, 1.0) / (1 + small)
@@ -53,7 +58,7 @@ class FisherScoringRegression(LogisticRegression):  # type: ignore[misc]
         return self
 
 
-def data(samples, features):
+def data(samples: int, features: int) -> tuple[Array, Array]:
     """Two classes and correlated features."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((samples, features)) @ (np.eye(features) + 0.3 / features**0.5)
@@ -71,13 +76,14 @@ def main(
     models.append(FisherScoringRegression(tol=1e-6))
     whole, _ = in_turn(*(lambda model=model: model.fit(X, y) for model in models), rounds=3)
 
-    weights = models[-1].predict_proba(X).prod(axis=1)
+    weights: Array = models[-1].predict_proba(X).prod(axis=1)
 
-    def hessian():  # as scikit-learn forms it
+    def hessian() -> Array:  # as scikit-learn forms it
         return X.T @ (weights[:, None] * X)
 
-    def fisher():
-        return ff.empirical_fisher(X, weights=weights, reduction="sum")
+    def fisher() -> Array:
+        F: Array = ff.empirical_fisher(X, weights=weights, reduction="sum")
+        return F
 
     stage, (theirs, ours) = in_turn(hessian, fisher)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max())

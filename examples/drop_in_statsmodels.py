@@ -5,31 +5,42 @@ covariances, clustered by group, both ways.
 """
 
 import sys
+from typing import Any, Literal
 
 import numpy as np
 import statsmodels.api as sm
+from numpy.typing import NDArray
 from statsmodels.stats.sandwich_covariance import cov_cluster, cov_white_simple
 
 import fastfisher as ff
 from side_by_side import in_turn, show
 
+Array = NDArray[np.float64]
 
-def covariance(results, *, clusters=None, correction="none"):
+
+def covariance(
+    results: Any,
+    *,
+    clusters: NDArray[np.int64] | None = None,
+    correction: Literal["none", "CR1"] = "none",
+) -> Array:
     """Return the sandwich covariance of a fitted likelihood model of statsmodels.
 
     A⁻¹ M A⁻¹ with A the observed information and M the sums of scores over samples or clusters.
     """
     information = np.linalg.inv(results.normalized_cov_params)
     scores = results.model.score_obs(results.params)
-    return ff.sandwich_covariance(information, scores, clusters=clusters, correction=correction)
+    V: Array = ff.sandwich_covariance(information, scores, clusters=clusters, correction=correction)
+    return V
 
 
-def opg(results):
+def opg(results: Any) -> Array:
     """Return the outer-product-of-gradients (BHHH) covariance, which statsmodels has not."""
-    return ff.opg_covariance(results.model.score_obs(results.params))
+    V: Array = ff.opg_covariance(results.model.score_obs(results.params))
+    return V
 
 
-def data(samples, params, groups):
+def data(samples: int, params: int, groups: int) -> tuple[Array, Array, NDArray[np.int64]]:
     """A logit model whose groups share an error."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((samples, params))
@@ -47,7 +58,7 @@ def main(
     model = sm.Logit(y, X)
     results = model.fit(disp=0)
 
-    def errors(V):
+    def errors(V: Array) -> Array:
         return np.sqrt(np.diag(V))
 
     clustered, (theirs, ours) = in_turn(

@@ -7,9 +7,12 @@ gradients do in place of the diagonal Fisher, and how four tasks in a row fare.
 """
 
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 import fastfisher as ff
@@ -18,6 +21,7 @@ from fastfisher.demo.models import Network
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+Array = NDArray[np.float64]
 NETWORK = Network(64, 80, 10)
 TRAINING = 1000  # of 1797 digits; the rest tells the accuracy
 STEPS, BATCH, RATE = 400, 50, 3e-3
@@ -26,7 +30,15 @@ STRENGTHS = {"L2": 10.0 ** np.arange(-3, -0.9, 0.5), "EWC": 10.0 ** np.arange(0.
 COLOURS = {"no penalty": "tab:blue", "L2": "tab:green", "EWC": "tab:red"}
 
 
-def tasks(count):
+Labels = NDArray[np.intp]
+Sample = tuple[Array, Labels]
+Task = tuple[Sample, Sample]
+Penalty = Callable[[Array], tuple[float, Array]]
+Strengths = Mapping[str, Array]
+Run = tuple[float, list[Array]]
+
+
+def tasks(count: int) -> list[Task]:
     """Return ((x, y) to learn from, (x, y) to be tried on) of each task."""
     rng = np.random.default_rng(0)
     x, y = load_digits(return_X_y=True)
@@ -36,7 +48,7 @@ def tasks(count):
     return [((x[:TRAINING, p], y[:TRAINING]), (x[TRAINING:, p], y[TRAINING:])) for p in pixels]
 
 
-def train(theta, data, penalty, steps, seed=0):
+def train(theta: Array, data: Sample, penalty: Penalty, steps: int, seed: int = 0) -> list[Array]:
     """Return θ at every fifth step of Adam down the loss of a task and the penalty."""
     (x, y), rng = data, np.random.default_rng(seed)
     m = v = np.zeros_like(theta)
@@ -51,7 +63,7 @@ def train(theta, data, penalty, steps, seed=0):
     return path
 
 
-def diagonal(theta, x):
+def diagonal(theta: Array, x: Array) -> ff.DiagonalFisher:
     """Return the diagonal of the exact Fisher of some samples, a few of them at a time."""
     F = ff.DiagonalFisher(NETWORK.n_params)
     for start in range(0, len(x), 50):
@@ -60,25 +72,29 @@ def diagonal(theta, x):
     return F
 
 
-def squares(theta, x, y, batch):
+def squares(theta: Array, x: Array, y: Labels, batch: int) -> Array:
     """Return the mean over batches of the square of the batch's mean gradient.
 
     Of single samples that is the empirical diagonal; of larger batches it is no Fisher.
     """
     batches = [slice(start, start + batch) for start in range(0, len(x), batch)]
-    return np.mean([NETWORK.mean_score(theta, x[rows], y[rows]) ** 2 for rows in batches], axis=0)
+    means = np.array([NETWORK.mean_score(theta, x[rows], y[rows]) for rows in batches])
+    mean: Array = (means**2).mean(axis=0)
+    return mean
 
 
-def importance(kind, theta, x):
+def importance(kind: str, theta: Array, x: Array) -> ff.DiagonalFisher | Array:
     """Return what a penalty of this kind weighs the parameters with: L2 is EWC with F = I."""
     return diagonal(theta, x[:300]) if kind == "EWC" else np.ones_like(theta)
 
 
-def accuracies(theta, tasks):
+def accuracies(theta: Array, tasks: list[Task]) -> list[float]:
     return [NETWORK.evaluate(theta, *test)[1] for _, test in tasks]
 
 
-def second_tasks(two, steps, strengths=STRENGTHS):
+def second_tasks(
+    two: list[Task], steps: int, strengths: Strengths = STRENGTHS
+) -> dict[str, list[Run]]:
     """Return (strength, path from the solution of the first task) of each run with each penalty."""
     (first, _), (second, _) = two
     nothing = ff.ElasticWeightConsolidation(0.0)
@@ -92,7 +108,7 @@ def second_tasks(two, steps, strengths=STRENGTHS):
     return runs
 
 
-def best(runs, two):
+def best(runs: dict[str, list[Run]], two: list[Task]) -> dict[str, Run]:
     """Return the run of each penalty whose end is best on both tasks together."""
     return {
         kind: max(several, key=lambda run: sum(accuracies(run[1][-1], two)))
@@ -100,7 +116,9 @@ def best(runs, two):
     }
 
 
-def sequence(several, kind, strength, steps, **options):
+def sequence(
+    several: list[Task], kind: str, strength: float, steps: int, **options: Any
+) -> list[float]:
     """Return the accuracies on all tasks after learning one after the other."""
     ewc = ff.ElasticWeightConsolidation(strength, **options)
     theta = NETWORK.initial(np.random.default_rng(1))
@@ -110,7 +128,7 @@ def sequence(several, kind, strength, steps, **options):
     return accuracies(theta, several)
 
 
-def plane(axis, paths, two, grid):
+def plane(axis: Any, paths: dict[str, list[Array]], two: list[Task], grid: int) -> None:
     """Draw where either task is done well, in the plane of θ_A and the ends without and with EWC.
 
     L2's path is seen from above the plane: its end lies off it.
@@ -137,7 +155,7 @@ def plane(axis, paths, two, grid):
     axis.legend(edgecolor="none", fontsize=8, loc="upper left")
 
 
-def draw(path, chosen, two, grid):
+def draw(path: str, chosen: dict[str, Run], two: list[Task], grid: int) -> None:
     """Draw the accuracies on both tasks while the second is learned, and the plane."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.8))
     for kind, (strength, way) in chosen.items():
@@ -154,7 +172,9 @@ def draw(path, chosen, two, grid):
     print(f"The picture is in {path}.")
 
 
-def diagonals(two, anchor, strength, steps):
+def diagonals(
+    two: list[Task], anchor: Array, strength: float, steps: int
+) -> Iterator[tuple[str, list[float]]]:
     """Yield what to take for the diagonal, its sum and cosine beside the exact, and accuracies.
 
     First with the strength that suits the exact one, then with as much more as its sum is less.
@@ -175,20 +195,29 @@ def diagonals(two, anchor, strength, steps):
         yield name, row
 
 
-def in_a_row(several, steps, strengths):
+def in_a_row(
+    several: list[Task], steps: int, strengths: Strengths
+) -> Iterator[tuple[str, float, list[float]]]:
     """Yield each penalty, its best strength, and the accuracies on all tasks in the end."""
     for name, kind, mode in (
-        ("no penalty", None, "online"),
+        ("no penalty", "no penalty", "online"),
         ("L2, online", "L2", "online"),
         ("EWC, separate", "EWC", "separate"),
         ("EWC, online", "EWC", "online"),
     ):
-        grid = strengths.get(kind, [0.0])
+        grid = strengths.get(kind, np.zeros(1))
         runs = [(s, sequence(several, kind, s, steps, mode=mode)) for s in grid]
         yield name, *max(runs, key=lambda run: sum(run[1]))
 
 
-def main(path="ewc_digits.png", steps=STEPS, strengths=STRENGTHS, count=4, grid=25):
+def main(
+    path: str = "ewc_digits.png",
+    *,
+    steps: int = STEPS,
+    strengths: Strengths = STRENGTHS,
+    count: int = 4,
+    grid: int = 25,
+) -> None:
     """Print the tables, draw the picture."""
     several = tasks(count)
     two = several[:2]

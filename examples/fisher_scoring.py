@@ -6,20 +6,30 @@ standard errors with those of statsmodels, and draws how fast the scoring arrive
 """
 
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 
 import fastfisher as ff
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+Array = NDArray[np.float64]
+Family = Callable[[Array], ff.Binomial | ff.Bernoulli | ff.Poisson]
+Link = Callable[[Array], tuple[Array, Array]]
+Problem = tuple[Array, Array, Family, Link]
 
-def fisher_scoring(X, y, family, mean_and_slope):
+
+def fisher_scoring(
+    X: Array, y: Array, family: Family, mean_and_slope: Link
+) -> tuple[ff.DescentResult, ff.DenseFisher]:
     """Fit y ~ family(μ) with μ, dμ/dη = mean_and_slope(Xβ); returns the result and F, in totals."""
 
-    def model(beta):
+    def model(beta: Array) -> tuple[float, Array, ff.DenseFisher]:
         mean, slope = mean_and_slope(X @ beta)
         distribution = family(mean)
         weights = slope**2 * distribution.fisher_information()[:, 0, 0]
@@ -31,25 +41,25 @@ def fisher_scoring(X, y, family, mean_and_slope):
     return result, model(result.theta)[2]
 
 
-def logistic(eta):
+def logistic(eta: Array) -> tuple[Array, Array]:
     """Mean and slope of the logit link."""
     mean = 1 / (1 + np.exp(-eta))
     return mean, mean * (1 - mean)
 
 
-def normal(eta):
+def normal(eta: Array) -> tuple[Array, Array]:
     """Mean and slope of the probit link."""
     from scipy.special import ndtr
 
     return ndtr(eta), np.exp(-(eta**2) / 2) / np.sqrt(2 * np.pi)
 
 
-def exponential(eta):
+def exponential(eta: Array) -> tuple[Array, Array]:
     """Mean and slope of the log link."""
     return np.exp(eta), np.exp(eta)
 
 
-def problems():
+def problems() -> Iterator[tuple[str, Problem, Any]]:
     """Yield a name, what `fisher_scoring` takes, and the model of statsmodels."""
     import statsmodels.api as sm
 

@@ -5,12 +5,17 @@ where they are; what travels is half a matrix and a vector per step, and every p
 the same parameters, to the last bit.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 import fastfisher as ff
 
+Array = NDArray[np.float64]
 
-def samples(rank, rows, params):
+
+def samples(rank: int, rows: int, params: int) -> tuple[Array, Array]:
     """What a process would read from its own file."""
     truth = np.random.default_rng(0).standard_normal(params) / np.sqrt(params)
     rng = np.random.default_rng([1, rank])
@@ -18,7 +23,7 @@ def samples(rank, rows, params):
     return X, (rng.random(rows) < 1 / (1 + np.exp(-X @ truth))).astype(float)
 
 
-def main(comm, rows=20_000, params=50, steps=8):
+def main(comm: Any, rows: int = 20_000, params: int = 50, steps: int = 8) -> tuple[Array, Array]:
     """Return the estimate and its standard errors; the process of rank 0 prints them."""
     rank = comm.Get_rank()
     X, y = samples(rank, rows, params)

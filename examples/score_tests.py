@@ -8,19 +8,24 @@ whatever differs between the two; one that has it finds the variants with an eff
 
 import sys
 import time
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 
 import fastfisher as ff
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+Array = NDArray[np.float64]
 EFFECTS = {0.12: 0.45, 0.31: -0.4, 0.47: 0.5, 0.68: 0.4, 0.9: -0.45}  # place: log odds per allele
 
 
-def study(rng, people, variants):
+def study(
+    rng: np.random.Generator, people: int, variants: int
+) -> tuple[NDArray[np.int8], Array, Array, Array, list[int]]:
     """Return allele counts (people, variants) as int8, covariates, who is ill, and what matters."""
     population = (np.arange(people) < people // 2).astype(float)
     frequency = rng.uniform(0.1, 0.5, variants)
@@ -39,7 +44,7 @@ def study(rng, people, variants):
     return counts, age, population, ill.astype(float), causal
 
 
-def fitted(X, y):
+def fitted(X: Array, y: Array) -> Array:
     """Return the probabilities of logistic regression, by Fisher scoring."""
     theta = np.zeros(X.shape[1])
     for _ in range(25):
@@ -52,7 +57,7 @@ def fitted(X, y):
     return 1 / (1 + np.exp(-X @ theta))
 
 
-def quantiles(axes, p_values, label):
+def quantiles(axes: Any, p_values: Array, label: str) -> None:
     """Draw ordered p-values against those of a uniform distribution."""
     expected = (np.arange(len(p_values)) + 0.5) / len(p_values)
     axes.plot(-np.log10(expected), -np.log10(np.sort(p_values)), ".", ms=3, label=label)

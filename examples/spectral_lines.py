@@ -8,19 +8,21 @@ import sys
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 
 import fastfisher as ff
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+Array = NDArray[np.float64]
 NAMES = ("background", "slope", "height 1", "centre 1", "width", "height 2", "centre 2")
 TRUTH = np.array([120.0, 0.35, 160.0, 4.2, 0.45, 90.0, 5.4])
 START = np.array([100.0, 0.5, 100.0, 4.0, 1.0, 100.0, 6.0])
 CHANNELS = 160
 
 
-def model(b, x):
+def model(b: Array, x: Array) -> tuple[Array, Array]:
     """Return an exponential background with two lines of one width, and the derivatives (n, p)."""
     background = np.exp(-b[1] * x)
     first, second = (x - b[3]) / b[4], (x - b[6]) / b[4]

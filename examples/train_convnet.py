@@ -10,21 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from fastfisher.demo.contests import digits_contests
-from fastfisher.demo.training import Contest
+from fastfisher.demo.training import Contest, Run
 from networks import Categorical, Conv, Dense, Network
 from training import compete
 
 
-def main(output="convnet.png", *, steps=None):
+def main(output: str | Path = "convnet.png", *, steps: int | None = None) -> list[Run]:
     """Train, print, draw; `steps` makes it short."""
     digits = digits_contests(seed=0, quick=False)[0]
+    train, validation, held_out = (
+        (x.reshape(-1, 1, 8, 8), np.eye(10)[y])
+        for x, y in (digits.train, digits.validation, digits.held_out)
+    )
     contest = Contest(
         "Convolutional network on handwritten digits",
         Network([Conv(1, 16, stride=2), Conv(16, 32, stride=2), Dense(128, 10)], Categorical()),
-        *(
-            (x.reshape(-1, 1, 8, 8), np.eye(10)[y])
-            for x, y in (digits.train, digits.validation, digits.held_out)
-        ),
+        train,
+        validation,
+        held_out,
         target=0.12,
     )
     loss = "Held-out loss: nats"

@@ -7,18 +7,33 @@ curvature", ICML (2015). There is no learning rate; λ at the start is all there
 """
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import fastfisher as ff
 from fastfisher.demo.tables import training_table
-from fastfisher.demo.training import Adam, Entrant, batches, tune_and_run
+from fastfisher.demo.training import (
+    Adam,
+    Contest,
+    Entrant,
+    Method,
+    Run,
+    Sample,
+    batches,
+    tune_and_run,
+)
+from networks import Network, Scores
 
+Array = NDArray[np.float64]
+Precondition = Callable[[list[Scores], Array, float], Array]
 BATCH = 500
 EVERY = 5  # steps from one look at λ to the next, and from one eigenbasis of EKFAC to the next
 # The likeliest first: a trial ends once it has taken more steps than the best before it.
@@ -38,7 +53,13 @@ class NaturalGradient:
     batch: int = BATCH
     drawn: ClassVar[bool] = True
 
-    def iterates(self, network, theta, sample, rng):
+    def preconditioner(self, network: Network) -> Precondition:
+        """Return what gives (F + λI)⁻¹ of the ascent, for the layers' scores and λ."""
+        raise NotImplementedError
+
+    def iterates(
+        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+    ) -> Iterator[Array]:
         draws = rng.spawn(1)[0]  # a stream of its own: the mini-batches stay those of Adam
         precondition = self.preconditioner(network)
         damping, step = self.damping, np.zeros_like(theta)
@@ -63,7 +84,15 @@ class NaturalGradient:
             yield theta
 
 
-def best_step(network, theta, inputs, z, ascent, directions, damping):
+def best_step(
+    network: Network,
+    theta: Array,
+    inputs: list[Array],
+    z: Array,
+    ascent: Array,
+    directions: tuple[Array, Array],
+    damping: float,
+) -> tuple[Array, float]:
     """Return the best combination of the directions and the gain that the model promises.
 
     The gain of Σ cᵢ dᵢ is modelled as c·b − ½ cᵀMc with bᵢ = ḡ·dᵢ and M_ij = dᵢᵀ F dⱼ, where F is
@@ -77,18 +106,19 @@ def best_step(network, theta, inputs, z, ascent, directions, damping):
     M, b = M / len(z), D @ ascent
     # Least squares: the first step has none before it.
     c = np.linalg.lstsq(M + damping * D @ D.T, b, rcond=None)[0]
-    return c @ D, c @ b - 0.5 * c @ M @ c
+    return c @ D, float(c @ b - 0.5 * c @ M @ c)
 
 
 class KFAC(NaturalGradient):
     """G ⊗ A for each layer, each factor averaged over the steps; factored damping."""
 
-    def preconditioner(self, network):
+    def preconditioner(self, network: Network) -> Precondition:
         K = ff.KroneckerFisher(network.shapes)
 
-        def precondition(layers, ascent, damping):
+        def precondition(layers: list[Scores], ascent: Array, damping: float) -> Array:
             K.decay(0.95).update(layers)
-            return K.solve(ascent, damping=damping, damping_mode="factored")
+            along: Array = K.solve(ascent, damping=damping, damping_mode="factored")
+            return along
 
         return precondition
 
@@ -96,17 +126,18 @@ class KFAC(NaturalGradient):
 class EKFAC(NaturalGradient):
     """KFAC with the second moments of the gradients themselves in the factors' eigenbasis."""
 
-    def preconditioner(self, network):
+    def preconditioner(self, network: Network) -> Precondition:
         K = ff.KroneckerFisher(network.shapes, eigen=True)
         updates = 0
 
-        def precondition(layers, ascent, damping):
+        def precondition(layers: list[Scores], ascent: Array, damping: float) -> Array:
             nonlocal updates
             K.decay(0.95).update(layers)
             updates += 1
             if updates % EVERY == 0:
                 K.refresh()
-            return K.solve(ascent, damping=damping)
+            along: Array = K.solve(ascent, damping=damping)
+            return along
 
         return precondition
 
@@ -114,7 +145,7 @@ class EKFAC(NaturalGradient):
 class Exact(NaturalGradient):
     """All of F, no block left out: the mini-batch's own, by the Gram matrix of its samples."""
 
-    def preconditioner(self, _network):
+    def preconditioner(self, _network: Network) -> Precondition:
         return lambda layers, ascent, damping: ff.LayerFisher(layers).solve(ascent, damping=damping)
 
 
@@ -124,7 +155,7 @@ class ExactEmpirical(Exact):
     drawn = False
 
 
-METHODS = {
+METHODS: dict[str, tuple[Callable[[float], Method], tuple[float, ...]]] = {
     "Adam, batches of 64": (partial(Adam, batch=64), RATES),
     "Adam": (partial(Adam, batch=BATCH), RATES),
     "KFAC": (KFAC, DAMPINGS),
@@ -134,7 +165,15 @@ METHODS = {
 }
 
 
-def compete(contest, output, *, limits, ticks, loss, steps=None):
+def compete(
+    contest: Contest,
+    output: Path,
+    *,
+    limits: tuple[int, int, int],
+    ticks: Sequence[float],
+    loss: str,
+    steps: int | None = None,
+) -> list[Run]:
     """Tune each method over its six settings, run it, print the table and draw the picture.
 
     `limits` are the most steps of Adam in batches of 64, of Adam, and of the others. With `steps`

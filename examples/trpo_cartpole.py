@@ -8,16 +8,21 @@ no action is drawn for it.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 
 import fastfisher as ff
 from networks import Bernoulli, Dense, Network
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+
+Array = NDArray[np.float64]
 
 try:
     import gymnasium
@@ -37,19 +42,22 @@ POLICY = Network([Dense(4, 32), Dense(32, 1)], Bernoulli())
 class Episodes:
     """Episodes played side by side, (steps, episodes, …); `played` tells which steps count."""
 
-    states: np.ndarray
-    actions: np.ndarray
-    played: np.ndarray
-    failed: np.ndarray
-    last: np.ndarray
+    states: Array
+    actions: Array
+    played: Array
+    failed: Array
+    last: Array
 
     @property
-    def returns(self):
+    def returns(self) -> Array:
         """One point for each step, as the game has it."""
-        return self.played.sum(axis=0)
+        points: Array = self.played.sum(axis=0)
+        return points
 
 
-def play(environment, theta, rng, seed=None):
+def play(
+    environment: Any, theta: Array, rng: np.random.Generator, seed: int | None = None
+) -> Episodes:
     """Play one episode in each of the environment's copies."""
     state, _ = environment.reset(seed=seed)
     rows, alive = [], np.ones(environment.num_envs, bool)
@@ -71,22 +79,23 @@ def play(environment, theta, rng, seed=None):
 class Baseline:
     """The value of a state, linear in its quadratic monomials."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.coefficients = np.zeros(15)
 
-    def features(self, states):
+    def features(self, states: Array) -> Array:
         x = np.concatenate([states, np.ones((*states.shape[:-1], 1))], axis=-1)
         i, j = np.triu_indices(5)
-        return x[..., i] * x[..., j]
+        products: Array = x[..., i] * x[..., j]
+        return products
 
-    def __call__(self, states):
+    def __call__(self, states: Array) -> Array:
         return self.features(states) @ self.coefficients
 
-    def fit(self, states, values):
-        self.coefficients = np.linalg.lstsq(self.features(states), values)[0]
+    def fit(self, states: Array, values: Array) -> None:
+        self.coefficients = np.asarray(np.linalg.lstsq(self.features(states), values)[0], float)
 
 
-def advantages(episodes, baseline):
+def advantages(episodes: Episodes, baseline: Baseline) -> tuple[Array, Array]:
     """Generalised advantages, (steps, episodes): discounted sums of what beats the baseline."""
     values = baseline(episodes.states)
     following = np.concatenate([values[1:], values[:1]])
@@ -103,41 +112,44 @@ def advantages(episodes, baseline):
 class Surrogate:
     """What an update may know: states, actions and advantages, and the policy that played."""
 
-    def __init__(self, theta, states, actions, advantage):
+    def __init__(self, theta: Array, states: Array, actions: Array, advantage: Array) -> None:
         self.states, self.actions = states, actions[:, None].astype(float)
         self.advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         self.inputs, z = POLICY.forward(theta, states)
         self.theta, self.probability = theta, POLICY.likelihood.mean(z)
         self.loss = POLICY.likelihood.loss(z, self.actions)[:, None]
 
-    def objective(self, theta):
+    def objective(self, theta: Array) -> float:
         """Mean of π(a∣s) / π_old(a∣s) times the advantage."""
         _, z = POLICY.forward(theta, self.states)
         ratio = np.exp(self.loss - POLICY.likelihood.loss(z, self.actions)[:, None])
         return float((ratio[:, 0] * self.advantage).mean())
 
-    def kl(self, theta):
+    def kl(self, theta: Array) -> float:
         """Mean over the states of KL(π_old ‖ π)."""
         _, z = POLICY.forward(theta, self.states)
         old, new = (ff.Bernoulli(p[:, 0]) for p in (self.probability, POLICY.likelihood.mean(z)))
         return float(old.kl(new).mean())
 
-    def gradient(self):
+    def gradient(self) -> Array:
         """Mean of the score (a − π) ∂z/∂θ times the advantage."""
         weighted = (self.actions - self.probability) * self.advantage[:, None]
         gradients = POLICY.backward(self.theta, self.inputs, weighted)
         return POLICY.mean_gradient(self.inputs, gradients)
 
-    def fisher(self):
+    def fisher(self) -> ff.LayerFisher:
         """Exact Fisher of the policy: mean over the states of π (1 − π) ∂z/∂θ (∂z/∂θ)ᵀ."""
         spread = np.sqrt(self.probability * (1 - self.probability))
         gradients = POLICY.backward(self.theta, self.inputs, spread)
         return ff.LayerFisher(POLICY.scores(self.inputs, gradients))
 
 
-def trust_region(surrogate):
+Update = Callable[[Surrogate], Array]
+
+
+def trust_region(surrogate: Surrogate) -> Array:
     """Return the parameters after one TRPO update."""
-    return ff.trpo_step(
+    theta: Array = ff.trpo_step(
         surrogate.objective,
         surrogate.kl,
         surrogate.theta,
@@ -145,21 +157,24 @@ def trust_region(surrogate):
         surrogate.fisher(),
         max_kl=MAX_KL,
     ).theta
+    return theta
 
 
-def plain(rate):
+def plain(rate: float) -> Update:
     """Return the update by the gradient itself."""
     return lambda surrogate: surrogate.theta + rate * surrogate.gradient()
 
 
-def copies(episodes):
+def copies(episodes: int) -> Any:
     """Return that many copies of the game."""
     return gymnasium.make_vec(
         "CartPole-v1", num_envs=episodes, vectorization_mode="vector_entry_point"
     )
 
 
-def learn(update, seed, updates, episodes):
+def learn(
+    update: Update, seed: int | None, updates: int, episodes: int
+) -> tuple[Array, Array, Array]:
     """Return the mean return before each update, the KL of each, and the last parameters."""
     rng, environment = np.random.default_rng(seed), copies(episodes)
     theta, baseline = POLICY.initial(rng), Baseline()
@@ -177,7 +192,7 @@ def learn(update, seed, updates, episodes):
     return np.array(returns), np.array(divergences), theta
 
 
-def evaluate(theta, episodes=100, seed=1000):
+def evaluate(theta: Array, episodes: int = 100, seed: int | None = 1000) -> float:
     """Return the mean return of new episodes."""
     environment = copies(episodes)
     mean = play(environment, theta, np.random.default_rng(seed), seed).returns.mean()
@@ -185,9 +200,11 @@ def evaluate(theta, episodes=100, seed=1000):
     return float(mean)
 
 
-def main(path: str = "trpo_cartpole.png", updates=50, episodes=16, seeds=3) -> None:
+def main(
+    path: str = "trpo_cartpole.png", *, updates: int = 50, episodes: int = 16, seeds: int = 3
+) -> None:
     """Print the table, draw the picture."""
-    methods = {f"TRPO, max_kl = {MAX_KL:g}": trust_region}
+    methods: dict[str, Update] = {f"TRPO, max_kl = {MAX_KL:g}": trust_region}
     methods |= {f"policy gradient, rate {rate:g}": plain(rate) for rate in RATES}
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     print(f"{updates * episodes} episodes each   mean return of the last tenth, 100 new episodes")

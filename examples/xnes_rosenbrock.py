@@ -6,30 +6,43 @@ parameters grows.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 
 import fastfisher as ff
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+Array = NDArray[np.float64]
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 100))
 TARGET, SEEDS = 1e-10, 5
 
 
-def rosenbrock(x):
+Loss = Callable[[Array], Array]
+Strategy = type[ff.SNES] | type[ff.XNES]
+
+
+def rosenbrock(x: Array) -> Array:
     """Return the loss of each row; it is 0 at (1, …, 1)."""
-    return (100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2).sum(axis=1)
+    terms: Array = 100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2
+    loss: Array = terms.sum(axis=1)
+    return loss
 
 
-def sphere(x):
+def sphere(x: Array) -> Array:
     """Return the squared distance of each row from (1, …, 1)."""
-    return ((x - 1) ** 2).sum(axis=1)
+    loss: Array = ((x - 1) ** 2).sum(axis=1)
+    return loss
 
 
-def search(strategy, loss, params, evaluations, seed, callback=None):
+def search(
+    strategy: Strategy, loss: Loss, params: int, evaluations: int, seed: int, callback: Any = None
+) -> ff.EvolutionResult:
     """Return what a search that begins at (−1, …, −1) finds."""
     begun = strategy(-np.ones(params), 0.5, rng=seed)
     return begun.minimize(
@@ -37,12 +50,12 @@ def search(strategy, loss, params, evaluations, seed, callback=None):
     )
 
 
-def draw_way(axes, evaluations):
+def draw_way(axes: Any, evaluations: int) -> None:
     """Draw the contours of the loss and, on the way, where 39 % of the draws lie."""
     ellipses = []
 
-    def remember(strategy):
-        # x = μ + C½ (cos t, sin t): any root of the covariance will do
+    def remember(strategy: ff.SNES | ff.XNES) -> bool:
+        # x = μ + C½ (cos t, sin t) -> bool: any root of the covariance will do
         values, V = np.linalg.eigh(strategy.covariance())
         root = V * np.sqrt(values)
         ellipses.append(strategy.mean[:, None] + root @ [CIRCLE.real, CIRCLE.imag])
@@ -61,7 +74,7 @@ def draw_way(axes, evaluations):
     axes.set(title="XNES, every 4th generation", xlabel="x₀", ylabel="x₁")
 
 
-def draw_losses(axes, params, evaluations):
+def draw_losses(axes: Any, params: int, evaluations: int) -> None:
     """Draw the best loss against evaluations, and print where each search ended."""
     for strategy, color in ((ff.SNES, "C1"), (ff.XNES, "C0")):
         for seed in range(SEEDS):
@@ -75,7 +88,7 @@ def draw_losses(axes, params, evaluations):
     axes.legend(frameon=False)
 
 
-def draw_costs(axes, dimensions, evaluations):
+def draw_costs(axes: Any, dimensions: tuple[int, ...], evaluations: int) -> None:
     """Draw the median number of evaluations to the target against the number of parameters."""
     for strategy, loss, style in (
         (ff.SNES, sphere, "C1o--"),

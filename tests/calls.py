@@ -1,7 +1,10 @@
 """Every public function as one call, once with what it wants and once with what it refuses."""
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +74,7 @@ def verbs(F):
     )  # fmt: skip
 
 
-CALLS = {
+CALLS: dict[str, Callable[[Any], Any]] = {
     "empirical_fisher": lambda i: ff.empirical_fisher(
         i.S, weights=i.w, center=True, n_threads=THREADS
     ),
@@ -107,7 +110,7 @@ CALLS = {
     "cramer_rao_bound": lambda i: ff.cramer_rao_bound(i.F),
     "sandwich_covariance": lambda i: ff.sandwich_covariance(i.matrix, i.S),
     "files": lambda i: save(i.F, i.path.with_name("g.npz")),
-    **{name: lambda i, make=make: verbs(make(i)) for name, make in KINDS.items()},
+    **{name: partial(lambda make, i: verbs(make(i)), make) for name, make in KINDS.items()},
 }
 
 REFUSED = {

@@ -1,5 +1,7 @@
 """What each CUDA kernel and engine call must give, on a device or emulated: one table for both."""
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -268,7 +270,8 @@ def check_batch_policies(kit):
     assert np.allclose(kit.fetch(found.damping_used), wanted.damping_used, rtol=1e-12)
     assert np.allclose(kit.fetch(found.value), wanted.value, rtol=1e-6)
     assert (wanted.status[[2, 4]] == Status.SHIFTED).all()
-    for option in ({"on_failure": "pinv"}, {"precision": "extended"}):
+    refused: list[dict[str, Any]] = [{"on_failure": "pinv"}, {"precision": "extended"}]
+    for option in refused:
         with pytest.raises(ValueError, match=f"{next(iter(option))}: expected"):
             ff.batch.solve(f, x, **option)
     each = np.linspace(0.1, 2.0, 6)
@@ -285,7 +288,7 @@ def check_batch_fisher(kit, dtype):
     for weights in (None, w, w[0]):
         for center in (False, True):
             for reduction in ("mean", "sum"):
-                options = {"center": center, "reduction": reduction}
+                options: dict[str, Any] = {"center": center, "reduction": reduction}
                 wanted = ff.batch.empirical_fisher(S, weights=weights, **options)
                 given = None if weights is None else kit.send(weights)
                 found = ff.batch.empirical_fisher(kit.send(S), weights=given, **options)

@@ -6,6 +6,7 @@ into NumPy's unasked, and mix with no other library and no other device.
 
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any, cast
 
 import array_api_strict as strict
 import numpy as np
@@ -63,7 +64,7 @@ def to_device(array):
     order = "C" if array.flags.c_contiguous else "K"
     held = strict.asarray(np.empty(0, plain.dtype), device=now.device)
     made = Array(held, half)
-    made._wrapped = type(held)._new(np.array(plain, order=order), device=now.device)
+    made._wrapped = type(held)._new(np.array(plain, order=cast(Any, order)), device=now.device)
     traffic.uploads += 1
     return made
 
@@ -79,7 +80,7 @@ class Array:
     """An array on the fake device."""
 
     __array_ufunc__ = None
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, wrapped, half=None):
         self._wrapped = wrapped
@@ -367,7 +368,7 @@ class _Namespace:
         return function
 
 
-namespace = _Namespace(strict, NOT_IN_CUPY)
+namespace: Any = _Namespace(strict, NOT_IN_CUPY)
 namespace.linalg = _Namespace(strict.linalg, NOT_IN_CUPY_LINALG)
 namespace.linalg.norm = lambda x: _held(np.linalg.norm(x._wrapped._array))
 namespace.argsort = lambda x, kind: _wrapped(strict.argsort(x._wrapped, stable=kind == "stable"))
@@ -394,7 +395,7 @@ class Engine(ArrayEngine):
         return to_device(array)
 
 
-_verbs = DeviceOps(Engine())
+_verbs = DeviceOps(cast(Any, Engine()))
 KINDS["device"] = "device"
 
 

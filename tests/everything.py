@@ -47,8 +47,8 @@ def functions(scores, weights, n_threads=None):
         yield "solve", solution.value
         yield "residual", np.array(solution.residual)
     for held in (F, ff.ScoreFisher(scores, weights=weights)):
-        for solver in (ff.Cholesky(), ff.CG(rtol=1e-6, preconditioner=None)):
-            path = held.solve_path(rhs, [1.0, 3.0], solver=solver, n_threads=n_threads)
+        for along in (ff.Cholesky(), ff.CG(rtol=1e-6, preconditioner=None)):
+            path = held.solve_path(rhs, [1.0, 3.0], solver=along, n_threads=n_threads)
             yield "solve_path", path.value
     path = ff.ScoreFisher(scores[:9]).solve_path(
         rhs, [1.0, 3.0], solver=ff.Dual(), n_threads=n_threads

@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ import representations
 LONGEST = 1.0  # seconds of processor time for any file
 MOST_MEMORY = 2**28  # bytes more than before, for files of a few kB
 NUMBERS = (0, 1, -1, 2, 3, 255, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**63, 2**64, 10**18, 10**30)
-LEAVES = (
+LEAVES: tuple[Any, ...] = (
     *NUMBERS, None, True, False, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "float32", "f2",
     "float64", "complex128", ">f8", "object", "sum", "mean", "\ud800", [], {}, [[]], [3], [[3, 4]],
     [-1], [10**18, 10**18], {"a": 1}, "x" * 1000,
@@ -261,7 +262,7 @@ def try_one(path, content):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy's, of numbers that are not finite
-            fisher = ff.load(path)
+            fisher: object = ff.load(path)
             if not isinstance(fisher, ff.Fisher):
                 return f"loaded {type(fisher)}"
             use(fisher)

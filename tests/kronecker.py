@@ -1,5 +1,7 @@
 """Kronecker-factored Fishers as explicit matrices: each definition in a few lines of NumPy."""
 
+from typing import Any
+
 import numpy as np
 
 import oracle
@@ -7,6 +9,7 @@ import oracle
 
 def draw(n, shapes, dtype=np.float64, positions=None):
     """Return layers (a, g) whose neighbours depend on each other, so that chains have links."""
+    layers: list[Any]
     rng, layers = oracle.rng(n, len(shapes), *shapes[0]), []
     tail = () if positions is None else (positions,)
     for d_out, d_in in shapes:
@@ -106,4 +109,4 @@ def chain(layers, weights=None, reduction="mean", sharing="expand", damping=0.0)
     return inverse @ block_diagonal(sigma) @ inverse.T * whole(layers, weights, reduction)
 
 
-DEFINITIONS = {"kfac": kfac, "eigen": ekfac, "tridiagonal": chain}
+DEFINITIONS: dict[str, Any] = {"kfac": kfac, "eigen": ekfac, "tridiagonal": chain}

@@ -6,7 +6,7 @@ says so: a zero row, or what is singular to rounding.
 """
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,18 +31,18 @@ THRESHOLD = 30
 
 SINGULAR = ("first row zero", "middle row zero", "last row zero", "singular to rounding")
 COLUMNS = 24  # of a product that are checked against long double
-ROUTINES = {}
+ROUTINES: dict[str, Any] = {}
 
 
 class Routine(NamedTuple):
     """What a row of the table is about."""
 
     pose: object
-    dtypes: tuple
+    dtypes: tuple[Any, ...]
     least: int
     largest: int
-    kinds: tuple
-    may_fail: tuple
+    kinds: tuple[Any, ...]
+    may_fail: tuple[Any, ...]
 
 
 def routine(name, dtypes=EVERY, least=1, largest=1000, kinds=lapack.KINDS, may_fail=SINGULAR):
@@ -159,7 +159,8 @@ def cholesky(kind, p, dtype):
     answer, judge = of_factor(lambda threads: F.factor(n_threads=threads), system, invertible(kind))
 
     def with_panels(threads):
-        held = F.factor(n_threads=threads)._factor
+        factor: Any = F.factor(n_threads=threads)
+        held = factor._factor
         return getattr(held, "held", held).panels, *answer(threads)
 
     def judged(panels, *others):
@@ -437,7 +438,7 @@ def sums(dtypes=EVERY, largest=1000):
 
 @sums()
 def empirical_fisher(S, dtype):
-    some = {"reduction": "sum"}
+    some: dict[str, Any] = {"reduction": "sum"}
     return (
         lambda threads: (ff.empirical_fisher(S, n_threads=threads, **some),),
         lambda F: entries(F, S, S, dtype),

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,7 @@ def run(name, kind, p, dtype, threads=THREADS):
         assert kind in how.may_fail, f"{place}: {error}"
         zero = lapack.zero_of(kind, p)
         if zero is not None and getattr(error, "pivot", None) is not None and name == "Cholesky":
+            assert isinstance(error, ff.NotPositiveDefiniteError)
             assert error.pivot == zero, f"{place}: {error}"
         return type(error).__name__
     assert all(np.isfinite(array).all() for array in answers[0]), f"{place}: not finite"
@@ -74,7 +76,9 @@ def same(one, two):
 
 def worst(found):
     """Return {routine: {ratio: {dtype: worst}}}, {routine: cases} and {routine: named failures}."""
-    ratios = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
+    ratios: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
+    counts: Any
+    failures: Any
     counts, failures = defaultdict(int), defaultdict(int)
     for (name, _, _, dtype), result in found:
         counts[name] += 1
@@ -87,7 +91,7 @@ def worst(found):
 
 def every_level():
     """Run all cases at each level in a process of its own; return {level: what it printed}."""
-    found = {}
+    found: dict[str, Any] = {}
     for level in reversed(_cpu.supported()):
         done = subprocess.run(
             [sys.executable, __file__, "--here", *map(str, FEWER if found else lapack.SIZES)],

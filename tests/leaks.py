@@ -29,13 +29,14 @@ class _Mallinfo(ctypes.Structure):
 library = ctypes.CDLL(None) if sys.platform == "linux" else None
 counts_bytes = hasattr(library, "mallinfo2")
 if counts_bytes:
+    assert library is not None
     library.mallinfo2.restype = _Mallinfo
 
 
 def held():
     """Return the bytes that C allocations hold, the Python objects, and the resident bytes."""
     gc.collect()
-    numbers = library.mallinfo2() if counts_bytes else None
+    numbers = library.mallinfo2() if library is not None and counts_bytes else None
     count = numbers.uordblks + numbers.hblkhd if numbers else 0
     pages = int(Path("/proc/self/statm").read_text().split()[1]) if numbers else 0
     return count, sys.getallocatedblocks(), pages * resource.getpagesize()

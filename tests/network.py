@@ -1,6 +1,7 @@
 """Networks for the tests: layers of every kind drawn at random, and their scores spelled out."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def _scores(layer):
     )
     a, g = np.asarray(layer.inputs, float), np.asarray(layer.gradients, float)
     a = np.pad(a, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    total = 0
+    total: Any = 0
     for y in range(g.shape[2]):
         for x in range(g.shape[3]):
             patch = a[:, :, y * sh : y * sh + kh, x * sw : x * sw + kw].reshape(len(a), -1)

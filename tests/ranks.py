@@ -8,6 +8,7 @@ import multiprocessing
 import pickle
 import sys
 import traceback
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def check_refusals(comm):
     large = ff.DenseFisher.from_scores(np.full((1, 2), 1.6e19, np.float32))  # twice it overflows
     row = ff.LowRankFisher.from_scores(np.full((1, 2), 1.2e19, np.float32), 1)
     sketch = row + row
-    refused = [
+    refused: list[tuple[Any, Any, type[Exception], str]] = [
         (np.eye(2) if last else good, False, TypeError, "expected an accumulator, got ndarray"),
         (good, 1 if last else False, TypeError, "fixed_order: expected True or False, got int"),
     ]
@@ -162,7 +163,7 @@ def _run(job, rank, pipes, answer):
 def over_pipes(job, size, timeout):
     """Run ``job(comm)`` in `size` processes, and return what they complain about."""
     context = multiprocessing.get_context("spawn")
-    pipes = [[None] * size for _ in range(size)]
+    pipes: list[list[Any]] = [[None] * size for _ in range(size)]
     for one in range(size):
         for two in range(one):
             pipes[one][two], pipes[two][one] = context.Pipe()

@@ -1,5 +1,7 @@
 """Every representation with its explicit matrix, so that one table of tests serves them all."""
 
+from typing import Any
+
 import numpy as np
 
 import fastfisher as ff
@@ -105,14 +107,18 @@ def streams(dtype=np.float64, to=as_it_is):
     for center in (False, True):
         for name, make in empty.items():
             tail = "centred" if center else "plain"
-            fisher = make(dtype=dtype, center=center, like=S)
+            fisher: ff.Fisher = make(dtype=dtype, center=center, like=S)
             yield f"{name}-{tail}", fisher, lambda rows: (S[rows], weights[rows])
     if np.dtype(dtype).kind == "c":
         return
     shapes = ((3, 4), (2, 3))
     layers = network.moved(kronecker.draw(60, shapes, dtype), to)
-    for name, options in (("kfac", {}), ("approximate-ekfac", {"eigen": True}),
-                          ("chain", {"tridiagonal": True})):  # fmt: skip
+    kinds: dict[str, dict[str, Any]] = {
+        "kfac": {},
+        "approximate-ekfac": {"eigen": True},
+        "chain": {"tridiagonal": True},
+    }
+    for name, options in kinds.items():
         fisher = ff.KroneckerFisher(shapes, dtype=dtype, like=S, **options)
         yield name, fisher, lambda rows: ([(a[rows], g[rows]) for a, g in layers], weights[rows])
 

@@ -1,6 +1,7 @@
 """B2: the natural gradient is the steepest descent under KL, whatever the parameters are."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_b2_brute_force_on_the_kl_sphere_points_the_same_way(name):
     # The relative error is that of the quadratic KL and the linear loss, of order √c.
     assert errors[0] < 10 * math.sqrt(1e-4)
     # Of the bivariate mean both are exact, and what is left is the search's: losses are flat there.
-    assert errors[1] < max(0.2 * errors[0], 1e-6)
+    assert errors[1] < max(float(0.2 * errors[0]), 1e-6)
     assert min(turns) > 0.1  # the ordinary gradient points elsewhere, at any radius
 
 
@@ -214,6 +215,8 @@ PAIRS = {
 def test_b2_invariant_under_reparametrisation_as_the_step_goes_to_0(name):
     one, other, start, there, back = PAIRS[name]
     x = oracle.rng(2).gamma(2.0, 0.5, 100)
+    apart: list[Any]
+    ordinary: list[Any]
     apart, ordinary = [], []
     for step_size in (1 / 20, 1 / 40, 1 / 80):
         for metric, gaps in ((True, apart), (False, ordinary)):

@@ -372,7 +372,7 @@ def test_example_runs(name):
     found = doctest.DocTestFinder(recurse=False).find(thing, name, globs={})
     assert any(test.examples for test in found)
     for test in found:
-        report = []
+        report: list[str] = []
         doctest.DocTestRunner().run(test, out=report.append)
         assert not report, "".join(report)
 

@@ -1,6 +1,7 @@
 """Extended precision against exact rational arithmetic: right to condition 1e25, and bounded."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,7 +183,7 @@ def test_zero_sizes_and_strides():
 
 def test_messages():
     F, b = np.eye(3)[None], np.ones((1, 3))
-    exact = {"precision": "extended"}
+    exact: dict[str, Any] = {"precision": "extended"}
     for call, text in (
         (lambda: ff.batch.solve(F, b, precision="x"), "precision: expected one of"),
         (lambda: ff.batch.solve(F, b, damping_mode="trace", **exact), "damping_mode: expected"),

@@ -1,6 +1,7 @@
 """Bounds: every refusal, masks, dtypes, units, and the digits that a solver keeps."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def exact_inverse(S):
     """Return (SᵀS)⁻¹ by rational arithmetic."""
     p = S.shape[1]
     Q = [[Fraction(x) for x in row] for row in S.tolist()]
-    A = [
+    A: list[list[Any]] = [
         [sum(r[i] * r[j] for r in Q) for j in range(p)] + [Fraction(i == j) for j in range(p)]
         for i in range(p)
     ]
@@ -102,7 +103,7 @@ def test_jacobians_that_do_not_fit(jacobian, error, message):
 
 def test_diagonal_is_a_flag():
     with pytest.raises(TypeError, match="diagonal: expected True or False, got int"):
-        ff.cramer_rao_bound(np.eye(2), diagonal=1)
+        ff.cramer_rao_bound(np.eye(2), diagonal=1)  # type: ignore[arg-type]
 
 
 # ---- priors ----

@@ -141,7 +141,13 @@ def test_c4_of_linear_models_the_whole_fisher_in_online_mode_forgets_nothing(mod
 
 def test_c4_the_example_runs_to_a_picture(tmp_path, capsys):
     picture = tmp_path / "ewc.png"
-    ewc_digits.main(picture, steps=10, strengths={"L2": [0.01], "EWC": [30.0]}, count=2, grid=3)
+    ewc_digits.main(
+        picture,
+        steps=10,
+        strengths={"L2": np.array([0.01]), "EWC": np.array([30.0])},
+        count=2,
+        grid=3,
+    )
     assert picture.read_bytes().startswith(PNG)
     table = capsys.readouterr().out
     for name in ("no penalty", "L2, online", "EWC, separate", "EWC, online"):

@@ -2,6 +2,7 @@
 
 from itertools import product
 from math import floor, log, sqrt
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -48,7 +49,7 @@ class Turned(np.random.Generator):
         super().__init__(np.random.PCG64(seed))
         self.by = by
 
-    def standard_normal(self, shape):
+    def standard_normal(self, shape):  # type: ignore[override]
         return super().standard_normal(shape) @ self.by.T
 
 
@@ -128,7 +129,7 @@ def test_c5_fisher_is_the_identity_in_local_coordinates():
 
 
 # ---- one generation is one natural gradient step ----
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "few": {"population": 2},
     "many": {"population": 40},
@@ -136,7 +137,7 @@ OPTIONS = {
     "utilities": {"population": 4, "utilities": [2.0, 1.0, 0.5, 0.5]},
     "rates": {"mean_rate": 0.7, "sigma_rate": 0.3},
 }
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "shape": {"shape_rate": 0.1, "sigma_rate": 0.6},
     "shape-utilities": {"shape_rate": 0.3, "sigma_rate": 0.1, **OPTIONS["utilities"]},
 }

@@ -80,7 +80,8 @@ def test_bits_do_not_depend_on_threads():
 
 @pytest.mark.parametrize("shape", [(2000, 7), (300, 200)])
 def test_a_bad_score_changes_nothing(shape):
-    S = draw(*shape, np.float64) + 1.0
+    n, p = shape
+    S = draw(n, p, np.float64) + 1.0
     F = ff.DenseFisher(shape[1], center=True).update(S)
     before = F.to_dense()
     bad = S.copy()

@@ -249,7 +249,7 @@ def test_accumulators():
             ff.DenseFisher(size)
     for bad, error in ((0, ValueError), (-1, ValueError), (2.5, TypeError), (True, TypeError)):
         with pytest.raises(error, match="n_params: expected"):
-            ff.DenseFisher(bad)
+            ff.DenseFisher(bad)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"dtype: expected float64, .*, got int64"):
         ff.DiagonalFisher(3, dtype=int)
     with pytest.raises(TypeError, match="dtype: expected float64 or wider, got float32"):
@@ -299,7 +299,8 @@ def test_the_guard_reads_control_groups(tmp_path):
     assert _memory._left_in(group, *names) == 450
     (group / "memory.max").write_text("max\n")
     assert _memory._left_in(group, *names) is None
-    assert _memory.available_memory() is None or _memory.available_memory() > 0
+    available = _memory.available_memory()
+    assert available is None or available > 0
 
 
 def test_memory_errors_are_memory_errors():

@@ -111,8 +111,9 @@ def test_kernels_know_no_python(path):
 def floors() -> dict[str, int]:
     """Return on which line of the drawing in ARCHITECTURE.md each kernel stands."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    drawing = re.search(r"<!-- floors -->\n```text\n(.*?)```", text, re.DOTALL).group(1)
-    lines = [line.split("  ")[0].split() for line in drawing.splitlines()]
+    drawing = re.search(r"<!-- floors -->\n```text\n(.*?)```", text, re.DOTALL)
+    assert drawing is not None
+    lines = [line.split("  ")[0].split() for line in drawing.group(1).splitlines()]
     return {stem: -row for row, stems in enumerate(lines) for stem in stems}
 
 
@@ -204,7 +205,9 @@ def test_flags_keep_the_bits():
 def test_cmake_lists_every_source():
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     for room in ("kernels", "bindings"):
-        listed = re.search(rf"^set\({room} ([^)]*)\)$", text, re.MULTILINE).group(1).split()
+        found = re.search(rf"^set\({room} ([^)]*)\)$", text, re.MULTILINE)
+        assert found is not None
+        listed = found.group(1).split()
         there = [p.stem for p in sources(f"src/cpp/{room}", ".cpp") if p.stem != "cpu_module"]
         assert sorted(listed) == sorted(there)
 
@@ -212,6 +215,17 @@ def test_cmake_lists_every_source():
 def test_numpy_is_the_only_requirement():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["dependencies"] == ["numpy>=2.0"]
+
+
+def test_every_example_is_typed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    strict = {
+        module
+        for override in settings["overrides"]
+        if override.get("disallow_untyped_defs")
+        for module in override["module"]
+    }
+    assert {path.stem for path in sources("examples", ".py")} <= strict
 
 
 if __name__ == "__main__":

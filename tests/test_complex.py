@@ -2,6 +2,7 @@
 
 import pickle
 from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -264,6 +265,7 @@ def test_a_singular_matrix_is_named_shifted_or_truncated():
     assert caught.value.pivot == 8
     shifted = ff.solve(F, rhs, on_failure="shift")
     assert shifted.status == ff.Status.SHIFTED
+    assert shifted.residual is not None
     assert shifted.residual < 1e-6
     truncated = ff.solve(F, rhs, on_failure="pinv")
     assert (truncated.status, truncated.rank) == (ff.Status.TRUNCATED, 8)
@@ -318,7 +320,8 @@ def test_sums_that_overflow_are_named(dtype):
     S = oracle.draw(30, 5, dtype)
     S[:, 3] = dtype(0.9 * float(np.finfo(dtype).max) ** 0.5 * (1 + 1j) * 30**-0.5)
     for order in "CF":
-        scores = np.asarray(S, order=order)  # each part's sum is finite, that of both is not
+        # Each part's sum is finite, that of both is not.
+        scores = np.asarray(S, order=cast(Any, order))
         for call in (ff.empirical_fisher, ff.fisher_diagonal):
             with pytest.raises(ff.NonFiniteError, match="got overflow in column 3"):
                 call(scores, reduction="sum")
@@ -348,7 +351,7 @@ def test_real_and_complex_do_not_mix_silently():
     with pytest.raises(TypeError, match="damping: expected real numbers, got complex128"):
         ff.solve(hermitian(3), np.ones(3), damping=1j * np.ones(3))
     with pytest.raises(TypeError, match="others: expected DenseFisher"):
-        both.merge(ff.DiagonalFisher.from_scores(C))
+        both.merge(ff.DiagonalFisher.from_scores(C))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Build both the same way"):
         both.merge(real)
     with pytest.raises(TypeError, match="rhs: expected numbers, got str"):

@@ -15,7 +15,7 @@ from fastfisher._ops.cuda import FILES, source
 def nvrtc():
     """Return NVIDIA's run-time compiler, which needs no device, from its Python package."""
     package = importlib.util.find_spec("nvidia")
-    for root in package.submodule_search_locations if package else ():
+    for root in (package.submodule_search_locations or ()) if package else ():
         for library in sorted(Path(root).glob("*/lib/libnvrtc.so.*")):
             return ctypes.CDLL(str(library))
     return None

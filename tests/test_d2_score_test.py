@@ -1,5 +1,7 @@
 """D2: gᵀF⁻¹g has the level of χ², and is the LM statistic that a statistics package reports."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -211,12 +213,13 @@ def test_d2_wald_equals_the_package(form, robust):
     null, extra, y, _ = logit()
     X = np.column_stack([null, extra])
     fit = sm.Logit(y, X).fit(disp=0, tol=1e-14, **({"cov_type": "HC0"} if robust else {}))
-    R, value = {
+    cases: dict[str, tuple[Any, Any]] = {
         "all": (None, 0.0),
         "one": (np.eye(4)[2], 0.5),
         "several": (np.eye(4)[1:], 0.0),
         "differences": (np.array([[0, 1.0, -1, 0], [0, 0, 2, -0.1]]), np.array([1.0, -0.5])),
-    }[form]
+    }
+    R, value = cases[form]
     matrix = np.eye(4) if R is None else np.atleast_2d(R)
     published = fit.wald_test(
         (matrix, np.broadcast_to(value, len(matrix))), use_f=False, scalar=True

@@ -34,9 +34,9 @@ def gaussian():
     for seed in range(10):
         x = ff.Gaussian(*theta).sample(SETS // 10 * n, rng=seed).reshape(-1, n)
         estimates.append(np.column_stack([x.mean(axis=1), x.std(axis=1)]))
-    estimates = np.vstack(estimates)
-    information = n * ff.Gaussian(*estimates.T).fisher_information()
-    return estimates, theta, information, n * ff.Gaussian(*theta).fisher_information()
+    stacked = np.vstack(estimates)
+    information = n * ff.Gaussian(*stacked.T).fisher_information()
+    return stacked, theta, information, n * ff.Gaussian(*theta).fisher_information()
 
 
 def exponential():

@@ -1,5 +1,7 @@
 """D6: leverages, effective dimension, powers and eigenpairs, beside packages and brute force."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -15,7 +17,7 @@ import representations
 CASES = {name: rest for name, *rest in representations.cases()}
 
 # Every representation that can hold all of F, made of rows; p parameters.
-WHOLE = {
+WHOLE: dict[str, Any] = {
     "dense": ff.DenseFisher.from_scores,
     "score": ff.ScoreFisher,
     "root": ff.SquareRootFisher.from_scores,

@@ -2,6 +2,8 @@
 
 import math
 import sys
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +111,9 @@ def test_scores_and_layers_are_taken_as_they_are():
     gradient = oracle.draw(6, 1)[:, 0]
     ends = [
         ff.natural_gradient_descent(
-            lambda theta, F=F: (theta @ gradient, gradient, F), np.zeros(6), max_iterations=1
+            partial(lambda F, theta: (theta @ gradient, gradient, F), F),
+            np.zeros(6),
+            max_iterations=1,
         ).theta
         for F in (S, [(a, g)], ff.LayerFisher([(a, g)]), ff.DenseFisher.from_scores(S))
     ]
@@ -138,8 +142,8 @@ def test_a_gradient_may_be_a_list_of_weights():
     gradient = oracle.draw(2, 3)
     flat, listed = (
         ff.natural_gradient_descent(
-            lambda theta, G=G: (0.0, G, K), np.zeros(6), damping=0.1, damping_mode="factored",
-            max_iterations=1,
+            partial(lambda G, theta: (0.0, G, K), G), np.zeros(6),
+            damping=0.1, damping_mode="factored", max_iterations=1,
         ).theta
         for G in (gradient.ravel(), [gradient])
     )  # fmt: skip
@@ -274,7 +278,7 @@ def test_a_large_damping_is_no_convergence():
     def model(theta):
         return 0.5 * float(theta[0]) ** 2, theta, dense([[1e-9]])
 
-    options = {"damping": 1e-8, "adaptive": True, "tolerance": 0.3}
+    options: dict[str, Any] = {"damping": 1e-8, "adaptive": True, "tolerance": 0.3}
     result = ff.natural_gradient_descent(model, [1.0], **options)
     assert result.status == ff.Status.SUCCESS
     assert any(record.decrement <= 0.3 for record in result.history[:-1])
@@ -493,7 +497,13 @@ def test_success_by_the_decrement():
 
 def test_success_at_an_optimum_takes_no_step():
     model = quadratic()
-    for options in ({}, {"tolerance": 0.0}, {"max_kl": 1.0}, {"damping": 1.0, "adaptive": True}):
+    several: list[dict[str, Any]] = [
+        {},
+        {"tolerance": 0.0},
+        {"max_kl": 1.0},
+        {"damping": 1.0, "adaptive": True},
+    ]
+    for options in several:
         result = ff.natural_gradient_descent(model, model.center, **options)
         assert (result.status, result.iterations) == (ff.Status.SUCCESS, 0)
         assert result.message == STATIONARY
@@ -558,14 +568,15 @@ def test_interrupted_by_the_callback():
 
 
 def test_whatever_is_true_interrupts_and_nothing_else():
+    answer: Any
     for answer in (True, np.True_, 1, "enough"):
         result = ff.natural_gradient_descent(
-            quadratic(), np.zeros(3), callback=lambda state, answer=answer: answer
+            quadratic(), np.zeros(3), callback=partial(lambda answer, _: answer, answer)
         )
         assert (result.status, result.iterations) == (ff.Status.INTERRUPTED, 0)
     for answer in (None, False, 0, ""):
         result = ff.natural_gradient_descent(
-            quadratic(), np.zeros(3), callback=lambda state, answer=answer: answer
+            quadratic(), np.zeros(3), callback=partial(lambda answer, _: answer, answer)
         )
         assert result.status == ff.Status.SUCCESS
 

@@ -1,6 +1,8 @@
 """Every representation on a device: the answers of NumPy, arrays that stay, and few waits."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +111,7 @@ def test_every_solver(fisher, F, S):
             continue
         found = ff.solve(fisher, given, damping=LAMBDA, solver=solver)
         if isinstance(solver, ff.CG):
+            assert found.residual is not None
             assert found.residual < 1e-7
         else:
             near(found.value, expected, F)
@@ -200,7 +203,8 @@ def test_blocks_of_a_factor():
             )
             dense = oracle.masked(oracle.fisher(S), sizes, tridiagonal)
             inverse = np.linalg.inv(damped(dense))
-            factor, ends = F.factor(damping=LAMBDA), np.cumsum(sizes)
+            factor: Any = F.factor(damping=LAMBDA)
+            ends = np.cumsum(sizes)
             for found, matrix in ((F.blocks(), dense), (factor.inverse_blocks(), inverse)):
                 for block, end, size in zip(found, ends, sizes, strict=True):
                     near(block, matrix[end - size : end, end - size : end], dense)
@@ -322,14 +326,15 @@ def test_failures_name_the_place():
             call()
         return caught.value
 
-    for make in (
+    kinds: tuple[Callable[[Any], Any], ...] = (
         lambda S: ff.BlockDiagonalFisher.from_scores(S, [2, 6]),
         lambda S: ff.BlockDiagonalFisher.from_scores(S, [6, 2], tridiagonal=True),
         lambda S: ff.BlockDiagonalFisher.from_scores(S, [8], center=True),
         ff.SquareRootFisher.from_scores,
         ff.DiagonalFisher.from_scores,
         lambda S: ff.LowRankFisher.from_scores(S, 3),
-    ):
+    )
+    for make in kinds:
         ours = found(lambda: make(device.to_device(spoilt)))  # noqa: B023
         theirs = found(lambda: make(spoilt))  # noqa: B023
         assert (str(ours), ours.row, ours.column) == (str(theirs), theirs.row, theirs.column)

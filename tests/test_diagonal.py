@@ -54,7 +54,7 @@ def test_zeros_are_named():
 
 
 def test_explicit_numbers_are_the_mean_or_the_sum_of_samples():
-    diagonal, v, S = *oracle.draw(7, 2).T, oracle.draw(15, 7)
+    (diagonal, v), S = oracle.draw(7, 2).T, oracle.draw(15, 7)
     diagonal = diagonal**2
     F = ff.DiagonalFisher.from_diagonal(diagonal, n_samples=5)
     assert (F.n_samples, F.weight_sum, F.reduction) == (5, 5.0, "mean")

@@ -14,6 +14,7 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -36,7 +37,7 @@ PLACES = range(7)
 PARTS = [blocks.block(place) for place in PLACES]
 ALL = np.concatenate(PARTS)
 WEIGHTS = np.linspace(0.0, 2.0, len(ALL))
-INTO = {
+INTO: dict[type[Any], dict[str, Any]] = {
     ff.DenseFisher: {},
     ff.DiagonalFisher: {},
     ff.BlockDiagonalFisher: {"block_sizes": [13, 10, 7], "tridiagonal": True},
@@ -75,7 +76,8 @@ def test_the_tree_is_that_of_halving_rounds(count):
             parts = [("join", *pair) if len(pair) == 2 else pair[0] for pair in pairs]
         return parts[0]
 
-    assert tree(range(count), lambda one, two: ("join", one, two)) == rounds(list(range(count)))
+    parts: list[Any] = list(range(count))
+    assert tree(parts, lambda one, two: ("join", one, two)) == rounds(list(range(count)))
 
 
 def test_few_parts_of_a_generator_are_held_at_a_time():
@@ -123,7 +125,7 @@ def test_merge_tree_refuses_what_does_not_merge():
         ([D, ff.DiagonalFisher(3)], ValueError, "others: expected"),
     ):
         with pytest.raises(error, match=message):
-            ff.distributed.merge_tree(parts)
+            ff.distributed.merge_tree(parts)  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("kind", INTO)
@@ -176,7 +178,7 @@ def triangle(params, itemsize=8):
 @pytest.mark.parametrize("kind", [ff.DenseFisher, ff.SquareRootFisher])
 def test_a_message_is_half_a_matrix(kind, p, dtype):
     F = kind.from_scores(np.ones((2, p), dtype))
-    buffers = []
+    buffers: list[Any] = []
     head = pickle.dumps(F, protocol=5, buffer_callback=buffers.append)
     sent = sum(buffer.raw().nbytes for buffer in buffers)
     assert len(head) < 1000
@@ -304,7 +306,7 @@ def test_scores_without_weight_may_be_of_any_size(kind, dtype):
 @pytest.mark.parametrize("options", [{}, {"eigen": True}, {"tridiagonal": True}])
 def test_layers_without_weight_add_nothing(options, bias):
     """Not even the eigenbasis that EKFAC takes of the first that it sees."""
-    made = [[ff.LinearLayer(*blocks.layers(place)[0], bias=bias)] for place in range(3)]
+    made = [[ff.LinearLayer(a, g, bias=bias)] for [(a, g)] in map(blocks.layers, range(3))]
     ones = np.ones(50)
     for without in range(3):
         kept = [layers for place, layers in enumerate(made) if place != without]
@@ -482,7 +484,7 @@ def test_without_dask(monkeypatch):
 @pytest.mark.parametrize("name", ff.distributed.__all__)
 def test_examples_run(name):
     tests = doctest.DocTestFinder(recurse=False).find(getattr(ff.distributed, name), name, globs={})
-    report = []
+    report: list[str] = []
     for test in tests:
         doctest.DocTestRunner().run(test, out=report.append)
     assert any(test.examples for test in tests)

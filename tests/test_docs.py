@@ -25,6 +25,7 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 def run_page(name):
     """Run all code of a page in its order and in one namespace; return what differs."""
+    report: list[str]
     names, report = {"__name__": "__main__"}, []
     for found in CODE.finditer(PAGES[name]):
         code, line = found[1] or found[2], PAGES[name].count("\n", 0, found.start()) + 1

@@ -41,7 +41,7 @@ def run(thing, name):
     found = doctest.DocTestFinder(recurse=True).find(thing, name, module=False, globs={})
     with_examples = [test for test in found if test.examples]
     for test in with_examples:
-        report = []
+        report: list[str] = []
         doctest.DocTestRunner().run(test, out=report.append)
         assert not report, "".join(report)
     return with_examples

@@ -44,7 +44,7 @@ def test_scikit_learn_estimator_with_weights_labels_and_no_intercept():
         np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=0, atol=1e-8)
         assert (ours.predict(X) == theirs.predict(X)).all()
     with pytest.raises(ValueError, match="two classes, got 3"):
-        ours.fit(X, np.arange(500) % 3)
+        ours.fit(X, np.arange(500.0) % 3)
 
 
 def test_scipy_in_whitened_coordinates(tmp_path):

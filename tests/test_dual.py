@@ -1,6 +1,7 @@
 """The dual, complete: every combination it takes, its cut-offs, its paths and its digits."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import oracle
 N, P = 14, 37
 DAMPINGS = [1e-3, 0.2, 5.0]
 # dtype, weighted, centred, reduction
-COMBINATIONS = list(itertools.product(oracle.EVERY, (False, True), (False, True), ("mean", "sum")))
+COMBINATIONS: list[tuple[Any, ...]] = list(
+    itertools.product(oracle.EVERY, (False, True), (False, True), ("mean", "sum"))
+)
 
 
 DOUBLE = [c for c in COMBINATIONS if c[0] in (np.float64, np.complex128)]
@@ -147,8 +150,8 @@ def inverse(values, rtol, smooth):
     ("rtol", "smooth"), [(0.2, None), (None, 0.3), (0.15, 0.3), (1e-12, 1e-12)]
 )
 def test_cut_offs_are_functions_of_the_matrix(rtol, smooth, combination, shape):
-    dtype, (n, p) = combination[0], shape
-    S, F, explicit = drawn(*combination, n=n, p=p)
+    (dtype, weighted, center, reduction), (n, p) = combination, shape
+    S, F, explicit = drawn(dtype, weighted, center, reduction, n, p)
     solver = ff.Dual(rtol=rtol, rtol_smooth=smooth)
     mean = oracle.mean(S, F._weights).conj()
     for damping in (0.0, 1e-3, 1.0):
@@ -193,7 +196,7 @@ def test_bad_cut_offs():
     for name in ("rtol", "rtol_smooth"):
         for bad in (-1e-3, np.nan, "much"):
             with pytest.raises((TypeError, ValueError), match=f"{name}: expected"):
-                ff.Dual(**{name: bad})
+                ff.Dual(**{name: bad})  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=f"{name}: expected less than 1, got 1.0"):
             ff.Dual(**{name: 1.0})
     F = ff.ScoreFisher(oracle.draw(N, P))
@@ -212,6 +215,7 @@ def test_a_damping_that_leaves_no_digit_is_refused():
         with pytest.raises(ff.NotPositiveDefiniteError, match="no correct digit") as caught:
             ff.solve(F, g, damping=1e-18, solver=solver)
         cured = ff.solve(F, g, damping=caught.value.damping)
+        assert cured.residual is not None
         assert cured.residual < 1e-6
     path = ff.solve_path(F, g, [1e-18, 1.0], solver=ff.Dual(), on_failure="nan")
     assert [solution.status.name for solution in path] == ["NOT_POSITIVE_DEFINITE", "SUCCESS"]
@@ -224,6 +228,7 @@ def test_a_shift_that_cures_the_dual_leaves_half_of_the_digits():
     for F in (ff.ScoreFisher(S), ff.LowRankFisher.from_scores(S, 4)):
         shifted = ff.solve(F, np.ones(12), on_failure="shift")
         assert shifted.status == ff.Status.SHIFTED
+        assert shifted.residual is not None
         assert shifted.residual < 1e-6
         with pytest.raises(ff.NotPositiveDefiniteError) as caught:
             F.factor()

@@ -1,6 +1,7 @@
 """E2 of the theory: KFAC, EKFAC and their chain are what their definitions say, for any shape."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def empirical(layers, weights=None):
 def test_e2_every_definition(shapes, n, sharing, positions):
     layers, weights = kronecker.draw(n, shapes, positions=positions), oracle.draw_weights(n)
     for name, define in kronecker.DEFINITIONS.items():
-        options = {} if name == "kfac" else {name: True}
+        options: dict[str, Any] = {} if name == "kfac" else {name: True}
         K = ff.KroneckerFisher.from_layers(
             layers, weights=weights, weight_sharing=sharing, **options
         )
@@ -119,7 +120,7 @@ def test_e2_convolutions_are_their_unrolled_patches(sharing, bias):
         a = np.concatenate([a, np.ones((30, 1, 12))], axis=1)
     unrolled = [(a, g.reshape(30, 3, 12))]
     for name, define in kronecker.DEFINITIONS.items():
-        options = {} if name == "kfac" else {name: True}
+        options: dict[str, Any] = {} if name == "kfac" else {name: True}
         K = ff.KroneckerFisher.from_layers([layer], weight_sharing=sharing, **options)
         expected = define(unrolled, sharing=sharing)
         assert K.shapes == [(3, 12 + bias)]
@@ -138,6 +139,8 @@ def test_e2_factored_damping_is_what_it_says(shapes, n, damping, name):
     oracle.close(solution.value, np.linalg.solve(A, rhs), float, terms * kappa)
     assert solution.method == ("kronecker-chain" if K._tridiagonal else "kronecker-cholesky")
     assert solution.damping_used == damping
+    assert solution.residual is not None
+    assert solution.rcond is not None
     assert solution.residual < 1e-10
     assert 0 < solution.rcond <= 1.0001
     factor = K.factor(damping=damping, damping_mode="factored")

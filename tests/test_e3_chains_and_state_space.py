@@ -1,5 +1,7 @@
 """E3 of the theory: chains and state space, where what is block-tridiagonal solves the model."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,7 @@ def smoothed(y):
         mean = mean + gain @ (y[t] - observe @ mean)
         cov = cov - gain @ observe @ cov
         filtered.append((mean, cov))
+    across: list[Any]
     means, covariances, across = [mean], [cov], []
     for t in range(STEPS - 2, -1, -1):
         mean_f, cov_f = filtered[t]
@@ -137,6 +140,7 @@ def test_e3_equal_to_the_dense_solve_on_the_masked_matrix(sizes, dtype):
     oracle.close(F.solve(g, damping=damping), np.linalg.solve(A, g), float, p * kappa)
     inverse = np.linalg.inv(A)
     starts = np.cumsum([0, *sizes])
-    for b, block in enumerate(F.factor(damping=damping).inverse_blocks()):
+    factor: Any = F.factor(damping=damping)
+    for b, block in enumerate(factor.inverse_blocks()):
         own = slice(starts[b], starts[b + 1])
         oracle.close(block, inverse[own, own], float, p * kappa)

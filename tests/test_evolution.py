@@ -434,7 +434,7 @@ def test_the_history_has_a_row_per_generation(kind):
 def test_never_more_evaluations_than_allowed(kind):
     calls = []
     result = kind(np.ones(3), 0.5, rng=0).minimize(
-        lambda x: calls.append(1) or float(sphere(x)), max_evaluations=27
+        lambda x: (calls.append(1), float(sphere(x)))[1], max_evaluations=27
     )
     assert len(calls) == result.evaluations == 21
     with pytest.raises(ValueError, match="max_evaluations: expected at least 7, got 6"):
@@ -447,7 +447,7 @@ def test_a_callback_ends_the_search(kind):
         sphere,
         max_evaluations=10_000,
         vectorized=True,
-        callback=lambda search: seen.append(search.best_loss) or len(seen) == 5,
+        callback=lambda search: (seen.append(search.best_loss), len(seen) == 5)[1],
     )
     assert result.status is ff.Status.INTERRUPTED
     assert result.message == "The callback ended the search."
@@ -621,7 +621,7 @@ def test_a_restart_forgets_for_how_long_the_loss_has_been_flat(kind):
     """Else the first generation of the next attempt would end it."""
     search = run(kind(np.ones(3), 0.5, rng=0), 24, lambda x: np.full(len(x), 3.0))
     assert search.status is ff.Status.STAGNATED
-    run(search.restart(population=7), 22, lambda x: np.full(len(x), 3.0))
+    search = run(search.restart(population=7), 22, lambda x: np.full(len(x), 3.0))
     assert search.status is None
     result = kind(np.ones(3), 0.5, population=4, utilities=[2.0, 1.0, -1.0, -2.0]).minimize(
         lambda _: 3.0, max_evaluations=10_000, restarts=2

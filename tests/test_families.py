@@ -2,6 +2,7 @@
 
 from decimal import Decimal, localcontext
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,17 +231,19 @@ def test_draws_have_the_distribution(name):
     draws = family.sample(20_000, rng=4)
     if draws.dtype.kind == "i":
         keep = w * len(draws) > 5
-        observed = np.bincount(draws, minlength=len(w))[: len(w)]
+        observed: Any = np.bincount(draws, minlength=len(w))[: len(w)]
         observed = [*observed[keep], len(draws) - observed[keep].sum()]
         expected = [*w[keep], 1 - w[keep].sum()]
         if expected[-1] < 1e-9:
             observed, expected = observed[:-1], np.array(expected[:-1]) / sum(expected[:-1])
         assert stats.chisquare(observed, np.array(expected) * len(draws)).pvalue > 1e-4
     elif draws.ndim == 2:
+        assert isinstance(family, ff.MultivariateGaussian)
         z = np.linalg.solve(np.linalg.cholesky(family.covariance), (draws - family.mean).T)
         assert stats.kstest(z.ravel(), "norm").pvalue > 1e-4
         assert stats.kstest((z**2).sum(axis=0), stats.chi2(len(z)).cdf).pvalue > 1e-4
     else:
+        assert isinstance(family, ff.Exponential | ff.Gaussian)
         exact = stats.expon(scale=family.mean)
         if isinstance(family, ff.Gaussian):
             exact = stats.norm(family.mean, family.scale)
@@ -304,7 +307,7 @@ def test_kl_of_different_kinds(one, other, error, message):
         (lambda: ff.Gaussian(0, 0), ValueError, "scale: expected finite numbers above 0, got 0"),
         (lambda: ff.Gaussian(0, [1, -2]), ValueError, "scale: .* above 0, got -2 at index 1"),
         (lambda: ff.Gaussian(0, np.inf), ValueError, "scale: .* above 0, got inf"),
-        (lambda: ff.Gaussian(0, 1, fixed_scale=1), TypeError, "fixed_scale: expected True or F"),
+        (lambda: ff.Gaussian(0, 1, fixed_scale=1), TypeError, "fixed_scale: expected True or F"),  # type: ignore[arg-type]
         (lambda: ff.Gaussian(1j, 1), TypeError, "mean: expected real numbers, got complex128"),
         (lambda: ff.Gaussian("a", 1), TypeError, "mean: expected real numbers, got str"),
         (
@@ -394,6 +397,6 @@ def test_samples_are_counted():
     with pytest.raises(ValueError, match="n: expected at least 0, got -1"):
         ff.Poisson(1).sample(-1)
     with pytest.raises(TypeError, match="n: expected a whole number, got float"):
-        ff.Poisson(1).sample(1.5)
+        ff.Poisson(1).sample(1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="rng: expected"):
         ff.Poisson(1).sample(1, rng="a")

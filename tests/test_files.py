@@ -9,6 +9,7 @@ import stat
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ import pytest
 import fastfisher as ff
 import fuzz_load
 import oracle
-from fastfisher import _persist
 from test_processes import forks, quiet
 
 OLD, NEW = ff.DiagonalFisher.from_scores(oracle.draw(3, 2)), ff.DenseFisher.from_scores(np.eye(300))
@@ -75,8 +75,13 @@ def test_a_kill_before_each_step_leaves_the_old_file(step, tmp_path):
         if step == "savez":
             np.savez = kill
         elif step == "flush":  # the array is written, in part to a buffer
-            savez = np.savez
-            np.savez = lambda *args, **keywords: (savez(*args, **keywords), kill())
+            savez: Any = np.savez
+
+            def write_and_die(*args, **keywords):
+                savez(*args, **keywords)
+                kill()
+
+            np.savez = write_and_die
         elif step == "fsync":
             os.fsync = kill
         else:
@@ -174,7 +179,7 @@ def test_a_read_only_file_is_not_replaced(tmp_path, monkeypatch):
     path.chmod(0o444)
     # For the superuser everything is writable: ask as if for somebody else.
     if os.geteuid() == 0:
-        monkeypatch.setattr(_persist.os, "access", lambda *_: False)
+        monkeypatch.setattr("fastfisher._persist.os.access", lambda *_: False)
     with pytest.raises(PermissionError):
         NEW.save(path)
     assert isinstance(ff.load(path), ff.DiagonalFisher)
@@ -233,7 +238,8 @@ def test_the_header_of_a_deep_network_fits(tmp_path):
     shapes = [(1, 1)] * 9000
     K = ff.KroneckerFisher(shapes)
     K.save(tmp_path / "f.npz")
-    assert ff.load(tmp_path / "f.npz").shapes == shapes
+    again: Any = ff.load(tmp_path / "f.npz")
+    assert again.shapes == shapes
 
 
 def test_damaged_files_are_refused_or_read(tmp_path):

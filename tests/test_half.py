@@ -1,5 +1,8 @@
 """Half-precision scores: widened exactly, summed in float32 or wider, named like any others."""
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -30,10 +33,10 @@ def test_every_function_is_that_of_the_widened_scores(n, p, dtype):
     wide = S.astype(np.float64)
     size = (wide**2).mean(0).max()
     for order in "CF":
-        held = np.asarray(S, order=order)
+        held = np.asarray(S, order=cast(Any, order))
         for weights in (None, oracle.draw_weights(n)):
             for center in (False, True):
-                both = {"weights": weights, "center": center}
+                both: dict[str, Any] = {"weights": weights, "center": center}
                 F, K = oracle.fisher(wide, **both), oracle.gram(wide, **both)
                 close(ff.empirical_fisher(held, **both), F, n + 8, size)
                 close(ff.empirical_fisher(held, dtype=np.float64, **both), F, n + 8, size, float)
@@ -89,8 +92,8 @@ def test_files_keep_every_number(tmp_path, dtype):
 
 
 def test_every_float16_is_widened_exactly():
-    S = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    S = S[np.isfinite(S)].reshape(-1, 1)
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    S = every[np.isfinite(every)].reshape(-1, 1)
     eye = np.ones(1, np.float32)
     for rows in (S, S[::-1], np.repeat(S, 3, axis=1)[:, 1:2]):
         found = [ff.gram(rows[i : i + 8, :], reduction="sum")[:, 0] for i in (0, 8, 31000)]
@@ -106,14 +109,16 @@ def test_every_float16_is_widened_exactly():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("shape", [(500, 6), (40, 60)])
 def test_bad_scores_are_named(shape, bad, dtype):
-    S = draw(*shape, dtype)
+    n, p = shape
+    S = draw(n, p, dtype)
     S[17, 3] = bad
-    for call in (
+    calls: tuple[Callable[..., Any], ...] = (
         ff.empirical_fisher,
         ff.fisher_diagonal,
         ff.gram,
         lambda S: ff.fvp(S, np.ones(S.shape[1])),
-    ):
+    )
+    for call in calls:
         for center in (False, True):
             if center and call is not ff.empirical_fisher:
                 continue

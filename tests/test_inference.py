@@ -1,6 +1,7 @@
 """Inference for any representation, of every dtype, and what it says of bad input."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,8 @@ def test_a_covariance_has_the_dtype_of_the_information():
     S = oracle.draw(100, 4, np.float32)
     F = ff.DenseFisher.from_scores(S)
     assert F.dtype == np.float32
-    for keywords in ({}, {"diagonal": True}):
+    several: list[dict[str, Any]] = [{}, {"diagonal": True}]
+    for keywords in several:
         assert ff.sandwich_covariance(F, S, **keywords).dtype == np.float32
 
 
@@ -360,7 +362,7 @@ def test_a_score_that_is_not_finite_is_named(keywords, diagonal):
             TypeError,
             "information: expected real numbers, got complex128",
         ),
-        (lambda: ff.sandwich_covariance(A, S, diagonal=1), TypeError, "diagonal: expected True"),
+        (lambda: ff.sandwich_covariance(A, S, diagonal=1), TypeError, "diagonal: expected True"),  # type: ignore[arg-type]
         # score tests
         (lambda: ff.score_test(S[0], df=1), ValueError, "fisher: expected the information"),
         (lambda: ff.score_test(S), ValueError, "df: expected the restrictions, got None"),
@@ -452,7 +454,7 @@ def test_a_score_that_is_not_finite_is_named(keywords, diagonal):
             ff.NonFiniteError,
             "design: expected finite values",
         ),
-        (lambda: ff.score_tests(S, S[:, 0], S, robust="HC0"), TypeError, "robust: expected True"),
+        (lambda: ff.score_tests(S, S[:, 0], S, robust="HC0"), TypeError, "robust: expected True"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_refused(ask, error, message):

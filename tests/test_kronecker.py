@@ -1,6 +1,7 @@
 """KroneckerFisher: streamed, merged, decayed and damped as it says, and every error it has."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,11 @@ import kronecker
 import oracle
 
 SHAPES = [(3, 4), (2, 3)]
-VARIANTS = {"kfac": {}, "ekfac": {"eigen": True}, "chain": {"tridiagonal": True}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "kfac": {},
+    "ekfac": {"eigen": True},
+    "chain": {"tridiagonal": True},
+}
 each_variant = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 
 
@@ -153,7 +158,7 @@ def test_lists_in_lists_out(options, mode):
     K = ff.KroneckerFisher.from_layers(kronecker.draw(20, SHAPES), **options)
     weights = [oracle.draw(*shape) for shape in SHAPES]
     flat = np.concatenate([one.ravel() for one in weights])
-    how = {"damping": 0.1, "damping_mode": mode}
+    how: dict[str, Any] = {"damping": 0.1, "damping_mode": mode}
     expected = K.solve(flat, **how)
     factor = K.factor(**how)
     for found in (
@@ -234,7 +239,7 @@ def test_bits_do_not_depend_on_threads(options):
     K, rhs = ff.KroneckerFisher.from_layers(layers, **options), oracle.draw(7200, 2)
     modes = {"eigen": ["absolute"], "tridiagonal": ["factored"]}
     for mode in modes.get("".join(options), ["absolute", "factored"]):
-        how = {"damping": 0.1, "damping_mode": mode}
+        how: dict[str, Any] = {"damping": 0.1, "damping_mode": mode}
         found = [K.solve(rhs, n_threads=threads, **how) for threads in (1, 2, 3)]
         assert np.array_equal(found[0], found[1])
         assert np.array_equal(found[0], found[2])
@@ -245,6 +250,7 @@ def test_state_goes_round(options, tmp_path):
     layers = kronecker.draw(30, SHAPES)
     K = ff.KroneckerFisher.from_layers(layers, weight_sharing="reduce", **options)
     K.save(tmp_path / "k.npz")
+    again: Any
     for again in (pickle.loads(pickle.dumps(K)), ff.load(tmp_path / "k.npz"), K.copy()):
         assert again._structure() == K._structure()
         assert np.array_equal(again.to_dense(), K.to_dense())
@@ -277,9 +283,11 @@ def test_the_factor_is_chosen_at_any_size():
     rhs = oracle.draw(60_000, 1)[:, 0]
     exact = ff.solve(K, rhs, damping=0.1)
     assert (exact.method, exact.status) == ("kronecker-eigh", ff.Status.SUCCESS)
+    assert exact.residual is not None
     assert exact.residual < 1e-12
     factored = ff.solve(K, rhs, damping=0.1, damping_mode="factored")
     assert factored.method == "kronecker-cholesky"
+    assert factored.residual is not None
     assert factored.residual < 1e-12
     preconditioner = K.factor(damping=0.1).solve
     iterated = ff.solve(
@@ -318,6 +326,7 @@ def test_paths(options):
         for found, damping in zip(path, some_dampings, strict=True):
             expected = np.linalg.solve(F + damping * np.eye(18), rhs)
             oracle.close(found.value, expected, float, 1e6)
+            assert found.residual is not None
             assert found.residual < 1e-10
 
 
@@ -326,7 +335,7 @@ def test_one_decomposition_serves_all_dampings(monkeypatch):
 
     K = ff.KroneckerFisher.from_layers(kronecker.draw(30, SHAPES))
     calls, eigh = [], numpy_ops.eigh
-    monkeypatch.setattr(numpy_ops, "eigh", lambda M: calls.append(M) or eigh(M))
+    monkeypatch.setattr(numpy_ops, "eigh", lambda M: (calls.append(M), eigh(M))[1])
     K.solve_path(np.ones(18), [0.1, 0.2, 0.3])
     K.solve(np.ones(18), damping=1.0)
     K.eigsh(3)
@@ -337,10 +346,11 @@ def test_one_decomposition_serves_all_dampings(monkeypatch):
 
 def test_the_eigenbasis_takes_factored_damping_too():
     K = ff.KroneckerFisher.from_layers(kronecker.draw(30, SHAPES))
-    how = {"damping": 0.1, "damping_mode": "factored"}
+    how: dict[str, Any] = {"damping": 0.1, "damping_mode": "factored"}
     one, two = (ff.solve(K, np.ones(18), solver=s, **how) for s in (ff.Eigh(), ff.Cholesky()))
     oracle.close(one.value, two.value, float, 1e4)
     assert (one.method, one.damping_used) == ("eigh", 0.1)
+    assert one.residual is not None
     assert one.residual < 1e-12
 
 
@@ -455,7 +465,7 @@ def test_bad_arguments():
 def test_what_does_not_merge():
     K = ff.KroneckerFisher(SHAPES)
     with pytest.raises(TypeError, match="others: expected KroneckerFisher, got DenseFisher"):
-        K.merge(ff.DenseFisher(18))
+        K.merge(ff.DenseFisher(18))  # type: ignore[arg-type]
     for other in (
         ff.KroneckerFisher([(3, 4), (3, 2)]),
         ff.KroneckerFisher(SHAPES, eigen=True),

@@ -13,9 +13,10 @@ SMALL = (1, 2, 5, 25)
 @pytest.mark.parametrize("name", ROUTINES)
 def test_ratios(name):
     found = [
-        (case, lapack_table.run(*case, threads=(1, 3)))
+        (case, lapack_table.run(name, kind, p, dtype, threads=(1, 3)))
         for case in lapack_table.cases(SMALL)
-        if case[0] == name
+        for routine, kind, p, dtype in [case]
+        if routine == name
     ]
     ratios, counts, failures = lapack_table.worst(found)
     assert failures[name] < counts[name]

@@ -1,5 +1,7 @@
 """Laws, by random search: sums are monoids, samples and parameters have no order, solvers agree."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,7 +27,7 @@ def dense(F):
 
 
 # Name -> (empty accumulator of p parameters, its scores of n samples).
-KINDS = {
+KINDS: dict[str, Any] = {
     "dense": ff.DenseFisher,
     "diagonal": ff.DiagonalFisher,
     "blocks": lambda p, **k: ff.BlockDiagonalFisher([p - p // 2, *[p // 2] * (p > 1)], **k),
@@ -90,7 +92,8 @@ def test_merging_is_associative_and_commutative_and_has_a_zero(
 @law
 @given(sizes, dtypes, centred, st.integers(-20, 20), seeds)
 def test_scaling_scores_scales_their_squares(kind, size, dtype, center, power, seed):
-    S, w = drawn(*size, dtype, seed)
+    n, p = size
+    S, w = drawn(n, p, dtype, seed)
     make = lambda S: KINDS[kind](size[1], dtype=dtype, center=center).update(S, w)  # noqa: E731
     factor = S.dtype.type(2.0**power)
     # A power of two only moves the point: not one bit is another.
@@ -105,7 +108,8 @@ def test_scaling_scores_scales_their_squares(kind, size, dtype, center, power, s
 @law
 @given(sizes, dtypes, centred, seeds)
 def test_weights_count_samples_and_samples_have_no_order(kind, size, dtype, center, seed):
-    (n, p), (S, _) = size, drawn(*size, dtype, seed)
+    n, p = size
+    S, _ = drawn(n, p, dtype, seed)
     generator = oracle.rng(seed)
     counts = generator.integers(0, 4, n)
     counts[0] = 1
@@ -121,7 +125,8 @@ def test_weights_count_samples_and_samples_have_no_order(kind, size, dtype, cent
 @law
 @given(sizes, dtypes, centred, seeds)
 def test_parameters_have_no_order(size, dtype, center, seed):
-    (n, p), (S, w) = size, drawn(*size, dtype, seed)
+    n, p = size
+    S, w = drawn(n, p, dtype, seed)
     order, some = oracle.rng(seed).permutation(p), {"weights": w, "center": center}
     scale, b = size_of(S, w), drawn(p, 2, dtype, seed)[0]
     F, turned = ff.empirical_fisher(S, **some), ff.empirical_fisher(S[:, order], **some)
@@ -166,7 +171,8 @@ def test_layers_are_sums_too(n, dtype, seed, eigen):
 def test_symmetric_semi_definite_and_its_products_are_those_of_its_matrix(
     kind, size, dtype, center, seed
 ):
-    (n, p), (S, w) = size, drawn(*size, dtype, seed)
+    n, p = size
+    S, w = drawn(n, p, dtype, seed)
     F = KINDS[kind](p, dtype=dtype, center=center).update(S, w)
     A, scale = F.to_dense(), size_of(S, w) / w.sum()
     assert np.array_equal(A, A.conj().T)
@@ -202,7 +208,8 @@ def test_reparametrised_scores_are_the_reparametrised_fisher(p, dtype, seed):
 @law
 @given(sizes, dtypes, centred, st.floats(-3, 1), seeds)
 def test_all_solvers_give_one_answer(size, dtype, center, power, seed):
-    (n, p), (S, w) = size, drawn(*size, dtype, seed)
+    n, p = size
+    S, w = drawn(n, p, dtype, seed)
     F = ff.ScoreFisher(S, weights=w, center=center)
     norm = max(F.trace(), 1e-3)
     damping, g = norm * 10.0**power, drawn(p, 1, dtype, seed)[0][:, 0]
@@ -218,7 +225,8 @@ def test_all_solvers_give_one_answer(size, dtype, center, power, seed):
         agree(x, found[ff.Cholesky()], dtype, n + p + 100 * isinstance(solver, ff.CG), scale)
     some = {"damping": damping, "weights": w, "center": center}
     mean = {s: ff.natural_gradient(S, solver=s, **some) for s in solvers[:2]}
-    agree(*mean.values(), dtype, n + p, np.abs(mean[ff.QR()]).max() * (1 + norm / damping))
+    one, two = mean.values()
+    agree(one, two, dtype, n + p, np.abs(mean[ff.QR()]).max() * (1 + norm / damping))
     factor = F.factor(damping=damping)
     agree(factor.solve(g), found[ff.Cholesky()], dtype, n + p, scale)
     stacked = np.linalg.slogdet(oracle.wide(F.to_dense()) + damping * np.eye(p))[1]

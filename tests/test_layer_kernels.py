@@ -1,5 +1,7 @@
 """The scores of a layer against the rows that they stand for: products, squares and Gram matrix."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from test_patches import TYPES, definition, images, views
 
 # Samples, outputs, shape of the inputs of a sample, and what a kernel does with it. Both ways to a
 # Gram matrix (few positions of wide layers; many of narrow ones) and both sides of a contraction.
-LAYERS = {
+LAYERS: dict[str, Any] = {
     "linear": (7, 3, (5, 1, 1), {}),
     "linear with a bias": (61, 49, (24, 1, 1), {"ones": True}),
     "many samples": (700, 25, (48, 1, 1), {"ones": True}),

@@ -1,5 +1,7 @@
 """Arrays as callers hold them: every layout of every argument, ends of the range, refusals."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -102,7 +104,9 @@ EVERY = {
     "cramer_rao_bound": lambda matrix: np.array(ff.cramer_rao_bound(matrix)),
     "kl_quadratic": lambda matrix, g: np.array(ff.kl_quadratic(matrix, g)),
 }
-TABLE = [(name, call, oracle.EVERY) for name, call in EVERY.items()]
+TABLE: list[tuple[str, Any, tuple[Any, ...]]] = [
+    (name, call, oracle.EVERY) for name, call in EVERY.items()
+]
 TABLE += [(name, call, oracle.DTYPES) for name, call in REAL.items()]
 
 

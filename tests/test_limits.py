@@ -1,6 +1,7 @@
 """The ends of the number range: what leaves it is refused or named, and nothing turns to NaN."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,7 @@ def test_residuals_at_the_ends_of_float64():
 def test_the_residual_of_a_solution_is_true_in_float32(size):
     F = np.diag(np.arange(1.0, 5.0)).astype(np.float32)
     solution = ff.solve(F, np.full(4, size, np.float32))
+    assert solution.residual is not None
     assert solution.residual < 1e-6
     b = np.full(4, size)
     x = solution.value.astype(float)
@@ -115,7 +117,7 @@ def test_the_residual_of_a_solution_is_true_in_float32(size):
 # ---- memory ----
 def test_the_size_guard_counts_the_partial_sums_of_tall_scores(monkeypatch):
     asked = []
-    monkeypatch.setattr(_memory, "available_memory", lambda: asked.append(1) or 10**8)
+    monkeypatch.setattr(_memory, "available_memory", lambda: (asked.append(1), 10**8)[1])
     tall = np.broadcast_to(1.0, (1152 * 1024, 1152))  # a view: 64 partial sums of 5.4 MB
     for call in (
         lambda: ff.empirical_fisher(tall),
@@ -258,6 +260,7 @@ def test_a_solution_that_overflows_is_not_a_success(solver, dtype):
     n = 2 if solver == "Dual" else 3
     scores = (np.eye(n, 3) * little**0.5).astype(dtype)
     F = ff.ScoreFisher(scores, reduction="sum")
+    how: dict[str, Any]
     rhs, how = np.full(3, 1e3, dtype), {"damping": little, "solver": OVERFLOWING[solver]}
     with pytest.raises(ff.NonFiniteError, match=r"expected .*(overflow|not finite)"):
         ff.solve(F, rhs, **how)

@@ -161,6 +161,7 @@ def test_a_million_parameters_need_no_matrix():
     solution = ff.solve(F, g, damping=10.0)
     assert (solution.method, solution.status) == ("dual", ff.Status.SUCCESS)
     eps = np.finfo(np.float32).eps
+    assert solution.residual is not None
     assert solution.residual < eps * F.trace() / 10.0  # the digits that Woodbury's identity loses
     path = ff.solve_path(F, g, [10.0, 1e3, 1e5])
     assert path.method == "eigh"
@@ -293,7 +294,7 @@ def test_bad_arguments():
             with pytest.raises(ValueError, match=message):
                 ff.LowRankFisher.from_scores(S, rank, method=method)
     with pytest.raises(TypeError, match="rank: expected"):
-        ff.LowRankFisher(4, 2.5)
+        ff.LowRankFisher(4, 2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="method: expected one of frequent_directions"):
         ff.LowRankFisher.from_scores(S, 2, method="svd")
     with pytest.raises(TypeError, match="fisher: expected a representation, got ndarray"):
@@ -304,7 +305,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"others: expected \(class, n_params, rank, dtype"):
         F.merge(ff.LowRankFisher.from_scores(S, 3))
     with pytest.raises(TypeError, match="others: expected LowRankFisher, got DenseFisher"):
-        F.merge(ff.DenseFisher.from_scores(S))
+        F.merge(ff.DenseFisher.from_scores(S))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected at least one sample"):
         ff.LowRankFisher(4, 2).diagonal()
     with pytest.raises(ff.MemoryLimitError, match="LowRankFisher"):

@@ -54,6 +54,9 @@ def test_as_good_as_double_precision(dtype, p, kappa):
             assert backward_error(F, mixed.value, rhs) <= 4
             assert mixed.rcond == pytest.approx(plain.rcond, rel=0.05)
         # Refinement ends √p above the rounding of a plain solve, at the latest; few rows are luck.
+        assert mixed.residual is not None
+        assert plain.residual is not None
+        assert plain.rcond is not None
         assert mixed.residual <= (10 + 3 * np.sqrt(p)) * max(plain.residual, 2.0**-52)
         scale = np.abs(plain.value).max() / plain.rcond
         oracle.close(mixed.value, plain.value, dtype, p, scale)
@@ -73,6 +76,8 @@ def test_ill_conditioned_falls_back_and_says_so(dtype, kappa):
         assert "float32" in mixed.message
         assert mixed.iterations == 0
         assert np.array_equal(mixed.value, plain.value)
+        assert mixed.residual is not None
+        assert plain.residual is not None
         assert plain.residual / 10 <= mixed.residual <= 10 * plain.residual
         assert mixed.rcond == plain.rcond
 
@@ -151,6 +156,8 @@ def test_a_path_in_mixed_precision(dtype):
     assert path.method == "cholesky, cholesky-mixed"
     assert [solution.iterations > 0 for solution in path] == [False, True, True]
     for solution in path:
+        assert solution.residual is not None
+        assert solution.rcond is not None
         assert solution.residual <= 50 * 2.0**-52 / solution.rcond
     single = ff.solve(F, rhs, damping=0.1, solver=MIXED)
     assert np.array_equal(path.value[1], single.value)
@@ -165,4 +172,4 @@ def test_same_bits_for_any_number_of_threads(dtype):
 
 def test_bad_precision():
     with pytest.raises(ValueError, match="precision: expected 'working' or 'mixed', got 'half'"):
-        ff.Cholesky(precision="half")
+        ff.Cholesky(precision="half")  # type: ignore[arg-type]

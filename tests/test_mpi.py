@@ -80,9 +80,9 @@ def test_what_is_summed_is_half_a_matrix(center):
 def test_bad_input():
     comm = ranks.PipeCommunicator(0, [None])
     with pytest.raises(TypeError, match="fisher: expected an accumulator, got ScoreFisher"):
-        ff.distributed.allreduce(ff.ScoreFisher(np.eye(2)), comm)
+        ff.distributed.allreduce(ff.ScoreFisher(np.eye(2)), comm)  # type: ignore[type-var]
     with pytest.raises(TypeError, match="fixed_order: expected True or False, got int"):
-        ff.distributed.allreduce(ff.DiagonalFisher(2), comm, fixed_order=1)
+        ff.distributed.allreduce(ff.DiagonalFisher(2), comm, fixed_order=1)  # type: ignore[arg-type]
 
 
 def test_the_example(capsys):

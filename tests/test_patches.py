@@ -1,5 +1,7 @@
 """Patches against the rows they stand for: every kernel shape, layout, dtype and thread count."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from oracle import EPS, draw_weights, rng
 
 # x, then kernel, stride, padding, dilation, ones: linear layers on one position and on many, both
 # sides of a panel (24 float64, 48 float32) and of a register's lanes; convolutions of every kind.
-PLAIN = {}
+PLAIN: dict[str, Any] = {}
 CASES = {
     "linear": ((7, 5, 1, 1), PLAIN),
     "linear with ones": ((50, 24, 1, 1), {"ones": True}),
@@ -64,8 +66,8 @@ def definition(x, kernel=(1, 1), stride=(1, 1), padding=(0, 0), dilation=(1, 1),
         for y in range(0, padded.shape[2] - reach[0], stride[0])
         for z in range(0, padded.shape[3] - reach[1], stride[1])
     ]
-    rows = np.stack(rows, axis=1).reshape(n, len(rows), channels * kernel[0] * kernel[1])
-    return np.concatenate([rows, np.ones((*rows.shape[:2], 1))], axis=2) if ones else rows
+    stacked = np.stack(rows, axis=1).reshape(n, len(rows), channels * kernel[0] * kernel[1])
+    return np.concatenate([stacked, np.ones((*stacked.shape[:2], 1))], axis=2) if ones else stacked
 
 
 def moment(patches, held, weights=None, threads=0, fresh=True):
@@ -175,7 +177,7 @@ def test_every_layout(case, held):
 
 def test_one_sample_seen_as_many():
     x = np.broadcast_to(images((1, 7, 6, 5)), (9, 7, 6, 5))
-    how = {"kernel": (2, 2), "ones": True}
+    how: dict[str, Any] = {"kernel": (2, 2), "ones": True}
     Y = definition(x, **how).reshape(-1, 29)
     assert_sums(moment(Patches(x, **how), np.float64), Y, Y, np.float64)
 
@@ -241,6 +243,6 @@ def test_sums_that_overflow_are_named(fresh):
 @pytest.mark.parametrize("name", ["kernel_size", "stride", "padding", "dilation"])
 def test_what_the_kernels_cannot_count_is_refused(name):
     images = np.ones((2, 1, 3, 3))
-    options = {"kernel_size": 1, name: 2**64}
+    options: dict[str, Any] = {"kernel_size": 1, name: 2**64}
     with pytest.raises(ValueError, match=rf"{name}: expected at most 2147483647, got {2**64}"):
         ff.LayerFisher([ff.Conv2dLayer(images, images, **options)])

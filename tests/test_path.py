@@ -224,9 +224,9 @@ def test_every_damping_may_fail():
     for solver in (ff.Eigh(), NO_PRECONDITIONER):
         path = ff.solve_path(-np.eye(3), np.ones(3), [0.0, 0.5], on_failure="nan", solver=solver)
         assert (path.status != ff.Status.SUCCESS).all()
-    for solver in (ff.Dual(), ff.Eigh()):
+    for alone in (ff.Dual(), ff.Eigh()):
         wide = ff.ScoreFisher(oracle.draw(2, 5))
-        path = wide.solve_path(np.ones(5), [0.0], on_failure="nan", solver=solver)
+        path = wide.solve_path(np.ones(5), [0.0], on_failure="nan", solver=alone)
         assert path.status[0] == ff.Status.NOT_POSITIVE_DEFINITE
 
 
@@ -297,6 +297,7 @@ def test_eigh_solves_a_single_system_too():
     for damping in (0.1, np.linspace(0.1, 1, 7)):
         solution = ff.solve(F, rhs, damping=damping, solver=ff.Eigh())
         assert solution.method == "eigh"
+        assert solution.residual is not None
         assert solution.residual < 1e-13
     S = oracle.draw(30, 7)
     x = ff.natural_gradient(S, damping=0.1, solver=ff.Eigh())

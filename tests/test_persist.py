@@ -3,13 +3,13 @@
 import io
 import json
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastfisher as ff
 import oracle
-from fastfisher import _persist
 
 
 def example():
@@ -27,7 +27,7 @@ def test_round_trip(kind, dtype, tmp_path):
     size = {"rank": 4} if kind is ff.LowRankFisher else {}
     F = kind.from_scores(S, **size, weights=weights, center=True, reduction="sum")
     F.save(tmp_path / "f.npz")
-    G = ff.load(str(tmp_path / "f.npz"))
+    G: Any = ff.load(str(tmp_path / "f.npz"))
     assert repr(G) == repr(F)
     assert np.array_equal(G.to_dense(), F.to_dense())
     if kind is not ff.ScoreFisher:
@@ -53,7 +53,7 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(_persist.os, "fsync", fail)
+    monkeypatch.setattr("fastfisher._persist.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         ff.DenseFisher(9).save(path)
     assert path.read_bytes() == before

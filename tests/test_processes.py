@@ -256,12 +256,14 @@ def busy_neighbours(count):
     ]
     try:
         for child in children:
+            assert child.stdout is not None
             child.stdout.readline()
         yield
     finally:
         for child in children:
             child.kill()
             child.wait()
+            assert child.stdout is not None
             child.stdout.close()
 
 

@@ -1,5 +1,7 @@
 """The product engine against long double, in every layout and for every thread count."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -103,7 +105,7 @@ def test_gram(n, p, dtype):
         for weights in (None, w):
             for mean in (None, m):
                 triangle = core.triangle_zeros(n, S.itemsize)
-                held = np.asarray(S, order=order)
+                held = np.asarray(S, order=cast(Any, order))
                 assert core.gram(held, weights, mean, triangle, True, 0)[0] == Status.SUCCESS
                 U = S.astype(np.float64) - (0 if mean is None else m)
                 size = abs(S.astype(np.float64)) + (0 if mean is None else abs(m))
@@ -133,7 +135,7 @@ def test_general_product(depth, m, q, dtype):
 @pytest.mark.parametrize(("n", "p"), [(500, 20), (300, 200)])  # by slabs, by tiles
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_bad_number_is_named_and_nothing_is_lost(n, p, order, bad):
-    S = np.asarray(draw(n, p), order=order)
+    S = np.asarray(draw(n, p), order=cast(Any, order))
     S[123, 7] = bad
     S[200, 3] = bad
     fresh = core.triangle_zeros(p, 8)
@@ -164,7 +166,7 @@ def test_an_overflow_of_finite_scores_names_the_column():
 
 def test_padding_is_zero_so_that_triangles_add():
     for order in "CF":
-        S, m = np.asarray(draw(40, 30), order=order), rng(1).standard_normal(30)
+        S, m = np.asarray(draw(40, 30), order=cast(Any, order)), rng(1).standard_normal(30)
         triangle = core.triangle_zeros(30, 8)
         core.accumulate(S, None, m, triangle, True, True, 0)
         rows = triangle[24 * 24 :].reshape(48, 24)  # panel 2: rows 24 … 47, 6 exist

@@ -66,6 +66,8 @@ def test_solving(fisher, F, S):
             near(fisher.factor(damping=damping).solve(rhs), expected, F, damping)
         solution = ff.solve(fisher, rhs, damping=LAMBDA)
         assert solution.status == ff.Status.SUCCESS
+        assert solution.residual is not None
+        assert solution.rcond is not None
         assert solution.residual < 1e-10
         assert solution.damping_used == LAMBDA
         assert 0 < solution.rcond <= 1.0001
@@ -199,7 +201,7 @@ def test_dtype_is_kept(dtype):
 def test_numpy_leaves_the_product_to_us():
     F = ff.DenseFisher.from_scores(np.eye(2))
     with pytest.raises(TypeError):
-        np.ones(2) @ F
+        np.ones(2) @ F  # type: ignore[operator]
     with pytest.raises(TypeError):
         F @ F
 

@@ -314,7 +314,7 @@ def test_a_path_factors_the_scores_once(solver, dtype, monkeypatch):
     S = oracle.draw(60, 12, dtype)
     F, rhs, dampings = ff.ScoreFisher(S), oracle.draw(12, 2, dtype), [1.0, 0.0, 1e-3, 10.0]
     calls, absorb = [], Root.add_scores
-    monkeypatch.setattr(Root, "add_scores", lambda *a, **k: calls.append(1) or absorb(*a, **k))
+    monkeypatch.setattr(Root, "add_scores", lambda *a, **k: (calls.append(1), absorb(*a, **k))[1])
     path = F.solve_path(rhs, dampings, solver=solver)
     assert len(calls) == 1
     for found, damping in zip(path, dampings, strict=True):
@@ -322,6 +322,7 @@ def test_a_path_factors_the_scores_once(solver, dtype, monkeypatch):
         kappa = np.linalg.cond(oracle.fisher(S))
         oracle.close(found.value, alone.value, float, 100 * kappa)
         assert found.status == ff.Status.SUCCESS
+        assert found.residual is not None
         assert found.residual < 1e-10
         assert found.rcond == pytest.approx(alone.rcond)
 
@@ -369,7 +370,7 @@ def test_qr_needs_the_scores():
 
 def test_arguments():
     with pytest.raises(TypeError, match="rank_revealing: expected True or False, got int"):
-        ff.QR(rank_revealing=1)
+        ff.QR(rank_revealing=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="rank_tol: expected a finite number"):
         ff.QR(rank_tol=-1.0)
     with pytest.raises(ValueError, match=r"rank_tol: expected less than 1, got 1\.5"):
@@ -388,9 +389,9 @@ def test_a_factor_by_any_solver_that_leaves_one():
         factor = F.factor(damping=0.5, solver=solver)
         assert factor.method == method
         oracle.close(factor.inverse(), np.linalg.inv(A), float, 1000)
-    for solver in (ff.CG(), ff.Eigh()):
+    for refused in (ff.CG(), ff.Eigh()):
         with pytest.raises(TypeError, match=r"solver: expected .* for a factor, got (CG|Eigh)\("):
-            F.factor(solver=solver)
+            F.factor(solver=refused)
     with pytest.raises(TypeError, match="solver: expected 'auto' or a solver"):
         F.factor(solver="qr")
     with pytest.raises(TypeError, match=r"got Dual\(\)"):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLE = re.search(r"```python\n(.*?)```\s+```\n(.*?)```", TEXT, re.DOTALL)
+found = re.search(r"```python\n(.*?)```\s+```\n(.*?)```", TEXT, re.DOTALL)
+assert found is not None
+EXAMPLE = found
 
 
 def test_the_example_prints_what_is_shown():

@@ -3,6 +3,7 @@
 import ast
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ def bits(dtype, threads, **options):
     before = ff.get_num_threads()
     ff.set_num_threads(threads)
     try:
+        places: Counter[Any]
         places, found = Counter(), {}
         for name, call in verbs.calls(dtype, **options):
             places[name] += 1

@@ -27,6 +27,7 @@ def test_every_solver(shape, center, solver):
     kappa = np.linalg.cond(explicit)
     tolerance = 1e-12 / oracle.EPS[np.dtype(float)] if isinstance(solver, ff.CG) else 0
     oracle.close(solution.value, np.linalg.solve(explicit, rhs), float, (p + tolerance) * kappa)
+    assert solution.residual is not None
     assert solution.residual <= 1e-10
 
 

@@ -1,6 +1,7 @@
 """Spring: the published recursion, written out in NumPy, and what it is without momentum."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ def centred(S, E, weights):
 
 def written_out(batches, damping, momentum):
     """Return every φ by the least-squares problem that defines it, with p × p matrices."""
-    phi, steps = 0.0, []
+    phi: Any = 0.0
+    steps = []
     for S, E, weights in batches:
         A, b = centred(S, E, weights)
         p = A.shape[1]

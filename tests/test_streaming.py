@@ -214,7 +214,7 @@ def test_what_is_no_stream_is_refused():
     with pytest.raises(ValueError, match=r"chunks: expected score arrays .* got a tuple of 3"):
         F.update_from([(np.ones((3, 7)), None, None)])
     with pytest.raises(TypeError, match="progress: expected a callable or None, got str"):
-        F.update_from([np.ones((3, 7))], progress="bar")
+        F.update_from([np.ones((3, 7))], progress="bar")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not iterable"):
         F.update_from(7)
     assert F.n_samples == 0
@@ -277,7 +277,9 @@ def resident(field="VmRSS"):
         pytest.skip("this system does not tell how much memory is resident")
     if "asan" in os.environ.get("LD_PRELOAD", ""):
         pytest.skip("the address sanitizer keeps what is freed")
-    return 1024 * int(re.search(rf"{field}:\s+(\d+)", status.read_text()).group(1))
+    found = re.search(rf"{field}:\s+(\d+)", status.read_text())
+    assert found is not None
+    return 1024 * int(found.group(1))
 
 
 @pytest.mark.parametrize("kind", KINDS)

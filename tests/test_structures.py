@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ DAMPING = 1e-3
 @pytest.fixture(scope="module")
 def page():
     """Names that the page's snippets leave behind, run in their order."""
-    names = {}
+    names: dict[str, Any] = {}
     for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         exec(compile(code, PAGE.name, "exec"), names)
     return names

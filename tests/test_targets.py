@@ -158,6 +158,8 @@ def test_policies_and_diagnosis():
     oracle.close(least.value, np.ones(2), float, 100)
     assert F.least_squares(y, solver=ff.QR(), on_failure="shift").status is ff.Status.SHIFTED
     good = ff.ScoreFisher(oracle.draw(9, 3)).least_squares(np.ones(9), solver=ff.QR())
+    assert good.residual is not None
+    assert good.rcond is not None
     assert good.residual < 1e-14
     assert 0 < good.rcond < 1
 

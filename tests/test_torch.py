@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -34,7 +35,8 @@ def tensor(x):
     if isinstance(x, list | tuple):
         return type(x)(map(tensor, x))
     if is_dataclass(x):
-        return type(x)(*(tensor(getattr(x, field.name)) for field in fields(x)))
+        kind: Any = type(x)
+        return kind(*(tensor(getattr(x, field.name)) for field in fields(x)))
     return x
 
 
@@ -219,6 +221,7 @@ def regression(x):
 
 
 def descent(x, **options):
+    states: list[Any]
     states, model = [], regression(x)
     if options:
         options["loss"] = lambda theta: model(theta)[0]
@@ -487,13 +490,15 @@ def test_functions_of_the_caller_are_outside():
 def test_objects_that_are_called_keep_what_they_hold():
     @dataclass
     class Loss:
-        target: torch.Tensor
+        target: Any
 
         def __call__(self, theta):
             assert isinstance(self.target, torch.Tensor)
             return ((theta - self.target) ** 2).sum()
 
-    class Module(torch.nn.Module):
+    Base: Any = torch.nn.Module
+
+    class Module(Base):
         def __init__(self):
             super().__init__()
             self.target = torch.nn.Parameter(tensor(V))

@@ -305,7 +305,7 @@ def test_callers_arrays_stay_as_they_are():
     assert np.isfinite(update.theta).all()
     np.testing.assert_array_equal(theta, [0.0, 0.0])
     with pytest.raises(dataclasses.FrozenInstanceError):
-        update.theta = theta
+        update.theta = theta  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("held", oracle.DTYPES)
@@ -318,7 +318,7 @@ def test_parameters_keep_their_dtype(dtype, held):
     update = ff.trpo_step(lambda t: float(G @ t), kl, np.zeros(2, dtype), G, fisher)
     assert update.status == ff.Status.SUCCESS
     assert update.theta.dtype == update.step.dtype == dtype
-    np.testing.assert_allclose(update.kl, 0.01, rtol=10 * np.finfo(np.float32).eps)
+    np.testing.assert_allclose(update.kl, 0.01, rtol=10 * float(np.finfo(np.float32).eps))
 
 
 def test_complex_parameters():

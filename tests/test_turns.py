@@ -82,6 +82,7 @@ def test_no_read_is_torn(constant, tmp_path):
         for solver in ("auto", ff.CG(rtol=1e-10)):
             found = ff.solve(F, v, damping=0.5, damping_mode="trace", solver=solver)
             assert same(found.value, value)
+            assert found.residual is not None
             assert found.residual < 1e-9
         path = F.solve_path(v, [0.5, 1.0])
         assert max(path.residual) < 1e-9

@@ -6,18 +6,20 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from fastfisher._ops.cuda import source
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-_known = {}
+_known: dict[tuple[str, str], Any] = {}
 folder = tempfile.TemporaryDirectory(prefix="fastfisher-cuda-")
 
 
 def build(expressions):
     """Compile instances of kernels, ``{file: expressions}``, at once: a process for each file."""
-    running = []
+    assert COMPILER is not None
+    running: list[Any] = []
     for file, names in expressions.items():
         names = sorted({x for x in names if (file, x) not in _known})
         if not names:
@@ -67,8 +69,12 @@ def kernel(file, name):
 
 def arguments(text, name):
     """Return the sizes of what a kernel takes, read from its declaration."""
-    bare, types = re.fullmatch(r"(\w+)<(.*)>", name).groups()
-    listed = re.search(rf"\b{bare}\(([^)]*)\) \{{", text).group(1)
+    called = re.fullmatch(r"(\w+)<(.*)>", name)
+    assert called is not None
+    bare, types = called.groups()
+    declared = re.search(rf"\b{bare}\(([^)]*)\) \{{", text)
+    assert declared is not None
+    listed = declared.group(1)
     sums = re.findall("double|float", types)[-1:]  # the type summed in comes last
     size = {"Index": 8, "int": 4, "T": 4 if sums == ["float"] else 8}
     return [8 if "*" in part else size[part.split()[-2]] for part in listed.split(",")]

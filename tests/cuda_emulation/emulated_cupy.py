@@ -4,6 +4,7 @@ import sys
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -86,9 +87,10 @@ class Cupy(ModuleType):
 @contextmanager
 def installed():
     """Let our modules find this CuPy, and give those modules, by name."""
-    cupy, backend = Cupy("cupy"), ModuleType("cupy_backends.cuda.libs")
+    cupy = Cupy("cupy")
+    backend: Any = ModuleType("cupy_backends.cuda.libs")
     backend.cublas = backend.cusolver = libraries
-    cupyx = ModuleType("cupyx")
+    cupyx: Any = ModuleType("cupyx")
     cupyx.errstate = lambda linalg: nullcontext()
     names = {
         "cupy": cupy,

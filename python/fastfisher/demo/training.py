@@ -5,24 +5,46 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fastfisher as ff
 
-from .models import Array, Labels, Network
+from .models import Array, Network
 
-Sample = tuple[Array, Labels]
+Sample = tuple[Array, NDArray[Any]]  # inputs, and labels or targets as the network takes them
 Tick = Callable[[], object]
 Clock = Callable[[], float]
+
+
+class Trainable(Protocol):
+    """What a contest asks of a network; a method may ask for more."""
+
+    @property
+    def n_params(self) -> int:
+        """Length of the parameter vector."""
+        ...
+
+    def initial(self, rng: np.random.Generator) -> Array:
+        """Draw parameters to start from."""
+        ...
+
+    def evaluate(self, theta: Array, x: Array, y: NDArray[Any], /) -> tuple[float, float]:
+        """Mean loss and the share of right guesses."""
+        ...
+
+    def mean_score(self, theta: Array, x: Array, y: NDArray[Any], /) -> Array:
+        """Gradient of the mean log-likelihood."""
+        ...
 
 
 class Method(Protocol):
     """A frozen value that yields one parameter vector after another."""
 
     def iterates(
-        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+        self, network: Any, theta: Array, sample: Sample, rng: np.random.Generator
     ) -> Iterator[Array]:
         """Start at theta, take one step per item."""
         ...
@@ -35,7 +57,7 @@ class GradientDescent:
     rate: float
 
     def iterates(
-        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+        self, network: Trainable, theta: Array, sample: Sample, rng: np.random.Generator
     ) -> Iterator[Array]:
         while True:
             theta = theta + self.rate * network.mean_score(theta, *sample)
@@ -50,7 +72,7 @@ class Adam:
     batch: int | None = None
 
     def iterates(
-        self, network: Network, theta: Array, sample: Sample, rng: np.random.Generator
+        self, network: Trainable, theta: Array, sample: Sample, rng: np.random.Generator
     ) -> Iterator[Array]:
         adam = ff.Adam(step_size=self.rate)
         state = adam.start(theta)
@@ -99,7 +121,7 @@ class Contest:
     """One task: the network, its three samples, and the loss to reach."""
 
     title: str
-    network: Network
+    network: Trainable
     train: Sample
     validation: Sample
     held_out: Sample

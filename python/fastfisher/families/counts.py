@@ -1,6 +1,6 @@
 """Counts: Poisson, Binomial and Bernoulli, by rate and by probability."""
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -195,6 +195,10 @@ class Bernoulli(Binomial):
 
     def __init__(self, probability: Any) -> None:
         super().__init__(1, probability)
+
+    if TYPE_CHECKING:  # one trial has a divergence to one trial, whichever way it is written
+
+        def kl(self, other: Binomial) -> Any: ...  # noqa: D102
 
     def with_parameters(self, parameters: Any) -> Self:
         """Return the same family at another probability."""
