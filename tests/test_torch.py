@@ -620,3 +620,57 @@ def test_operators_get_arrays_though_they_can_be_called():
 
     F = aslinearoperator(MATRIX)
     same(ff.solve(F, tensor(V), damping=0.1).value, ff.solve(F, V, damping=0.1).value)
+
+
+def test_objects_that_can_be_called_too_are_no_functions():
+    class Operator:
+        shape, dtype = MATRIX.shape, MATRIX.dtype
+
+        def __matmul__(self, v):
+            return MATRIX @ v
+
+        def __call__(self):
+            raise AssertionError
+
+    class Rows:
+        shape, dtype, ndim = S.shape, S.dtype, 2
+
+        def __getitem__(self, part):
+            return S[part]
+
+        def __call__(self):
+            raise AssertionError
+
+    class Halved:
+        def prepare(self, fisher, damping, *, threads):
+            assert isinstance(fisher, ff.Fisher)
+            return lambda R: 0.5 * R
+
+        def __call__(self, R):
+            raise AssertionError
+
+    same(
+        ff.solve(Operator(), tensor(V), damping=0.1).value,
+        ff.solve(Operator(), V, damping=0.1).value,
+    )
+    assert np.array_equal(ff.DenseFisher(7).update_from(ff.chunks(Rows())).to_dense(),
+                          ff.DenseFisher.from_scores(S).to_dense())  # fmt: skip
+    cg = ff.CG(preconditioner=Halved())
+    same(ff.solve(tensor(MATRIX), tensor(V), damping=0.1, solver=cg).value,
+         ff.solve(MATRIX, V, damping=0.1, solver=cg).value)  # fmt: skip
+
+
+def test_operators_keep_what_they_hold_and_get_our_arrays():
+    @dataclass
+    class Operator:
+        matrix: torch.Tensor
+        shape: tuple = MATRIX.shape
+        dtype: np.dtype = MATRIX.dtype
+
+        def __matmul__(self, v):
+            assert type(v) is np.ndarray
+            return (self.matrix @ torch.from_numpy(v)).numpy()
+
+    F = Operator(tensor(MATRIX))
+    found = ff.solve(F, tensor(V), damping=0.1).value
+    assert torch.allclose(found, tensor(ff.solve(MATRIX, V, damping=0.1).value))

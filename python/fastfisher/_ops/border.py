@@ -307,8 +307,16 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
 
 
 def _is_callback(value: Any) -> bool:
-    """Tell whether this is a function of the caller: no class, and none of Dask's tasks."""
-    return callable(value) and not isinstance(value, type) and not hasattr(value, "__dask_graph__")
+    """Tell whether this is a function of the caller, and no object that can be called too."""
+    return callable(value) and not isinstance(value, type) and not _does_algebra(value)
+
+
+def _does_algebra(value: Any) -> bool:
+    """Tell operators, data sets and preconditioners, which are served with our own arrays.
+
+    Dask's tasks are let through as well: they claim to have any attribute.
+    """
+    return any(hasattr(value, word) for word in ("shape", "prepare"))
 
 
 def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
@@ -326,7 +334,8 @@ def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
         if all(part is before for part, before in zip(parts, value, strict=True)):
             return value
         return kind._make(parts) if hasattr(kind, "_make") else kind(parts)
-    if is_dataclass(value) and not callable(value):  # a class, or a function with data of its own
+    # Classes, functions with data of their own and operators stay whole.
+    if is_dataclass(value) and not callable(value) and not _does_algebra(value):
         parts = [(f.name, getattr(value, f.name)) for f in fields(value)]
         mapped = [_mapped(leaf, f"{name}.{field}", part) for field, part in parts]
         changed = [
