@@ -18,6 +18,7 @@ from functools import cache, wraps
 from importlib import import_module
 from inspect import signature
 from sys import modules
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -80,9 +81,9 @@ class TakesTensors:
         for name, member in list(vars(cls).items()):
             if name.startswith("_") and name not in _SPECIAL:
                 continue
-            if isinstance(member, classmethod):
-                setattr(cls, name, classmethod(takes_tensors(member.__func__)))
-            elif callable(member) and not isinstance(member, type):
+            if isinstance(member, classmethod | staticmethod):
+                setattr(cls, name, type(member)(takes_tensors(member.__func__)))
+            elif isinstance(member, FunctionType):
                 setattr(cls, name, takes_tensors(member))
 
 
