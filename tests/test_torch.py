@@ -399,6 +399,33 @@ def test_out_is_the_tensor_that_was_given():
         ff.empirical_fisher(tensor(S), out=np.empty((7, 7)))
 
 
+OUTS = {
+    "a conjugate": (lambda: torch.zeros(7, 7, dtype=torch.complex128).conj(), "lazy conjugate"),
+    "a negative": (lambda: torch.zeros(7, 7, dtype=torch.complex128).conj().imag, "or negative"),
+    "rows in one place": (
+        lambda: torch.zeros(1, 7, dtype=torch.float64).expand(7, 7), "out: .* overlaps itself"
+    ),
+    "rows that overlap": (
+        lambda: torch.zeros(20, dtype=torch.float64).as_strided((7, 7), (2, 1)), "overlaps itself"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("out", "message"), OUTS.values(), ids=OUTS)
+def test_out_that_cannot_hold_the_answer_is_refused(out, message):
+    held = out()
+    scores = tensor(S + 1j * S if held.dtype.is_complex else S)
+    with pytest.raises(ValueError, match=message):
+        ff.empirical_fisher(scores, out=held)
+    assert not held.resolve_conj().resolve_neg().any()
+
+
+def test_out_may_have_any_strides_without_overlap():
+    wide = torch.zeros(14, 21, dtype=torch.float64)
+    for out in (wide[::2, ::3], wide[::2, ::3].T, wide[:7, :7]):
+        same(ff.empirical_fisher(tensor(S), out=out), ff.empirical_fisher(S))
+
+
 def test_a_view_of_memory_that_torch_cannot_describe_is_copied():
     # Read-only and of negative strides: a batch of one matrix for several right-hand sides.
     solution = ff.batch.solve(tensor(BATCH[:1]), tensor(ITEMS[:, 0].copy()), damping=1.0)
@@ -642,11 +669,12 @@ def test_objects_that_can_be_called_too_are_no_functions():
             raise AssertionError
 
     class Halved:
-        def prepare(self, fisher, damping, *, threads):
+        def prepare(self, fisher, _, **options):
             assert isinstance(fisher, ff.Fisher)
+            assert set(options) == {"threads"}
             return lambda R: 0.5 * R
 
-        def __call__(self, R):
+        def __call__(self):
             raise AssertionError
 
     same(
@@ -674,3 +702,23 @@ def test_operators_keep_what_they_hold_and_get_our_arrays():
     F = Operator(tensor(MATRIX))
     found = ff.solve(F, tensor(V), damping=0.1).value
     assert torch.allclose(found, tensor(ff.solve(MATRIX, V, damping=0.1).value))
+
+
+def test_a_subclass_keeps_its_static_methods_and_attributes():
+    class Scaled(ff.DenseFisher):
+        sizes = np.vectorize(len)  # can be called, and is no method
+
+        @staticmethod
+        def scaled(scores, factor=2.0):
+            return factor * scores
+
+        @classmethod
+        def of(cls, scores):
+            return cls(scores.shape[1]).update(scores)
+
+    F = Scaled.of(tensor(S))
+    assert Scaled.sizes is F.sizes
+    assert isinstance(Scaled.sizes, np.vectorize)
+    assert F.scaled(3.0) == Scaled.scaled(3.0) == 6.0
+    same(F.scaled(tensor(S)), 2.0 * S)
+    same(F.diagonal(), ff.DenseFisher.from_scores(S).diagonal())

@@ -196,6 +196,11 @@ class _Crossing:
             )
         if tensor.ndim == 0:
             return tensor.item()
+        if name == "out" and (tensor.is_conj() or tensor.is_neg()):
+            raise ValueError(
+                "out: expected memory that holds the numbers themselves, got a lazy conjugate or "
+                "negative of it. Give the tensor that it was made of, or a new one."
+            )
         try:
             view = _array(name, tensor.resolve_conj().resolve_neg())
         except RuntimeError as error:
