@@ -495,6 +495,26 @@ def test_the_first_update_with_tensors_gives_a_home():
     assert type(F.update(tensor(S)).diagonal()) is torch.Tensor
 
 
+def test_integers_may_be_of_either_library():
+    groups, keep = np.arange(40) // 4, np.array([0, 2])
+    counts, chosen = np.arange(1, 41), np.arange(40) % 3 == 0
+    for call in (
+        lambda S, x: ff.score_covariance(S, clusters=x(groups)),
+        lambda S, x: ff.marginalize(S.T @ S, x(keep)),
+        lambda S, x: ff.fisher_diagonal(S, weights=x(counts)),
+        lambda S, x: ff.fisher_diagonal(S, weights=x(chosen)),
+    ):
+        expected = call(S, lambda x: x)
+        found = call(S, tensor)
+        assert type(found) is type(expected)
+        assert np.array_equal(found, expected)
+        same(call(tensor(S), lambda x: x), expected)
+    # Where there is nothing else, they decide.
+    same(ff.Bernoulli(0.3).score(tensor(keep // 2)), ff.Bernoulli(0.3).score(keep // 2))
+    with pytest.raises(TypeError, match="clusters: expected a tensor on cpu as scores is, got one"):
+        ff.score_covariance(tensor(S), clusters=tensor(groups).to("meta"))
+
+
 # ---- callbacks ----
 def test_functions_of_the_caller_are_outside():
     """A model may use the library on tensors of its own, and its answer may be any of ours."""

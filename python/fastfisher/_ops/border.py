@@ -162,7 +162,7 @@ class _Crossing:
                 self._meet(name, value._home)
             return value
         if isinstance(value, np.ndarray):
-            if value.ndim and (value.dtype.kind in "fc" or _check.is_half(value.dtype)):
+            if _array_of_fractions(value):
                 self._refuse(name, "a NumPy array")
             return value
         if type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "shape"):
@@ -174,7 +174,7 @@ class _Crossing:
 
     def _view(self, name: str, tensor: Any) -> Any:
         torch: Any = modules["torch"]
-        if tensor.ndim:
+        if tensor.ndim and (self.home is not None or _of_fractions(tensor)):
             self._meet(name, str(tensor.device))
         if tensor.requires_grad:
             raise TypeError(
@@ -282,15 +282,19 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     tensor = getattr(modules["torch"], "Tensor", None)
     if tensor is None:  # torch is being imported
         return None
-    place, found = 0, False
+    place, found, alone = 0, False, True
     homes: list[tuple[int, str, str]] = []
+    followers: list[tuple[int, str, str]] = []  # labels and indices, which may be of any library
 
     def look(path: str, value: Any) -> Any:
-        nonlocal found
+        nonlocal found, alone
         if isinstance(value, tensor):
             found = True
             if value.ndim:
-                homes.append((place, path, str(value.device)))
+                kind = homes if _of_fractions(value) else followers
+                kind.append((place, path, str(value.device)))
+        elif isinstance(value, np.ndarray):
+            alone = alone and not _array_of_fractions(value)
         elif isinstance(value, TakesTensors):
             if value._home is not None:
                 found = True
@@ -307,7 +311,7 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     if names[0] == "self":
         names[0] = type(args[0]).__name__
     crossing = _Crossing()
-    for place, path, home in homes:
+    for place, path, home in homes or (followers if alone else []):
         crossing._meet(names[place] + path, home)
     return crossing
 
@@ -323,6 +327,16 @@ def _does_algebra(value: Any) -> bool:
     Dask's tasks are let through as well: they claim to have any attribute.
     """
     return any(hasattr(value, word) for word in ("shape", "prepare"))
+
+
+def _of_fractions(tensor: Any) -> bool:
+    """Tell whether these are numbers to reckon with: integers are labels, counts and indices."""
+    return bool(tensor.is_floating_point() or tensor.is_complex())
+
+
+def _array_of_fractions(array: Any) -> bool:
+    """Tell the same of an array of NumPy."""
+    return array.ndim > 0 and (array.dtype.kind in "fc" or _check.is_half(array.dtype))
 
 
 def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
