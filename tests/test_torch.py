@@ -495,6 +495,31 @@ def test_the_first_update_with_tensors_gives_a_home():
     assert type(F.update(tensor(S)).diagonal()) is torch.Tensor
 
 
+def test_a_stream_that_stops_midway_leaves_a_home():
+    def parts():
+        yield tensor(S[:20])
+        raise OSError("disk gone")
+
+    F = ff.DenseFisher(7)
+    with pytest.raises(OSError, match="disk gone"):
+        F.update_from(parts())
+    assert F.n_samples == 20
+    same(F.diagonal(), ff.DenseFisher(7).update(S[:20]).diagonal())
+
+
+def test_what_is_made_of_numpy_goes_on_answering_in_kind():
+    F = ff.DenseFisher(7).update(S[:20])
+    F.update(tensor(S[20:])).merge(ff.DenseFisher(7).update(tensor(S)))
+    assert type(F.update(S).diagonal()) is np.ndarray
+    same(F @ tensor(V), F @ V)
+
+
+def test_a_file_is_loaded_onto_the_device_of_a_tensor(tmp_path):
+    ff.DenseFisher(7).update(S).save(tmp_path / "f.npz")
+    F = ff.load(tmp_path / "f.npz", like=tensor(V))
+    same(F.update(tensor(S)).diagonal(), ff.DenseFisher(7).update(S).update(S).diagonal())
+
+
 def test_integers_may_be_of_either_library():
     groups, keep = np.arange(40) // 4, np.array([0, 2])
     counts, chosen = np.arange(1, 41), np.arange(40) % 3 == 0

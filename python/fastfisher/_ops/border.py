@@ -76,6 +76,11 @@ class TakesTensors:
     # The device of the tensors that this is made of, None if it is made of other arrays.
     _home: str | None = None
 
+    @property
+    def _filled(self) -> bool:
+        """Whether it holds numbers by which its home is decided, though it be none."""
+        return False
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name, member in list(vars(cls).items()):
@@ -132,6 +137,8 @@ class _Crossing:
         self.home: str | None = None
         self._first = ""  # the name of what has this home
         self._seen: list[tuple[Any, Any]] = []  # (view, tensor)
+        self._empty: list[TakesTensors] = []  # what came without a home, and may be given one
+        self._others: list[TakesTensors] = []  # what is made of other arrays, and stays so
 
     def through(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Call the function with views of the tensors, and return tensors."""
@@ -144,6 +151,10 @@ class _Crossing:
             if error.solution is not None:
                 error.solution = self._outwards(error.solution)
             raise
+        finally:
+            for one in self._empty:  # what a call that failed half-way has summed counts, too
+                if one._filled and one._home is None:
+                    one._home = self.home
         if function.__name__ == "__init__":
             args[0]._home = self.home
         return self._outwards(answer)
@@ -160,6 +171,8 @@ class _Crossing:
         if isinstance(value, TakesTensors):
             if value._home is not None:
                 self._meet(name, value._home)
+            else:
+                (self._others if value._filled else self._empty).append(value)
             return value
         if isinstance(value, np.ndarray):
             if _array_of_fractions(value):
@@ -264,7 +277,7 @@ class _Crossing:
         if isinstance(value, np.ndarray):
             return _tensor(modules["torch"], value)
         if isinstance(value, TakesTensors):
-            if value._home is None:
+            if value._home is None and not any(value is other for other in self._others):
                 value._home = self.home
             return value
         if isinstance(value, Generator):
