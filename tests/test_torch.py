@@ -540,6 +540,37 @@ def test_integers_may_be_of_either_library():
         ff.score_covariance(tensor(S), clusters=tensor(groups).to("meta"))
 
 
+def test_data_loaders_and_other_iterables_give_chunks():
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Parts:
+        def __iter__(self):
+            return iter(tensor(S).split(8))
+
+    expected = ff.DenseFisher.from_scores(S, weights=np.ones(40)).to_dense()
+    for source in (
+        DataLoader(tensor(S), batch_size=8),
+        (
+            tuple(pair)
+            for pair in DataLoader(TensorDataset(*tensor((S, np.ones(40)))), batch_size=8)
+        ),
+        Parts(),
+        {1: tensor(S[:8].copy()), 2: tensor(S[8:].copy())}.values(),
+    ):
+        found = ff.DenseFisher(7).update_from(source).to_dense()
+        assert isinstance(found, torch.Tensor)
+        oracle.close(found.numpy(), expected, np.float64, 40)
+
+
+def test_calls_without_tensors_cross_nothing(monkeypatch):
+    """Where torch is imported for something else, a method costs one look at its arguments."""
+    F, calls = ff.DenseFisher.from_scores(S), []
+    monkeypatch.setattr(border, "_mapped", lambda *_: calls.append(_))
+    assert type(F @ V) is type(F.diagonal()) is np.ndarray
+    F.update(S, weights=W).merge(F.copy())
+    assert not calls
+
+
 # ---- callbacks ----
 def test_functions_of_the_caller_are_outside():
     """A model may use the library on tensors of its own, and its answer may be any of ours."""

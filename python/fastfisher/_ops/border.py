@@ -9,7 +9,7 @@ Only the outermost call crosses the border: what it calls in turn is inside, and
 own arrays. A function of the caller, a callback or a generator, is outside again.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from copy import copy
@@ -18,7 +18,7 @@ from functools import cache, wraps
 from importlib import import_module
 from inspect import signature
 from sys import modules
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -32,11 +32,12 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Leaf = Callable[[str, Any], Any]
 
-# Types that hold no tensors.
-_PLAIN = frozenset({bool, int, float, complex, str, type(None), type, np.dtype, np.float64})
-_OURS = _PLAIN | {np.ndarray}
 # What numbers torch has too.
 _SHARED = frozenset("?bBhHiIlLqQefdFD")
+# Types that hold no tensors. Each dtype of NumPy has a type of its own.
+_PLAIN = frozenset({bool, int, float, complex, str, type(None), type, ModuleType, np.float64})
+_PLAIN |= {type(np.dtype(char)) for char in _SHARED}
+_OURS = _PLAIN | {np.ndarray}
 # Special methods that take arrays or give them.
 _SPECIAL = frozenset({"__init__", "__matmul__", "__add__", "__iter__", "__getitem__"})
 
@@ -181,7 +182,7 @@ class _Crossing:
         if type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "shape"):
             self._refuse(name, "a CuPy array")
             return value
-        if isinstance(value, Iterator):
+        if _is_stream(value):
             return self._one_by_one(name, value)
         return self._asked(name, value) if _is_callback(value) else value
 
@@ -256,12 +257,14 @@ class _Crossing:
 
         return ask
 
-    def _one_by_one(self, name: str, values: Iterator[Any]) -> Iterator[Any]:
-        """Give what an iterator of the caller gives."""
+    def _one_by_one(self, name: str, values: Iterable[Any]) -> Iterator[Any]:
+        """Give what an iterable of the caller gives."""
+        with _Setting(None):
+            iterator = iter(values)
         while True:
             with _Setting(None):
                 try:
-                    value = next(values)
+                    value = next(iterator)
                 except StopIteration:
                     return
             yield self._inwards(name, value)
@@ -290,7 +293,12 @@ class _Crossing:
 def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     """Return the crossing of a call that has tensors, or may come to have some; else None."""
     given = (*args, *kwargs.values())
-    if _OURS.issuperset(map(type, given)):
+    for value in given:
+        if type(value) not in _OURS and not (
+            isinstance(value, TakesTensors) and value._home is None
+        ):
+            break
+    else:
         return None
     tensor = getattr(modules["torch"], "Tensor", None)
     if tensor is None:  # torch is being imported
@@ -312,7 +320,7 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
             if value._home is not None:
                 found = True
                 homes.append((place, path, value._home))
-        elif isinstance(value, Iterator | modules["torch"].dtype) or _is_callback(value):
+        elif isinstance(value, modules["torch"].dtype) or _is_stream(value) or _is_callback(value):
             found = True
         return value
 
@@ -332,6 +340,11 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
 def _is_callback(value: Any) -> bool:
     """Tell whether this is a function of the caller, and no object that can be called too."""
     return callable(value) and not isinstance(value, type) and not _does_algebra(value)
+
+
+def _is_stream(value: Any) -> bool:
+    """Tell whether this gives values one by one and is no array: data loaders do."""
+    return isinstance(value, Iterable) and not hasattr(value, "__getitem__")
 
 
 def _does_algebra(value: Any) -> bool:
