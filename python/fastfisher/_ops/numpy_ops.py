@@ -140,11 +140,13 @@ def _read(name: str, value: Any) -> Array:
     """Return what NumPy makes of `value`."""
     try:
         return np.asarray(as_numpy(name, value))
-    except ValueError:
+    except ValueError as error:
+        if not isinstance(value, list | tuple):
+            raise  # of an object that reads itself, from a file maybe
         raise ValueError(
             f"{name}: expected one array of numbers, got a {type(value).__name__} of parts that do "
             "not form one. Only Fishers of layers take a list of weights: ravel and join the parts."
-        ) from None
+        ) from error
 
 
 def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:
