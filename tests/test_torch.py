@@ -482,6 +482,16 @@ def test_files_have_no_home(tmp_path):
     assert type(F.diagonal()) is np.ndarray
 
 
+@pytest.mark.parametrize("x", [tensor, np.array])
+def test_the_direction_of_a_spring_is_a_copy(x):
+    spring = ff.Spring(0.1)
+    step = spring.step(x(S[:5]), x(Y[:5]))
+    spring.direction[:] = 0
+    assert (spring.direction == step).all()
+    twin = pickle.loads(pickle.dumps(spring))
+    assert type(twin.direction) is type(step)
+
+
 def test_scipy_gets_an_operator_of_numpy():
     operator = ff.DenseFisher(7).update(tensor(S)).as_linear_operator()
     assert type(operator @ V) is np.ndarray
