@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, fields, is_dataclass
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -701,6 +702,32 @@ def test_a_cuda_tensor_needs_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ImportError, match="scores: expected CuPy for a tensor on cpu, got none"):
         border._cupy_array("scores", tensor(S))
+
+
+def test_a_stream_that_fails_leaves_no_device_current(monkeypatch):
+    entered = []
+
+    class Device:
+        def __init__(self, place):
+            self.place = place
+
+        def __enter__(self):
+            entered.append(self.place)
+
+        def __exit__(self, *_):
+            entered.remove(self.place)
+
+    def refused(pointer, place):
+        assert (pointer, place, entered) == (7, 1, [1])
+        raise RuntimeError("no such stream")
+
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Device=Device, ExternalStream=refused))
+    stream = SimpleNamespace(cuda_stream=7, device=torch.device("cuda:1"))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    with pytest.raises(RuntimeError, match="no such stream"), border._device("cuda:1"):
+        pass
+    assert not entered
 
 
 def test_bfloat16_needs_ml_dtypes(monkeypatch):

@@ -10,7 +10,7 @@ own arrays. A function of the caller, a callback or a generator, is outside agai
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import fields, is_dataclass
@@ -471,12 +471,14 @@ def _tensor(torch: Any, array: Any) -> Any:
     return tensor.view(torch.bfloat16) if halves else tensor
 
 
-def _device(home: str | None) -> AbstractContextManager[Any]:
-    """Return what makes CuPy work on torch's current stream of a device, which then orders both."""
-    stack = ExitStack()
-    if home is not None and home.startswith("cuda"):
-        cupy: Any = import_module("cupy")
-        stream = modules["torch"].cuda.current_stream(home)
-        stack.enter_context(cupy.cuda.Device(stream.device.index))
-        stack.enter_context(cupy.cuda.ExternalStream(stream.cuda_stream, stream.device.index))
-    return stack
+@contextmanager
+def _device(home: str | None) -> Iterator[None]:
+    """Let CuPy work on torch's current stream of a device, which then orders both."""
+    if home is None or not home.startswith("cuda"):
+        yield
+        return
+    cupy: Any = import_module("cupy")
+    stream = modules["torch"].cuda.current_stream(home)
+    place = stream.device.index
+    with cupy.cuda.Device(place), cupy.cuda.ExternalStream(stream.cuda_stream, place):
+        yield
