@@ -16,7 +16,7 @@ import everything
 import fastfisher as ff
 import network
 import oracle
-from fastfisher._ops import border
+from fastfisher._ops import border, on_host
 from fastfisher._ops.border import TakesTensors
 
 torch = pytest.importorskip("torch")
@@ -728,6 +728,20 @@ def test_a_stream_that_fails_leaves_no_device_current(monkeypatch):
     with pytest.raises(RuntimeError, match="no such stream"), border._device("cuda:1"):
         pass
     assert not entered
+
+
+def test_who_gave_tensors_is_told_how_to_copy_tensors():
+    device = pytest.importorskip("device")
+    crossing = border._Crossing()
+    crossing.home = "cuda:0"
+    with (
+        border._Setting(crossing),
+        pytest.raises(
+            TypeError,
+            match=r"scores: expected a tensor on the CPU, got one on a device\. .* x\.cpu\(\)\.",
+        ),
+    ):
+        on_host("scores", device.to_device(S))
 
 
 def test_bfloat16_needs_ml_dtypes(monkeypatch):

@@ -26,7 +26,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher.errors import FisherError
 
-__all__ = ["Shown", "TakesTensors", "inside", "takes_tensors"]
+__all__ = ["Shown", "TakesTensors", "inside", "stands_for_tensors", "takes_tensors"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -69,6 +69,12 @@ def inside(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
 
     return call
+
+
+def stands_for_tensors() -> bool:
+    """Tell whether our arrays are views of tensors, which the caller knows, in this call."""
+    crossing = _current.get()
+    return crossing is not None and crossing.home is not None
 
 
 class TakesTensors:
