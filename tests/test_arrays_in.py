@@ -122,3 +122,17 @@ def test_memory_of_another_device_is_named(call, name):
     ):
         call(far)
     assert far.asked == 0
+
+
+def test_an_array_that_cannot_be_read_says_why():
+    class Rows:
+        shape, dtype, ndim = S.shape, S.dtype, 2
+
+        def __array__(self, *_, **options):
+            raise ValueError("disk gone")
+
+    with pytest.raises(ValueError, match="disk gone"):
+        ff.empirical_fisher(Rows())
+    with pytest.raises(ValueError, match="list of parts that do not form one") as error:
+        ff.empirical_fisher([[1.0, 2.0], [3.0]])
+    assert isinstance(error.value.__cause__, ValueError)

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, fields, is_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -16,7 +17,7 @@ import everything
 import fastfisher as ff
 import network
 import oracle
-from fastfisher._ops import border
+from fastfisher._ops import border, on_host
 from fastfisher._ops.border import TakesTensors
 
 torch = pytest.importorskip("torch")
@@ -402,6 +403,33 @@ def test_out_is_the_tensor_that_was_given():
         ff.empirical_fisher(tensor(S), out=np.empty((7, 7)))
 
 
+OUTS = {
+    "a conjugate": (lambda: torch.zeros(7, 7, dtype=torch.complex128).conj(), "lazy conjugate"),
+    "a negative": (lambda: torch.zeros(7, 7, dtype=torch.complex128).conj().imag, "or negative"),
+    "rows in one place": (
+        lambda: torch.zeros(1, 7, dtype=torch.float64).expand(7, 7), "out: .* overlaps itself"
+    ),
+    "rows that overlap": (
+        lambda: torch.zeros(20, dtype=torch.float64).as_strided((7, 7), (2, 1)), "overlaps itself"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("out", "message"), OUTS.values(), ids=OUTS)
+def test_out_that_cannot_hold_the_answer_is_refused(out, message):
+    held = out()
+    scores = tensor(S + 1j * S if held.dtype.is_complex else S)
+    with pytest.raises(ValueError, match=message):
+        ff.empirical_fisher(scores, out=held)
+    assert not held.resolve_conj().resolve_neg().any()
+
+
+def test_out_may_have_any_strides_without_overlap():
+    wide = torch.zeros(14, 21, dtype=torch.float64)
+    for out in (wide[::2, ::3], wide[::2, ::3].T, wide[:7, :7]):
+        same(ff.empirical_fisher(tensor(S), out=out), ff.empirical_fisher(S))
+
+
 def test_a_view_of_memory_that_torch_cannot_describe_is_copied():
     # Read-only and of negative strides: a batch of one matrix for several right-hand sides.
     solution = ff.batch.solve(tensor(BATCH[:1]), tensor(ITEMS[:, 0].copy()), damping=1.0)
@@ -458,6 +486,16 @@ def test_files_have_no_home(tmp_path):
     assert type(F.diagonal()) is np.ndarray
 
 
+@pytest.mark.parametrize("x", [tensor, np.array])
+def test_the_direction_of_a_spring_is_a_copy(x):
+    spring = ff.Spring(0.1)
+    step = spring.step(x(S[:5]), x(Y[:5]))
+    spring.direction[:] = 0
+    assert (spring.direction == step).all()
+    twin = pickle.loads(pickle.dumps(spring))
+    assert type(twin.direction) is type(step)
+
+
 def test_scipy_gets_an_operator_of_numpy():
     operator = ff.DenseFisher(7).update(tensor(S)).as_linear_operator()
     assert type(operator @ V) is np.ndarray
@@ -469,6 +507,82 @@ def test_the_first_update_with_tensors_gives_a_home():
         F.update(tensor(S * np.nan))
     assert F._home is None
     assert type(F.update(tensor(S)).diagonal()) is torch.Tensor
+
+
+def test_a_stream_that_stops_midway_leaves_a_home():
+    def parts():
+        yield tensor(S[:20])
+        raise OSError("disk gone")
+
+    F = ff.DenseFisher(7)
+    with pytest.raises(OSError, match="disk gone"):
+        F.update_from(parts())
+    assert F.n_samples == 20
+    same(F.diagonal(), ff.DenseFisher(7).update(S[:20]).diagonal())
+
+
+def test_what_is_made_of_numpy_goes_on_answering_in_kind():
+    F = ff.DenseFisher(7).update(S[:20])
+    F.update(tensor(S[20:])).merge(ff.DenseFisher(7).update(tensor(S)))
+    assert type(F.update(S).diagonal()) is np.ndarray
+    same(F @ tensor(V), F @ V)
+
+
+def test_a_file_is_loaded_onto_the_device_of_a_tensor(tmp_path):
+    ff.DenseFisher(7).update(S).save(tmp_path / "f.npz")
+    F = ff.load(tmp_path / "f.npz", like=tensor(V))
+    same(F.update(tensor(S)).diagonal(), ff.DenseFisher(7).update(S).update(S).diagonal())
+
+
+def test_integers_may_be_of_either_library():
+    groups, keep = np.arange(40) // 4, np.array([0, 2])
+    counts, chosen = np.arange(1, 41), np.arange(40) % 3 == 0
+    for call in (
+        lambda S, x: ff.score_covariance(S, clusters=x(groups)),
+        lambda S, x: ff.marginalize(S.T @ S, x(keep)),
+        lambda S, x: ff.fisher_diagonal(S, weights=x(counts)),
+        lambda S, x: ff.fisher_diagonal(S, weights=x(chosen)),
+    ):
+        expected = call(S, lambda x: x)
+        found = call(S, tensor)
+        assert type(found) is type(expected)
+        assert np.array_equal(found, expected)
+        same(call(tensor(S), lambda x: x), expected)
+    # Where there is nothing else, they decide.
+    same(ff.Bernoulli(0.3).score(tensor(keep // 2)), ff.Bernoulli(0.3).score(keep // 2))
+    with pytest.raises(TypeError, match="clusters: expected a tensor on cpu as scores is, got one"):
+        ff.score_covariance(tensor(S), clusters=tensor(groups).to("meta"))
+
+
+def test_data_loaders_and_other_iterables_give_chunks():
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Parts:
+        def __iter__(self):
+            return iter(tensor(S).split(8))
+
+    expected = ff.DenseFisher.from_scores(S, weights=np.ones(40)).to_dense()
+    for source in (
+        DataLoader(tensor(S), batch_size=8),
+        (
+            tuple(pair)
+            for pair in DataLoader(TensorDataset(*tensor((S, np.ones(40)))), batch_size=8)
+        ),
+        Parts(),
+        {1: tensor(S[:8].copy()), 2: tensor(S[8:].copy())}.values(),
+    ):
+        found = ff.DenseFisher(7).update_from(source).to_dense()
+        assert isinstance(found, torch.Tensor)
+        oracle.close(found.numpy(), expected, np.float64, 40)
+
+
+def test_calls_without_tensors_cross_nothing(monkeypatch):
+    """Where torch is imported for something else, a method costs one look at its arguments."""
+    F, calls = ff.DenseFisher.from_scores(S), []
+    monkeypatch.setattr(border, "_mapped", lambda *_: calls.append(_))
+    assert type(F @ V) is type(F.diagonal()) is np.ndarray
+    F.update(S, weights=W).merge(F.copy())
+    assert not calls
 
 
 # ---- callbacks ----
@@ -595,6 +709,46 @@ def test_a_cuda_tensor_needs_cupy(monkeypatch):
         border._cupy_array("scores", tensor(S))
 
 
+def test_a_stream_that_fails_leaves_no_device_current(monkeypatch):
+    entered = []
+
+    class Device:
+        def __init__(self, place):
+            self.place = place
+
+        def __enter__(self):
+            entered.append(self.place)
+
+        def __exit__(self, *_):
+            entered.remove(self.place)
+
+    def refused(pointer, place):
+        assert (pointer, place, entered) == (7, 1, [1])
+        raise RuntimeError("no such stream")
+
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Device=Device, ExternalStream=refused))
+    stream = SimpleNamespace(cuda_stream=7, device=torch.device("cuda:1"))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    with pytest.raises(RuntimeError, match="no such stream"), border._device("cuda:1"):
+        pass
+    assert not entered
+
+
+def test_who_gave_tensors_is_told_how_to_copy_tensors():
+    device = pytest.importorskip("device")
+    crossing = border._Crossing()
+    crossing.home = "cuda:0"
+    with (
+        border._Setting(crossing),
+        pytest.raises(
+            TypeError,
+            match=r"scores: expected a tensor on the CPU, got one on a device\. .* x\.cpu\(\)\.",
+        ),
+    ):
+        on_host("scores", device.to_device(S))
+
+
 def test_bfloat16_needs_ml_dtypes(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(ImportError, match="scores: expected the package ml_dtypes"):
@@ -625,3 +779,78 @@ def test_operators_get_arrays_though_they_can_be_called():
 
     F = aslinearoperator(MATRIX)
     same(ff.solve(F, tensor(V), damping=0.1).value, ff.solve(F, V, damping=0.1).value)
+
+
+def test_objects_that_can_be_called_too_are_no_functions():
+    class Operator:
+        shape, dtype = MATRIX.shape, MATRIX.dtype
+
+        def __matmul__(self, v):
+            return MATRIX @ v
+
+        def __call__(self):
+            raise AssertionError
+
+    class Rows:
+        shape, dtype, ndim = S.shape, S.dtype, 2
+
+        def __getitem__(self, part):
+            return S[part]
+
+        def __call__(self):
+            raise AssertionError
+
+    class Halved:
+        def prepare(self, fisher, _, **options):
+            assert isinstance(fisher, ff.Fisher)
+            assert set(options) == {"threads"}
+            return lambda R: 0.5 * R
+
+        def __call__(self):
+            raise AssertionError
+
+    same(
+        ff.solve(Operator(), tensor(V), damping=0.1).value,
+        ff.solve(Operator(), V, damping=0.1).value,
+    )
+    assert np.array_equal(ff.DenseFisher(7).update_from(ff.chunks(Rows())).to_dense(),
+                          ff.DenseFisher.from_scores(S).to_dense())  # fmt: skip
+    cg = ff.CG(preconditioner=Halved())
+    same(ff.solve(tensor(MATRIX), tensor(V), damping=0.1, solver=cg).value,
+         ff.solve(MATRIX, V, damping=0.1, solver=cg).value)  # fmt: skip
+
+
+def test_operators_keep_what_they_hold_and_get_our_arrays():
+    @dataclass
+    class Operator:
+        matrix: torch.Tensor
+        shape: tuple = MATRIX.shape
+        dtype: np.dtype = MATRIX.dtype
+
+        def __matmul__(self, v):
+            assert type(v) is np.ndarray
+            return (self.matrix @ torch.from_numpy(v)).numpy()
+
+    F = Operator(tensor(MATRIX))
+    found = ff.solve(F, tensor(V), damping=0.1).value
+    assert torch.allclose(found, tensor(ff.solve(MATRIX, V, damping=0.1).value))
+
+
+def test_a_subclass_keeps_its_static_methods_and_attributes():
+    class Scaled(ff.DenseFisher):
+        sizes = np.vectorize(len)  # can be called, and is no method
+
+        @staticmethod
+        def scaled(scores, factor=2.0):
+            return factor * scores
+
+        @classmethod
+        def of(cls, scores):
+            return cls(scores.shape[1]).update(scores)
+
+    F = Scaled.of(tensor(S))
+    assert Scaled.sizes is F.sizes
+    assert isinstance(Scaled.sizes, np.vectorize)
+    assert F.scaled(3.0) == Scaled.scaled(3.0) == 6.0
+    same(F.scaled(tensor(S)), 2.0 * S)
+    same(F.diagonal(), ff.DenseFisher.from_scores(S).diagonal())

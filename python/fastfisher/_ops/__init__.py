@@ -32,6 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from fastfisher._ops import numpy_complex, numpy_ops
+from fastfisher._ops.border import stands_for_tensors
 
 __all__ = ["KINDS", "VERBS", "batch_of", "for_dtype", "is_numpys", "on_host", "ops_of"]
 
@@ -101,12 +102,17 @@ def on_host(name: str, value: Any) -> None:
     """Raise if `value` is an array of a device: for what runs on the host alone."""
     if ops_of(value).here() == "":
         return
-    kind = type(value)
-    package = kind.__module__.partition(".")[0]
-    copied = "x.cpu()" if package == "torch" else f"{package}.asnumpy(x)"
+    package = type(value).__module__.partition(".")[0]
+    wanted, got, copy = (
+        "a NumPy array",
+        f"{package}.{type(value).__name__}",
+        f"{package}.asnumpy(x)",
+    )
+    if stands_for_tensors():
+        wanted, got, copy = "a tensor on the CPU", "one on a device", "x.cpu()"
     raise TypeError(
-        f"{name}: expected a NumPy array, got {package}.{kind.__name__}. This runs on the host "
-        f"alone, and nothing moves there unasked: copy it with {copied}."
+        f"{name}: expected {wanted}, got {got}. This runs on the host alone, and nothing moves "
+        f"there unasked: copy it with {copy}."
     )
 
 

@@ -9,8 +9,8 @@ Only the outermost call crosses the border: what it calls in turn is inside, and
 own arrays. A function of the caller, a callback or a generator, is outside again.
 """
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import fields, is_dataclass
@@ -18,6 +18,7 @@ from functools import cache, wraps
 from importlib import import_module
 from inspect import signature
 from sys import modules
+from types import FunctionType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -25,17 +26,18 @@ import numpy as np
 from fastfisher import _check
 from fastfisher.errors import FisherError
 
-__all__ = ["Shown", "TakesTensors", "inside", "takes_tensors"]
+__all__ = ["Shown", "TakesTensors", "inside", "stands_for_tensors", "takes_tensors"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Leaf = Callable[[str, Any], Any]
 
-# Types that hold no tensors.
-_PLAIN = frozenset({bool, int, float, complex, str, type(None), type, np.dtype, np.float64})
-_OURS = _PLAIN | {np.ndarray}
 # What numbers torch has too.
 _SHARED = frozenset("?bBhHiIlLqQefdFD")
+# Types that hold no tensors. Each dtype of NumPy has a type of its own.
+_PLAIN = frozenset({bool, int, float, complex, str, type(None), type, ModuleType, np.float64})
+_PLAIN |= {type(np.dtype(char)) for char in _SHARED}
+_OURS = _PLAIN | {np.ndarray}
 # Special methods that take arrays or give them.
 _SPECIAL = frozenset({"__init__", "__matmul__", "__add__", "__iter__", "__getitem__"})
 
@@ -69,20 +71,31 @@ def inside(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+def stands_for_tensors() -> bool:
+    """Tell whether our arrays are views of tensors, which the caller knows, in this call."""
+    crossing = _current.get()
+    return crossing is not None and crossing.home is not None
+
+
 class TakesTensors:
     """A class whose public methods take tensors, and which remembers where it was given some."""
 
     # The device of the tensors that this is made of, None if it is made of other arrays.
     _home: str | None = None
 
+    @property
+    def _filled(self) -> bool:
+        """Whether it holds numbers by which its home is decided, though it be none."""
+        return False
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name, member in list(vars(cls).items()):
             if name.startswith("_") and name not in _SPECIAL:
                 continue
-            if isinstance(member, classmethod):
-                setattr(cls, name, classmethod(takes_tensors(member.__func__)))
-            elif callable(member) and not isinstance(member, type):
+            if isinstance(member, classmethod | staticmethod):
+                setattr(cls, name, type(member)(takes_tensors(member.__func__)))
+            elif isinstance(member, FunctionType):
                 setattr(cls, name, takes_tensors(member))
 
 
@@ -131,6 +144,8 @@ class _Crossing:
         self.home: str | None = None
         self._first = ""  # the name of what has this home
         self._seen: list[tuple[Any, Any]] = []  # (view, tensor)
+        self._empty: list[TakesTensors] = []  # what came without a home, and may be given one
+        self._others: list[TakesTensors] = []  # what is made of other arrays, and stays so
 
     def through(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Call the function with views of the tensors, and return tensors."""
@@ -143,6 +158,10 @@ class _Crossing:
             if error.solution is not None:
                 error.solution = self._outwards(error.solution)
             raise
+        finally:
+            for one in self._empty:  # what a call that failed half-way has summed counts, too
+                if one._filled and one._home is None:
+                    one._home = self.home
         if function.__name__ == "__init__":
             args[0]._home = self.home
         return self._outwards(answer)
@@ -159,21 +178,23 @@ class _Crossing:
         if isinstance(value, TakesTensors):
             if value._home is not None:
                 self._meet(name, value._home)
+            else:
+                (self._others if value._filled else self._empty).append(value)
             return value
         if isinstance(value, np.ndarray):
-            if value.ndim and (value.dtype.kind in "fc" or _check.is_half(value.dtype)):
+            if _array_of_fractions(value):
                 self._refuse(name, "a NumPy array")
             return value
         if type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "shape"):
             self._refuse(name, "a CuPy array")
             return value
-        if isinstance(value, Iterator):
+        if _is_stream(value):
             return self._one_by_one(name, value)
         return self._asked(name, value) if _is_callback(value) else value
 
     def _view(self, name: str, tensor: Any) -> Any:
         torch: Any = modules["torch"]
-        if tensor.ndim:
+        if tensor.ndim and (self.home is not None or _of_fractions(tensor)):
             self._meet(name, str(tensor.device))
         if tensor.requires_grad:
             raise TypeError(
@@ -195,6 +216,11 @@ class _Crossing:
             )
         if tensor.ndim == 0:
             return tensor.item()
+        if name == "out" and (tensor.is_conj() or tensor.is_neg()):
+            raise ValueError(
+                "out: expected memory that holds the numbers themselves, got a lazy conjugate or "
+                "negative of it. Give the tensor that it was made of, or a new one."
+            )
         try:
             view = _array(name, tensor.resolve_conj().resolve_neg())
         except RuntimeError as error:
@@ -237,12 +263,14 @@ class _Crossing:
 
         return ask
 
-    def _one_by_one(self, name: str, values: Iterator[Any]) -> Iterator[Any]:
-        """Give what an iterator of the caller gives."""
+    def _one_by_one(self, name: str, values: Iterable[Any]) -> Iterator[Any]:
+        """Give what an iterable of the caller gives."""
+        with _Setting(None):
+            iterator = iter(values)
         while True:
             with _Setting(None):
                 try:
-                    value = next(values)
+                    value = next(iterator)
                 except StopIteration:
                     return
             yield self._inwards(name, value)
@@ -258,7 +286,7 @@ class _Crossing:
         if isinstance(value, np.ndarray):
             return _tensor(modules["torch"], value)
         if isinstance(value, TakesTensors):
-            if value._home is None:
+            if value._home is None and not any(value is other for other in self._others):
                 value._home = self.home
             return value
         if isinstance(value, Generator):
@@ -271,25 +299,34 @@ class _Crossing:
 def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     """Return the crossing of a call that has tensors, or may come to have some; else None."""
     given = (*args, *kwargs.values())
-    if _OURS.issuperset(map(type, given)):
+    for value in given:
+        if type(value) not in _OURS and not (
+            isinstance(value, TakesTensors) and value._home is None
+        ):
+            break
+    else:
         return None
     tensor = getattr(modules["torch"], "Tensor", None)
     if tensor is None:  # torch is being imported
         return None
-    place, found = 0, False
+    place, found, alone = 0, False, True
     homes: list[tuple[int, str, str]] = []
+    followers: list[tuple[int, str, str]] = []  # labels and indices, which may be of any library
 
     def look(path: str, value: Any) -> Any:
-        nonlocal found
+        nonlocal found, alone
         if isinstance(value, tensor):
             found = True
             if value.ndim:
-                homes.append((place, path, str(value.device)))
+                kind = homes if _of_fractions(value) else followers
+                kind.append((place, path, str(value.device)))
+        elif isinstance(value, np.ndarray):
+            alone = alone and not _array_of_fractions(value)
         elif isinstance(value, TakesTensors):
             if value._home is not None:
                 found = True
                 homes.append((place, path, value._home))
-        elif isinstance(value, Iterator | modules["torch"].dtype) or _is_callback(value):
+        elif isinstance(value, modules["torch"].dtype) or _is_stream(value) or _is_callback(value):
             found = True
         return value
 
@@ -301,14 +338,37 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     if names[0] == "self":
         names[0] = type(args[0]).__name__
     crossing = _Crossing()
-    for place, path, home in homes:
+    for place, path, home in homes or (followers if alone else []):
         crossing._meet(names[place] + path, home)
     return crossing
 
 
 def _is_callback(value: Any) -> bool:
-    """Tell whether this is a function of the caller: no class, and none of Dask's tasks."""
-    return callable(value) and not isinstance(value, type) and not hasattr(value, "__dask_graph__")
+    """Tell whether this is a function of the caller, and no object that can be called too."""
+    return callable(value) and not isinstance(value, type) and not _does_algebra(value)
+
+
+def _is_stream(value: Any) -> bool:
+    """Tell whether this gives values one by one and is no array: data loaders do."""
+    return isinstance(value, Iterable) and not hasattr(value, "__getitem__")
+
+
+def _does_algebra(value: Any) -> bool:
+    """Tell operators, data sets and preconditioners, which are served with our own arrays.
+
+    Dask's tasks are let through as well: they claim to have any attribute.
+    """
+    return any(hasattr(value, word) for word in ("shape", "prepare"))
+
+
+def _of_fractions(tensor: Any) -> bool:
+    """Tell whether these are numbers to reckon with: integers are labels, counts and indices."""
+    return bool(tensor.is_floating_point() or tensor.is_complex())
+
+
+def _array_of_fractions(array: Any) -> bool:
+    """Tell the same of an array of NumPy."""
+    return array.ndim > 0 and (array.dtype.kind in "fc" or _check.is_half(array.dtype))
 
 
 def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
@@ -326,7 +386,8 @@ def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
         if all(part is before for part, before in zip(parts, value, strict=True)):
             return value
         return kind._make(parts) if hasattr(kind, "_make") else kind(parts)
-    if is_dataclass(value) and not callable(value):  # a class, or a function with data of its own
+    # Classes, functions with data of their own and operators stay whole.
+    if is_dataclass(value) and not callable(value) and not _does_algebra(value):
         parts = [(f.name, getattr(value, f.name)) for f in fields(value)]
         mapped = [_mapped(leaf, f"{name}.{field}", part) for field, part in parts]
         changed = [
@@ -416,12 +477,14 @@ def _tensor(torch: Any, array: Any) -> Any:
     return tensor.view(torch.bfloat16) if halves else tensor
 
 
-def _device(home: str | None) -> AbstractContextManager[Any]:
-    """Return what makes CuPy work on torch's current stream of a device, which then orders both."""
-    stack = ExitStack()
-    if home is not None and home.startswith("cuda"):
-        cupy: Any = import_module("cupy")
-        stream = modules["torch"].cuda.current_stream(home)
-        stack.enter_context(cupy.cuda.Device(stream.device.index))
-        stack.enter_context(cupy.cuda.ExternalStream(stream.cuda_stream, stream.device.index))
-    return stack
+@contextmanager
+def _device(home: str | None) -> Iterator[None]:
+    """Let CuPy work on torch's current stream of a device, which then orders both."""
+    if home is None or not home.startswith("cuda"):
+        yield
+        return
+    cupy: Any = import_module("cupy")
+    stream = modules["torch"].cuda.current_stream(home)
+    place = stream.device.index
+    with cupy.cuda.Device(place), cupy.cuda.ExternalStream(stream.cuda_stream, place):
+        yield

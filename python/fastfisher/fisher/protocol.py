@@ -146,6 +146,10 @@ class Fisher(TakesTensors, ABC):
         return self._dtype
 
     @property
+    def _filled(self) -> bool:
+        return getattr(self, "_n_samples", 0) > 0
+
+    @property
     def _real_dtype(self) -> Any:
         """Dtype of dampings, diagonals and eigenvalues."""
         return _check.real_of(self._dtype)

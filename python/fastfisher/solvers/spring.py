@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from fastfisher import _check
-from fastfisher._ops.border import Shown, TakesTensors
+from fastfisher._ops.border import Shown, TakesTensors, takes_tensors
 from fastfisher.fisher.score import ScoreFisher
 
 __all__ = ["Spring"]
@@ -66,7 +66,7 @@ class Spring(TakesTensors):
     True
     """
 
-    direction = Shown()
+    _last = Shown()
 
     def __init__(self, damping: float, momentum: float = 0.99) -> None:
         self.damping = _check.cut("damping", damping)
@@ -80,7 +80,13 @@ class Spring(TakesTensors):
             raise ValueError(
                 f"momentum: expected less than 1, got {momentum}. 0.99 keeps most of the last step."
             )
-        self.direction = None
+        self._last = None
+
+    @property
+    @takes_tensors
+    def direction(self) -> Any:
+        """φ of the last step, (p,), a copy; None before the first."""
+        return None if self._last is None else self._last.copy()
 
     def __repr__(self) -> str:
         return f"Spring(damping={self.damping:g}, momentum={self.momentum:g})"
@@ -128,7 +134,7 @@ class Spring(TakesTensors):
                 f"residuals: expected shape ({samples},), got {energies.shape}. "
                 "Give one number per sample."
             )
-        last = self.direction
+        last = self._last
         if last is not None and last.shape != (params,):
             raise ValueError(
                 f"scores: expected {last.shape[0]} parameters, as the last step had, got {params}. "
@@ -144,5 +150,5 @@ class Spring(TakesTensors):
             target = target - unit * fisher._rooted_dot(start, threads)
         factor = fisher._dual_factor(self.damping, threads=threads, with_norm=False)
         inner = (unit * factor.solve_gram(target)).astype(fisher.dtype, copy=False)
-        self.direction = (start + fisher._rooted_transpose_dot(inner, threads)).reshape(-1)
-        return self.direction.copy()
+        self._last = (start + fisher._rooted_transpose_dot(inner, threads)).reshape(-1)
+        return self._last.copy()
