@@ -82,13 +82,16 @@ struct Pass {
     if (layout == Layout::Columns) return {at, G.innerStride(), p, rows, rows / L, rows % L != 0};
     const Index length = ceil_div(rows, L) * L, stride = packed_stride();
     if (packed) {
-      const bool by_column = std::abs(G.outerStride()) < std::abs(G.innerStride());
-      const Index lines = by_column ? p : rows, entries = by_column ? rows : p;
-      for (Index i = 0; i < lines; ++i)  // in the order of memory
-        for (Index j = 0; j < entries; ++j) {
-          const Index r = by_column ? j : i, c = by_column ? i : j;
-          packed[c * stride + r] = at[r * G.outerStride() + c * G.innerStride()];
-        }
+      // In the order of memory.
+      if (std::abs(G.outerStride()) < std::abs(G.innerStride())) {
+        for (Index c = 0; c < p; ++c)
+          for (Index r = 0; r < rows; ++r)
+            packed[c * stride + r] = at[r * G.outerStride() + c * G.innerStride()];
+      } else {
+        for (Index r = 0; r < rows; ++r)
+          for (Index c = 0; c < p; ++c)
+            packed[c * stride + r] = at[r * G.outerStride() + c * G.innerStride()];
+      }
       for (Index c = 0; c < p; ++c)
         std::fill(packed + c * stride + rows, packed + c * stride + length, S{});
     }
