@@ -2,7 +2,6 @@
 
 import _thread
 import gc
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 import fastfisher as ff
 import oracle
+from sanitizer import memory_is_as_asked_for
 
 KINDS = (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher)
 
@@ -275,11 +275,10 @@ def resident(field="VmRSS"):
     status = Path("/proc/self/status")
     if not status.exists():
         pytest.skip("this system does not tell how much memory is resident")
-    if "asan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("the address sanitizer keeps what is freed")
     return 1024 * int(re.search(rf"{field}:\s+(\d+)", status.read_text()).group(1))
 
 
+@memory_is_as_asked_for
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_file_takes_two_chunks_of_memory(kind, mapped):
     scores = mapped(np.broadcast_to(oracle.draw(1, 512), (2**14, 512)))  # 64 MiB
