@@ -287,9 +287,10 @@ def test_a_long_file_takes_two_chunks_of_memory(kind, mapped):
     gc.collect()
     before, most = resident(), []
     kind(512).update_from(parts, progress=lambda done, total: most.append(resident()))
-    # Two chunks, what DenseFisher adds (1 MiB and its blocks), and the allocator's slack.
-    assert max(most) - before < 16 * 2**20
-    assert resident() - before < 16 * 2**20
+    # Two chunks, what DenseFisher adds (1 MiB and its blocks), and the allocator's slack, which is
+    # 14 MiB where this test is the first of a process; a file that is kept adds 64 MiB.
+    assert max(most) - before < 32 * 2**20
+    assert resident() - before < 32 * 2**20
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
