@@ -12,6 +12,7 @@ import pytest
 import fastfisher as ff
 import network
 import oracle
+from sanitizer import memory_is_as_asked_for
 
 # Of sums over up to n p products; the seeds are fixed, and ten times less is what they show.
 C = 300
@@ -291,6 +292,7 @@ def test_e4_a_dense_matrix_is_refused_where_it_does_not_fit():
             call()
 
 
+@memory_is_as_asked_for
 def test_e4_ten_million_parameters_in_less_than_a_gigabyte():
     code = """
 import re

@@ -9,6 +9,7 @@ import pytest
 
 import fastfisher as ff
 from fastfisher import _native
+from sanitizer import memory_is_as_asked_for
 
 FOLDER = Path(__file__).parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux")
@@ -32,6 +33,7 @@ def printed(program, *arguments):
 
 
 @linux
+@memory_is_as_asked_for
 @pytest.mark.slow
 def test_little_memory_is_enough_or_a_memory_error():
     lines = printed("memory_limits.py", "8")

@@ -2,7 +2,6 @@
 
 import _thread
 import gc
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 import fastfisher as ff
 import oracle
+from sanitizer import memory_is_as_asked_for
 
 KINDS = (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher)
 
@@ -275,13 +275,12 @@ def resident(field="VmRSS"):
     status = Path("/proc/self/status")
     if not status.exists():
         pytest.skip("this system does not tell how much memory is resident")
-    if "asan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("the address sanitizer keeps what is freed")
     found = re.search(rf"{field}:\s+(\d+)", status.read_text())
     assert found is not None
     return 1024 * int(found.group(1))
 
 
+@memory_is_as_asked_for
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_file_takes_two_chunks_of_memory(kind, mapped):
     scores = mapped(np.broadcast_to(oracle.draw(1, 512), (2**14, 512)))  # 64 MiB
@@ -290,9 +289,10 @@ def test_a_long_file_takes_two_chunks_of_memory(kind, mapped):
     gc.collect()
     before, most = resident(), []
     kind(512).update_from(parts, progress=lambda done, total: most.append(resident()))
-    # Two chunks, what DenseFisher adds (1 MiB and its blocks), and the allocator's slack.
-    assert max(most) - before < 16 * 2**20
-    assert resident() - before < 16 * 2**20
+    # Two chunks, what DenseFisher adds (1 MiB and its blocks), and the allocator's slack, which is
+    # 14 MiB where this test is the first of a process; a file that is kept adds 64 MiB.
+    assert max(most) - before < 32 * 2**20
+    assert resident() - before < 32 * 2**20
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
