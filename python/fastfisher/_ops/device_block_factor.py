@@ -20,6 +20,7 @@ class BlockFactor(Bound):
     """The Cholesky factor of a block-diagonal matrix, a stack for each size of block."""
 
     __slots__ = ("held_norm", "lower")
+    tridiagonal = False
 
     def __init__(self, lower: Blocks, norm: Array | None = None) -> None:
         self.lower = lower

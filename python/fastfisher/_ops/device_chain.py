@@ -24,6 +24,7 @@ class ChainFactor(Bound):
     """
 
     __slots__ = ("_slices", "_template", "held_norm", "links", "lower", "pivots")
+    tridiagonal = True
 
     def __init__(self, damped: "Blocks", norm: Array | None) -> None:
         engine, xp = self.engine, self.engine.xp
