@@ -606,7 +606,7 @@ def test_a_first_update_that_fails_binds_to_no_library(empty):
             F.update(_spoilt(S, bad))
         assert type(F.update(good(S)).diagonal()) is type(good(S))
         assert F.n_samples == N
-        with pytest.raises(TypeError, match="as the others are|expected a NumPy array"):
+        with pytest.raises(TypeError, match=r"as the others are|expected a NumPy array"):
             F.update(bad(S))
         F = empty().merge(empty())
         assert type(F.merge(empty().update(good(S))).diagonal()) is type(good(S))
