@@ -121,6 +121,12 @@ def test_trpo_step():
     same(ours.theta, theirs.theta)
 
 
+def _told(losses):
+    search = ff.SNES(g, 1.0, population=6, rng=0)
+    search.ask()
+    search.tell(losses)
+
+
 T = device.to_device(S)
 ON_THE_HOST = {
     "theta": lambda: ff.levenberg_marquardt(lambda t: t, device.to_device(g)),
@@ -129,6 +135,8 @@ ON_THE_HOST = {
     "design": lambda: ff.score_tests(S, S[:, 0], T[:, 1:]),
     "scores": lambda: ff.score_covariance(T, clusters=np.arange(60) // 6),
     "mean": lambda: ff.XNES(device.to_device(g), 1.0),
+    "losses": lambda: _told(device.to_device(np.arange(6.0))),
+    "keep": lambda: ff.marginalize(ff.DenseFisher.from_scores(T), device.to_device([0, 1])),
     "jacobians": lambda: ff.exact_fisher(T, ff.Bernoulli(np.full(60, 0.5))),
     "probability": lambda: ff.Bernoulli(device.to_device(g / 4)),
 }

@@ -154,6 +154,20 @@ def test_spectrum(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
+def test_another_device_is_refused_with_both_names(fisher, F, S):
+    factor = fisher.factor(damping=LAMBDA)
+    wanted = "current device(, .*device2.*device1| to be .*device1.*device2)"
+    with device.on("device2"):
+        v = device.to_device(np.ones(len(F), F.dtype))
+        for call in (fisher.to_dense, lambda: fisher @ v, lambda: fisher.eigsh(1),
+                     lambda: fisher.solve(v, damping=LAMBDA), lambda: fisher.factor(damping=1.0),
+                     lambda: factor.solve(v), factor.inverse):  # fmt: skip
+            with pytest.raises(ValueError, match=wanted):
+                call()
+    assert host(factor.solve(device.to_device(np.ones(len(F), F.dtype)))).shape == (len(F),)
+
+
+@pytest.mark.parametrize(("fisher", "F", "S"), CASES)
 def test_leverage(fisher, F, S):
     mean = oracle.mean(S, oracle.draw_weights(len(S))) if fisher.center else 0.0
     scale = 1 / fisher.weight_sum if fisher.reduction == "mean" else 1.0
@@ -190,6 +204,21 @@ def test_update_merge_and_decay(empty, samples, approximate):
     half = first.copy().decay(0.5)
     assert half.weight_sum == pytest.approx(first.weight_sum / 2)
     oracle.close(host(half.to_dense()), host(first.to_dense()), float, 1000, size)
+
+
+def test_waits_are_those_that_the_page_tells():
+    S, v = device.to_device(oracle.draw(60, 5)), device.to_device(np.ones(5))
+    F, held = ff.DenseFisher.from_scores(S), ff.ScoreFisher(S)
+    factor = F.factor(damping=LAMBDA)
+    for waits, calls in (
+        (0, (factor.inverse, F.diagonal, F.to_dense, lambda: ff.fvp(S, v, check_finite=False))),
+        (1, (lambda: F @ v, lambda: factor.solve(v), lambda: F.factor(damping=LAMBDA))),
+        (2, (lambda: held @ v,)),
+    ):
+        for call in calls:
+            with device.counted() as asked:
+                call()
+            assert (asked.reads, asked.downloads) == (waits, 0)
 
 
 # ---- what only some have ----
@@ -433,6 +462,70 @@ def test_chunks_are_summed_in_parts(monkeypatch):
     monkeypatch.setattr("fastfisher._ops.device_root.CHUNK_BYTES", 1024)
     for one, two in zip(host(list(everything())), whole, strict=True):
         oracle.close(one, two, float, 1000)
+
+
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+def test_a_root_tells_dependent_columns_whose_squares_underflow(dtype):
+    """Scores whose F is zero to the last digit still have an R, and its pivots are judged by it."""
+    tiny = 1e-170 if np.finfo(dtype).eps < 1e-10 else 1e-30
+    S = oracle.draw(12, 5, dtype)
+    S[:, 3] = S[:, 1]
+    given = device.to_device((S * dtype(tiny)).astype(dtype))
+    rhs = device.to_device(np.zeros(5, dtype))
+    for F in (ff.ScoreFisher(given), ff.SquareRootFisher.from_scores(given)):
+        with pytest.raises(ff.NotPositiveDefiniteError, match="parameter 3"):
+            ff.solve(F, rhs, solver=ff.QR())
+
+
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+def test_a_root_refuses_scores_whose_squares_overflow(dtype):
+    huge = 1e160 if np.finfo(dtype).eps < 1e-10 else 1e22
+    for to in (np.asarray, device.to_device):
+        S, rhs = to((oracle.draw(12, 5) * huge).astype(dtype)), to(np.ones(5, dtype))
+        with pytest.raises(ff.NonFiniteError, match="got overflow in column 0"):
+            ff.SquareRootFisher.from_scores(S, dtype=dtype)
+        with pytest.raises(ff.NonFiniteError, match="got overflow in column 0"):
+            ff.solve(ff.ScoreFisher(S), rhs, solver=ff.QR())
+        found = ff.solve(ff.ScoreFisher(S), rhs, solver=ff.QR(), on_failure="nan")
+        assert found.status == ff.Status.NON_FINITE
+
+
+def test_pivots_whose_squares_overflow_have_a_message_too():
+    """Unchecked, one column beside which the others are nothing."""
+    S = np.full((12, 2), 1e160)
+    for to in (np.asarray, device.to_device):
+        root = device.Root if to is device.to_device else numpy_ops.Root
+        held = root(2, np.dtype(float))
+        held.add_scores(to(S), None, None, check_finite=False, threads=0)
+        with pytest.raises(ff.FisherError):
+            held.factor(2.0, with_norm=False)  # nothing is twice as large as its own norm
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_pivots_below_the_normal_numbers_keep_their_sign(dtype):
+    """|R_jj| has no inverse there, and too few digits for one."""
+    least = np.finfo(dtype).smallest_subnormal
+    S = np.zeros((2, 2), dtype)
+    S[0] = (1 + 1j) * least, 1.0
+    root = device.Root(2, np.dtype(dtype))
+    root.add_scores(device.to_device(S), None, None, check_finite=True, threads=0)
+    R = host(root.dense())
+    oracle.close(np.abs(R[:, 1]), [1.0, 0.0], dtype, 10)
+    assert np.isrealobj(np.diag(R)) or not np.diag(R).imag.any()
+
+
+def test_a_root_is_in_one_run_whatever_the_order_of_the_factorisation(monkeypatch):
+    triu = device.namespace.triu
+    monkeypatch.setattr(
+        device.namespace, "triu", lambda R: R._of(np.asfortranarray(device.back(triu(R))))
+    )
+    root = device.Root(5, np.dtype(complex))
+    S = oracle.draw(12, 5, complex)
+    root.add_scores(device.to_device(S), None, None, check_finite=True, threads=0)
+    R = root.R._wrapped._array
+    assert R.flags.c_contiguous
+    assert not np.diag(R).imag.any()
+    assert np.shares_memory(root.panels._wrapped._array, R)
 
 
 def test_layers_of_two_libraries_are_refused():

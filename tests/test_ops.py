@@ -400,6 +400,7 @@ WAITS = {
         lambda g: g.ops.shifted_cg_triangle(g.T, 0.5, [1.0, 2.0], g.Y, 1e-5, 0.0, 2, 0), 4,
     ),
     "empirical_fisher": (lambda g: ff.empirical_fisher(g.scores, weights=g.weights), 2),
+    # Scores, right-hand side, pivots and the solution.
     "natural_gradient": (lambda g: ff.natural_gradient(g.scores, damping=1.0), 4),
     "natural_gradient dual": (lambda g: ff.natural_gradient(g.scores[:5], damping=1.0), 4),
 }  # fmt: skip
@@ -582,6 +583,45 @@ def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was():
         ff.ScoreFisher(device.to_device(spoilt), center=True)
     with pytest.raises(ff.NonFiniteError, match="got overflow, though"):
         ff.gram(device.to_device(spoilt))
+
+
+def _spoilt(S, to):
+    S = S.copy()
+    S[3, 2] = np.nan
+    return to(S)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        lambda: ff.DiagonalFisher(P),
+        lambda: ff.DenseFisher(P, center=True),
+        lambda: ff.SquareRootFisher(P),
+        lambda: ff.LowRankFisher(P, 3),
+        lambda: ff.BlockDiagonalFisher([3, 4]),
+    ],
+)
+def test_a_first_update_that_fails_binds_to_no_library(empty):
+    S = oracle.draw(N, P)
+    for bad, good in ((device.to_device, np.asarray), (np.asarray, device.to_device)):
+        F = empty()
+        with pytest.raises(ff.NonFiniteError, match="got nan at row 3, column 2"):
+            F.update(_spoilt(S, bad))
+        assert type(F.update(good(S)).diagonal()) is type(good(S))
+        assert F.n_samples == N
+        with pytest.raises(TypeError, match=r"as the others are|expected a NumPy array"):
+            F.update(bad(S))
+        F = empty().merge(empty())
+        assert type(F.merge(empty().update(good(S))).diagonal()) is type(good(S))
+
+
+def test_layers_that_fail_first_bind_to_no_library():
+    S = oracle.draw(N, P)
+    for bad, good in ((device.to_device, np.asarray), (np.asarray, device.to_device)):
+        F = ff.KroneckerFisher([(P, P)], eigen=True)
+        with pytest.raises(ff.NonFiniteError, match="got nan at row 3, column 2"):
+            F.update([(_spoilt(S, bad), bad(S))])
+        assert type(F.update([(good(S), good(S))]).diagonal()) is type(good(S))
 
 
 # ---- failures ----

@@ -20,6 +20,7 @@ class BlockFactor(Bound):
     """The Cholesky factor of a block-diagonal matrix, a stack for each size of block."""
 
     __slots__ = ("held_norm", "lower")
+    tridiagonal = False
 
     tridiagonal = False
 

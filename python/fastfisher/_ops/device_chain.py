@@ -24,6 +24,7 @@ class ChainFactor(Bound):
     """
 
     __slots__ = ("_slices", "_template", "held_norm", "links", "lower", "pivots")
+    tridiagonal = True
 
     tridiagonal = True
 

@@ -99,16 +99,16 @@ class Root(Bound):
                 rows = xp.concat([rows, column if own is None else column * own[:, None]], axis=1)
             self._absorb(rows)
         if check_finite:
-            raise_if_spoilt(self.engine, xp.max(xp.abs(self.R), axis=0)[: self.size], scores)
+            # The sums of F, as everywhere: R fits where its squares no longer do.
+            raise_if_spoilt(self.engine, self.diagonal()[: self.size], scores)
 
     def _absorb(self, rows: Array) -> None:
         """Become the R of R above some rows, its diagonal real and not negative."""
         xp = self.engine.xp
         R = xp.triu(self.engine.triangular_root(xp.concat([self.R, rows])))
-        diagonal = R.reshape(-1)[:: R.shape[0] + 1]
-        size = xp.abs(diagonal)
-        sign = xp.where(size > 0, diagonal.conj() / xp.where(size > 0, size, 1.0), 1.0)
-        self.R = sign.astype(self.dtype)[:, None] * R
+        sign = _signs(xp, R.reshape(-1)[:: R.shape[0] + 1])
+        # C-contiguous, whatever the order of the factorisation's: runs of it are views.
+        self.R = xp.ascontiguousarray(sign.astype(self.dtype)[:, None] * R)
         if self.dtype.kind == "c":
             diagonal = self.R.reshape(-1)[:: R.shape[0] + 1]
             diagonal[...] = diagonal.real.astype(self.dtype)
@@ -168,13 +168,14 @@ class Root(Bound):
         """
         xp = self.engine.xp
         pivots = self.R.reshape(-1)[:: self.R.shape[0] + 1].real
-        bad = ~((pivots > tolerance * xp.sqrt(self.diagonal())) & xp.isfinite(pivots))
+        bad = ~((pivots > tolerance * self.engine.norms(self.R)) & xp.isfinite(pivots))
         place = xp.argmax(bad.astype(np.int8))
         numbers = [xp.any(bad), place, xp.take(pivots, place.reshape(1))[0]]
         failed, at, pivot = self.engine.read(xp.stack([x.astype(np.float64) for x in numbers]))
         if failed:
             status = 1 if math.isfinite(pivot) else 2
-            _check.positive_definite_report((status, int(at), -1, pivot**2), tolerance**2)
+            # Not pivot**2, which raises where the square is beyond the numbers.
+            _check.positive_definite_report((status, int(at), -1, pivot * pivot), tolerance**2)
         norm: Any = self.square()._norm1() if with_norm else None
         factor = object.__new__(bound(Factor, self.engine))
         factor.lower = self.R.T.conj().copy() if self.dtype.kind == "c" else self.R.T.copy()
@@ -193,3 +194,17 @@ class Root(Bound):
         """Return a root of NumPy's, copied to the device."""
         R = held.dense()
         return cls.from_panels(held.size, held.dtype, cls.engine.from_host(R).reshape(-1))
+
+
+def _signs(xp: Any, diagonal: Array) -> Array:
+    """Return x* / |x| of each number, 1 for 0.
+
+    Of a complex one in two steps, for |x| below the normal numbers has few digits, and no inverse.
+    """
+    if diagonal.dtype.kind != "c":
+        return xp.where(diagonal < 0, -1.0, xp.ones_like(diagonal))
+    unit = xp.maximum(xp.abs(diagonal.real), xp.abs(diagonal.imag))
+    safe = xp.where(unit > 0, unit, xp.ones_like(unit))
+    real, imag = ((x / safe).astype(diagonal.dtype) for x in (diagonal.real, diagonal.imag))
+    conjugate = real - 1j * imag
+    return xp.where(unit > 0, conjugate / xp.abs(conjugate).astype(diagonal.dtype), 1.0)

@@ -202,7 +202,8 @@ class Root:
         bad = ~(pivots > tolerance * np.sqrt(squares))
         if bad.any():
             place = int(bad.argmax())
-            pivot = float(pivots[place]) ** 2
+            root = float(pivots[place])
+            pivot = root * root  # not root**2, which raises where that is beyond the numbers
             status = 1 if math.isfinite(pivot) else 2
             _check.positive_definite_report((status, place // self.parts, -1, pivot), tolerance**2)
         norm = math.nan

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
+from fastfisher._ops import on_host
 from fastfisher._ops.border import takes_tensors
 from fastfisher.applications.total import advised, as_total, finite, precisions
 from fastfisher.errors import NotPositiveDefiniteError
@@ -322,6 +323,7 @@ def _rows(F: Fisher, jacobian: Any) -> Any:
 def _kept(F: Fisher, keep: Any) -> Any:
     """Return indices 0 … p − 1 of the parameters to keep, each once, in the order given."""
     params = F.shape[0]
+    on_host("keep", keep)
     array = np.asarray(keep)
     if array.ndim != 1 or array.shape[0] == 0:
         raise ValueError(

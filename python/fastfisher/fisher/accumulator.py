@@ -162,8 +162,7 @@ class Accumulator(Additive):
         threads = _check.threads(n_threads)
         if rows.shape[0] == 0:
             return self
-        with self._lock, Whole():
-            self._settle(ops)
+        with self._lock, Whole(), self._settled(ops):
             mean = self._add_scores(rows, weights, check_finite, threads)
             self._join(mean, total, rows.shape[0])
         return self

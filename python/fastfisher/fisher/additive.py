@@ -1,6 +1,8 @@
 """Additive representations: sums over samples that merge, decay and copy, whatever they are of."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Self
 
@@ -72,12 +74,28 @@ class Additive(Fisher):
         """Return the verbs for an update with `array`."""
         return for_dtype(ops_of(array), self._dtype) if self._open else self._ops
 
-    def _settle(self, ops: ModuleType) -> None:
-        """Hold sums of this library from now on."""
-        if self._open and ops is not self._ops:
+    @contextmanager
+    def _settled(self, ops: ModuleType) -> Iterator[None]:
+        """Hold sums of this library from now on, unless the first ones fail to be added."""
+        was_open, before = False, self._ops
+        try:
+            with self._lock:
+                was_open, before, self._open = self._open, self._ops, False
+                if was_open:
+                    self._hold(ops)
+            yield
+        except BaseException:
+            with self._lock:
+                if was_open and self._n_samples == 0:
+                    self._hold(before)
+                    self._open = True
+            raise
+
+    def _hold(self, ops: ModuleType) -> None:
+        """Hold empty sums of this library."""
+        if ops is not self._ops:
             self._ops = ops
             self._make_empty()
-        self._open = False
 
     def _moved(self, ops: ModuleType) -> Self:
         ops = for_dtype(ops, self._dtype)
@@ -121,10 +139,11 @@ class Additive(Fisher):
             # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
             first, second = sorted((self._lock, other._lock), key=id)
             with first, second, Whole():
-                if not other._open:
-                    self._settle(other._ops)
+                if other._open:  # nothing yet, and of no library
+                    continue
+                with self._settled(other._ops):
                     self._add_sums(other)
-                self._join(other._mean_or_none(), other._weight_sum, other._n_samples)
+                    self._join(other._mean_or_none(), other._weight_sum, other._n_samples)
         return self
 
     def decay(self, factor: float) -> Self:

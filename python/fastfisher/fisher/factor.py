@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check, _memory
 from fastfisher._ops.border import TakesTensors
+from fastfisher._ops.held_verbs import HeldVerbs
 from fastfisher.fisher.spectrum import squares
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Factor(TakesTensors, ABC):
     """
 
     method: str
-    _ops: "ModuleType"
+    _ops = HeldVerbs()
     _dtype: Any
 
     def __init__(self, params: int, threads: int) -> None:

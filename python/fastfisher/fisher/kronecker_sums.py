@@ -182,29 +182,28 @@ class KroneckerSums(Layered, Additive):
         samples = found[0].samples
         if samples == 0:
             return self
-        with self._lock:
-            self._settle(ops)
-        # Summed beside what is held, so that an error leaves that as it is.
-        sums, crosses = self._sums_of(found, weights, check, threads)
-        with self._lock, Whole():
-            bases, moments = self._bases, []
-            if self._eigen:
-                if not bases:
-                    scale = 1 / total
-                    bases = [
-                        self._decomposed(sums, i, scale, scale).bases for i in range(len(found))
+        with self._settled(ops):
+            # Summed beside what is held, so that an error leaves that as it is.
+            sums, crosses = self._sums_of(found, weights, check, threads)
+            with self._lock, Whole():
+                bases, moments = self._bases, []
+                if self._eigen:
+                    if not bases:
+                        scale = 1 / total
+                        bases = [
+                            self._decomposed(sums, i, scale, scale).bases for i in range(len(found))
+                        ]
+                    if weights is not None and not weights.all():
+                        # The squares of what weighs nothing may overflow, and 0 · inf is no sum.
+                        some = weights > 0
+                        found = [replace(s, a=s.a.some(some), g=s.g.some(some)) for s in found]
+                        weights = weights[some]
+                    moments = [
+                        scores.squares(weights, self._dtype, threads, pair)
+                        for scores, pair in zip(found, bases, strict=True)
                     ]
-                if weights is not None and not weights.all():
-                    # The squares of what weighs nothing may overflow, and 0 · inf is no sum.
-                    some = weights > 0
-                    found = [replace(s, a=s.a.some(some), g=s.g.some(some)) for s in found]
-                    weights = weights[some]
-                moments = [
-                    scores.squares(weights, self._dtype, threads, pair)
-                    for scores, pair in zip(found, bases, strict=True)
-                ]
-            self._take_in(self._n_samples == 0, sums, crosses, bases, moments)
-            self._join(None, total, samples)
+                self._take_in(self._n_samples == 0, sums, crosses, bases, moments)
+                self._join(None, total, samples)
         return self
 
     def refresh(self) -> Self:

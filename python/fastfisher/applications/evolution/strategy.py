@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops import ops_of
+from fastfisher._ops import on_host, ops_of
 from fastfisher._ops.border import Shown, TakesTensors, takes_tensors
 from fastfisher.applications.evolution.minimize import EvolutionResult, minimize
 from fastfisher.applications.evolution.utilities import Array, by_rank, of_population
@@ -279,6 +279,7 @@ class EvolutionStrategy(TakesTensors, ABC):
 
     def _ranked(self, value: Any) -> tuple[Array, int]:
         """Return the losses with NaN as infinity, and how many are finite."""
+        on_host("losses", value)
         losses = ops_of(value).to_vector("losses", value, np.dtype(np.float64))
         if losses.shape != (self.population,):
             raise ValueError(
