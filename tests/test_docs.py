@@ -62,10 +62,20 @@ def test_no_code_hides_behind_another_name(name):
         assert kind == "python" or not re.search(">>> |import ", block)
 
 
-def test_every_page_is_in_the_table_of_contents():
+def test_every_page_is_once_in_the_table_of_contents():
     tables = re.findall(r"```{toctree}(.*?)```", PAGES["index"], re.DOTALL)
     listed = re.findall(r"^(?:.*<)?(\w+)>?$", "\n".join(tables), re.MULTILINE)
-    assert set(PAGES) - {"index"} == set(listed)
+    assert sorted(listed) == sorted(set(PAGES) - {"index"})
+
+
+def test_no_section_of_the_first_page_is_there_twice_or_empty():
+    sections = re.split(r"^## ", PAGES["index"], flags=re.MULTILINE)[1:]
+    titles, texts = zip(*(section.split("\n", 1) for section in sections), strict=True)
+    captions = re.findall(r"^:caption: (.*)$", PAGES["index"], re.MULTILINE)
+    for names in (titles, captions):
+        assert len(set(names)) == len(names)
+    assert all(map(str.strip, texts))
+    assert "{toctree}" not in "".join(texts)
 
 
 def test_every_public_name_has_its_entry():
