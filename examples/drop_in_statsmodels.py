@@ -17,10 +17,14 @@ from side_by_side import in_turn, show
 def covariance(results, *, clusters=None, correction="none"):
     """Return the sandwich covariance of a fitted likelihood model of statsmodels.
 
-    A⁻¹ M A⁻¹ with A the observed information and M the sums of scores over samples or clusters.
+    A⁻¹ M A⁻¹, A the observed information (the Hessian, also where GLM scores by the expected one)
+    and M the outer products of scores, summed over samples or clusters. For GLM, discrete and
+    count models; not for OLS and its kin, which have no scores of samples.
     """
-    information = np.linalg.inv(results.normalized_cov_params)
-    scores = results.model.score_obs(results.params)
+    model = results.model
+    if not hasattr(model, "score_obs"):
+        raise TypeError(f"results: expected a model with score_obs, got {type(model).__name__}.")
+    information, scores = -model.hessian(results.params), model.score_obs(results.params)
     return ff.sandwich_covariance(information, scores, clusters=clusters, correction=correction)
 
 

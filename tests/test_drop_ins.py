@@ -20,6 +20,40 @@ def test_statsmodels_covariances(tmp_path):
     assert drawn(path)
 
 
+def models_of_statsmodels():
+    """Yield models whose scale is 1 or not, whose link is canonical or not."""
+    sm = pytest.importorskip("statsmodels.api")
+    rng = np.random.default_rng(0)
+    X = sm.add_constant(rng.standard_normal((300, 3)))
+    mean = np.exp(X @ [0.3, 0.1, -0.2, 0.15])
+    y = 3 * rng.standard_normal(300) + mean
+    families, links = sm.families, sm.families.links
+    yield sm.GLM(y, X)
+    yield sm.GLM(mean * rng.gamma(2, 0.5, 300), X, family=families.Gamma(links.Log()))
+    yield sm.GLM((y > 0).astype(float), X, family=families.Binomial(links.Probit()))
+    yield sm.Poisson(rng.poisson(mean), X)
+    yield sm.MNLogit(rng.integers(0, 3, 300), X)
+
+
+def test_statsmodels_errors_of_other_models():
+    import drop_in_statsmodels as drop_in
+
+    for model in models_of_statsmodels():
+        theirs = model.fit(disp=0, cov_type="HC0")
+        errors = np.sqrt(np.diag(drop_in.covariance(theirs)))
+        np.testing.assert_allclose(errors, np.ravel(theirs.bse, order="F"), rtol=1e-6)
+
+
+def test_statsmodels_models_without_scores_are_refused():
+    import statsmodels.api as sm
+
+    import drop_in_statsmodels as drop_in
+
+    results = sm.OLS(np.arange(5.0) ** 2, np.vander(np.arange(5.0), 2)).fit()
+    with pytest.raises(TypeError, match="results: expected a model with score_obs, got OLS"):
+        drop_in.covariance(results)
+
+
 def test_scikit_learn_coefficients(tmp_path):
     import drop_in_sklearn as drop_in
 
