@@ -44,7 +44,11 @@ def data(samples, params, groups):
 
 
 def main(
-    path: str = "drop_in_statsmodels.png", *, samples: int = 200_000, params: int = 40
+    path: str = "drop_in_statsmodels.png",
+    *,
+    samples: int = 200_000,
+    params: int = 40,
+    rounds: int = 3,
 ) -> float:
     """Compare, print, draw; return the largest relative difference of the standard errors."""
     X, y, group = data(samples, params, groups=500)
@@ -57,17 +61,19 @@ def main(
     clustered, (theirs, ours) = in_turn(
         lambda: errors(cov_cluster(results, group)),
         lambda: errors(covariance(results, clusters=group, correction="CR1")),
+        rounds=rounds,
     )
     difference = float(np.abs(ours / theirs - 1).max())
     white, (theirs, ours) = in_turn(
         lambda: errors(cov_white_simple(results, use_correction=False)),
         lambda: errors(covariance(results)),
+        rounds=rounds,
     )
     difference = max(difference, float(np.abs(ours / theirs - 1).max()))
     whole, _ = in_turn(
         lambda: model.fit(disp=0, cov_type="cluster", cov_kwds={"groups": group}),
         lambda: covariance(model.fit(disp=0), clusters=group, correction="CR1"),
-        rounds=3,
+        rounds=rounds,
     )
     print(f"{samples} samples, {params} parameters; standard errors differ by {difference:.0e}")
     print(f"OPG standard errors are {errors(opg(results)).mean():.2e} on average")
