@@ -112,7 +112,7 @@ def sessions():
     }
 
 
-# ---- promises, theory: what they name as their check ----
+# ---- promises and their kin: what they name as their check ----
 
 
 @cache
@@ -122,7 +122,9 @@ def functions_of(path):
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.mark.parametrize("name", ["promises", "theory"])
+@pytest.mark.parametrize(
+    "name", [name for name, text in PAGES.items() if re.search(r"`test_\w+\.py", text)]
+)
 def test_the_checks_that_a_page_names_exist(name):
     named = re.findall(r"`(test_\w+)\.py(?:::(\w+))?`", PAGES[name])
     assert named
@@ -130,6 +132,8 @@ def test_the_checks_that_a_page_names_exist(name):
         path = ROOT / "tests" / f"{file}.py"
         assert path.exists(), file
         assert not function or function in functions_of(path), f"{file}.py::{function}"
+    everywhere = set().union(*map(functions_of, (ROOT / "tests").glob("test_*.py")))
+    assert set(re.findall(r"`(test_\w+)`", PAGES[name])) <= everywhere
     for session in re.findall(r"`nox -s (\w+)`", PAGES[name]):
         assert session in sessions(), session
 
