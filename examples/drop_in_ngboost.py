@@ -50,17 +50,19 @@ def data(samples: int) -> tuple[Array, Array]:
     return X, np.sin(X[:, :1]) + X[:, 2:3] * [1.0, -0.5, 0.2] + noise @ np.tri(3)
 
 
-def main(path: str = "drop_in_ngboost.png", *, samples: int = 20_000, rounds: int = 20) -> float:
+def main(
+    path: str = "drop_in_ngboost.png", *, samples: int = 20_000, trees: int = 20, rounds: int = 3
+) -> float:
     """Compare, print, draw; return the largest difference of the predictions."""
     X, Y = data(samples)
     theirs = MultivariateNormal(3)
     ours = with_batches(theirs)
 
     def fitted(distribution: Any) -> Any:
-        model = NGBRegressor(distribution, n_estimators=rounds, verbose=False, random_state=0)
+        model = NGBRegressor(distribution, n_estimators=trees, verbose=False, random_state=0)
         return model.fit(X, Y)
 
-    whole, models = in_turn(lambda: fitted(theirs), lambda: fitted(ours), rounds=3)
+    whole, models = in_turn(lambda: fitted(theirs), lambda: fitted(ours), rounds=rounds)
     difference = float(np.abs(models[0].predict(X) - models[1].predict(X)).max())
 
     parameters = models[0].pred_param(X).T
@@ -70,14 +72,14 @@ def main(path: str = "drop_in_ngboost.png", *, samples: int = 20_000, rounds: in
     def directions(rule: Any) -> Callable[[], Array]:
         return lambda: rule._natural_gradient(gradient, metric)
 
-    stage, _ = in_turn(*map(directions, rules))
+    stage, _ = in_turn(*map(directions, rules), rounds=rounds)
     metric[samples // 2] = np.ones((9, 9))  # singular
-    singular, _ = in_turn(*map(directions, rules), rounds=3)
+    singular, _ = in_turn(*map(directions, rules), rounds=rounds)
     print(f"{samples} samples, 9 parameters each; predictions differ by {difference:.0e}")
     seconds = {
         "natural gradients": stage,
         "…, one metric singular": singular,
-        f"fit, {rounds} trees per parameter": whole,
+        f"fit, {trees} trees per parameter": whole,
     }
     show(seconds, "NGBoost", path)
     return difference

@@ -63,10 +63,20 @@ def test_no_code_hides_behind_another_name(name):
         assert kind == "python" or not re.search(">>> |import ", block)
 
 
-def test_every_page_is_in_the_table_of_contents():
+def test_every_page_is_once_in_the_table_of_contents():
     tables = re.findall(r"```{toctree}(.*?)```", PAGES["index"], re.DOTALL)
     listed = re.findall(r"^(?:.*<)?(\w+)>?$", "\n".join(tables), re.MULTILINE)
-    assert set(PAGES) - {"index"} == set(listed)
+    assert sorted(listed) == sorted(set(PAGES) - {"index"})
+
+
+def test_no_section_of_the_first_page_is_there_twice_or_empty():
+    sections = re.split(r"^## ", PAGES["index"], flags=re.MULTILINE)[1:]
+    titles, texts = zip(*(section.split("\n", 1) for section in sections), strict=True)
+    captions = re.findall(r"^:caption: (.*)$", PAGES["index"], re.MULTILINE)
+    for names in (titles, captions):
+        assert len(set(names)) == len(names)
+    assert all(map(str.strip, texts))
+    assert "{toctree}" not in "".join(texts)
 
 
 def test_every_public_name_has_its_entry():
@@ -103,7 +113,7 @@ def sessions():
     }
 
 
-# ---- promises, theory: what they name as their check ----
+# ---- promises and their kin: what they name as their check ----
 
 
 @cache
@@ -113,7 +123,9 @@ def functions_of(path):
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.mark.parametrize("name", ["promises", "theory"])
+@pytest.mark.parametrize(
+    "name", [name for name, text in PAGES.items() if re.search(r"`test_\w+\.py", text)]
+)
 def test_the_checks_that_a_page_names_exist(name):
     named = re.findall(r"`(test_\w+)\.py(?:::(\w+))?`", PAGES[name])
     assert named
@@ -121,6 +133,8 @@ def test_the_checks_that_a_page_names_exist(name):
         path = ROOT / "tests" / f"{file}.py"
         assert path.exists(), file
         assert not function or function in functions_of(path), f"{file}.py::{function}"
+    everywhere = set().union(*map(functions_of, (ROOT / "tests").glob("test_*.py")))
+    assert set(re.findall(r"`(test_\w+)`", PAGES[name])) <= everywhere
     for session in re.findall(r"`nox -s (\w+)`", PAGES[name]):
         assert session in sessions(), session
 

@@ -22,8 +22,6 @@ class BlockFactor(Bound):
     __slots__ = ("held_norm", "lower")
     tridiagonal = False
 
-    tridiagonal = False
-
     def __init__(self, lower: Blocks, norm: Array | None = None) -> None:
         self.lower = lower
         self.held_norm = norm

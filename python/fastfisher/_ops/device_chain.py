@@ -26,8 +26,6 @@ class ChainFactor(Bound):
     __slots__ = ("_slices", "_template", "held_norm", "links", "lower", "pivots")
     tridiagonal = True
 
-    tridiagonal = True
-
     def __init__(self, damped: "Blocks", norm: Array | None) -> None:
         engine, xp = self.engine, self.engine.xp
         ends = np.cumsum(damped.sizes).tolist()
