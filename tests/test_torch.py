@@ -531,6 +531,7 @@ def test_what_is_made_of_numpy_goes_on_answering_in_kind():
 def test_a_file_is_loaded_onto_the_device_of_a_tensor(tmp_path):
     ff.DenseFisher(7).update(S).save(tmp_path / "f.npz")
     F = ff.load(tmp_path / "f.npz", like=tensor(V))
+    assert isinstance(F, ff.DenseFisher)
     same(F.update(tensor(S)).diagonal(), ff.DenseFisher(7).update(S).update(S).diagonal())
 
 
@@ -823,9 +824,9 @@ def test_objects_that_can_be_called_too_are_no_functions():
 def test_operators_keep_what_they_hold_and_get_our_arrays():
     @dataclass
     class Operator:
-        matrix: torch.Tensor
-        shape: tuple = MATRIX.shape
-        dtype: np.dtype = MATRIX.dtype
+        matrix: Any
+        shape: tuple[int, ...] = MATRIX.shape
+        dtype: Any = MATRIX.dtype
 
         def __matmul__(self, v):
             assert type(v) is np.ndarray
