@@ -100,11 +100,12 @@ def methods(scores, weights):
         yield f"{name}.logdet", np.array(F.logdet(0.5))
 
 
-def results(n_threads=None, dtype=np.float64):
-    """Return {name: array} of every public function."""
+def results(n_threads=None, dtype=np.float64, shapes=None):
+    """Return {name: array} of every public function, for all shapes or those named."""
     found = {}
     dtype = np.dtype(dtype)
-    for shape, (n, p) in SHAPES.items():
+    for shape in SHAPES if shapes is None else shapes:
+        n, p = SHAPES[shape]
         scores = draw(n, p // 2 if dtype.kind == "c" else p, dtype)  # of the same real form
         weights = np.linspace(0.5, 2.0, n)
         for place, (name, value) in enumerate(functions(scores, weights, n_threads)):
@@ -127,5 +128,5 @@ def digest(found):
 if __name__ == "__main__":
     for n_threads in map(int, sys.argv[1:]):
         ff.set_num_threads(n_threads)
-        found = results() | results(dtype=np.float32) | results(dtype=np.complex128)
+        found = results(shapes=("tiles",))
         print(ff.get_num_threads(), digest(found))

@@ -328,13 +328,13 @@ import re, resource, sys
 from pathlib import Path
 import numpy as np, fastfisher as ff
 path = sys.argv[1]
-S = np.random.default_rng(0).standard_normal((256, 2**15))  # 64 MiB
+S = np.random.default_rng(0).standard_normal((256, 2**14))  # 32 MiB
 S.tofile(path); n, p = S.shape; del S
 ff.set_num_threads(2)
 scores = np.memmap(path, mode="r", dtype=np.float64).reshape(n, p)
 ff.ScoreFisher(scores[:, :200]).solve(np.ones(200), damping=1.0)  # threads are there
 held = 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1))
-resource.setrlimit(resource.RLIMIT_DATA, (held + 30 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_DATA, (held + 15 * 2**20,) * 2)
 for center in (False, True):
     F = ff.ScoreFisher(scores, center=center)
     assert np.shares_memory(F._scores, scores)
@@ -344,7 +344,7 @@ for center in (False, True):
     y = F.solve(v, damping=1.0, solver=ff.Dual())
     assert np.abs(x - y).max() < 1e-8, np.abs(x - y).max()
 try:
-    np.ones(8 * 2**20)
+    np.ones(4 * 2**20)
 except MemoryError:
     print("and no copy would have fitted")
 """
