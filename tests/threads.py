@@ -1,4 +1,4 @@
-"""Calls every kernel on some threads, and one accumulator from several, for the thread sanitizer.
+"""Calls every kernel on three threads, and one accumulator from several, for the thread sanitizer.
 
 ``python tests/threads.py`` in a build with ``-fsanitize=thread -DFASTFISHER_STD_THREADS``: with the
 sanitizer's runtime loaded first, a race between two of our own threads ends it.
