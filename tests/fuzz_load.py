@@ -7,7 +7,6 @@ import io
 import json
 import os
 import random
-import resource
 import struct
 import sys
 import tempfile
@@ -19,6 +18,11 @@ import zlib
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows, where time alone is looked at
+    resource = None
 
 import numpy as np
 
@@ -254,10 +258,14 @@ def use(fisher):
         pass  # no samples, NaN, not positive definite
 
 
+def most_memory():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else 0
+
+
 def try_one(path, content):
     """Return what is wrong with what came of it, "" if nothing."""
     path.write_bytes(content)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most_memory()
     start = time.process_time()
     try:
         with warnings.catch_warnings():
@@ -273,7 +281,7 @@ def try_one(path, content):
     taken = time.process_time() - start
     if taken > LONGEST:
         return f"it took {taken:.1f} s"
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    grown = most_memory() - before
     return f"it took {grown} bytes" if grown > MOST_MEMORY else ""
 
 
@@ -299,7 +307,9 @@ def run(folder, *, cases=None, seconds=None, seed=0):
 
 
 if __name__ == "__main__":
-    used = [line for line in Path("/proc/self/status").read_text().splitlines() if "VmSize" in line]
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    used = [line for line in lines if "VmSize" in line]
     if used:  # then what asks for more raises MemoryError, a finding
         limit = int(used[0].split()[1]) * 1024 + 2**30
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

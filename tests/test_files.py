@@ -6,6 +6,8 @@ import os
 import random
 import signal
 import stat
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -53,7 +55,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
             NEW.save(path)
             OLD.save(path)
 
-    for _ in range(40):
+    for _ in range(12):
         child = forked(job)
         time.sleep(0.02 * chance.random())
         os.kill(child, signal.SIGKILL)
@@ -169,7 +171,19 @@ def test_what_is_no_file_is_never_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="expected a file or a new name, got a device"):
         OLD.save(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ff.FileFormatError, match="got a device"):
+            ff.load(name)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@posix
+def test_names_as_long_as_names_may_be_and_names_in_bytes(tmp_path):
+    for path in (tmp_path / ("x" * 251 + ".npz"), tmp_path / ("ü" * 125 + ".npz")):
+        OLD.save(path)
+        OLD.save(os.fsencode(path))
+        assert ff.load(os.fsencode(path)).n_samples == 3
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @posix
@@ -240,6 +254,12 @@ def test_the_header_of_a_deep_network_fits(tmp_path):
     K.save(tmp_path / "f.npz")
     again: Any = ff.load(tmp_path / "f.npz")
     assert again.shapes == shapes
+
+
+def test_the_damage_can_be_done_without_resource():
+    """Which Windows has not."""
+    code = "import sys; sys.modules['resource'] = None; import fuzz_load; fuzz_load.most_memory()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
 
 def test_damaged_files_are_refused_or_read(tmp_path):

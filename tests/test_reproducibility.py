@@ -94,7 +94,9 @@ def moved(S, offset):
 
 @pytest.mark.parametrize(
     ("dtype", "offsets"),
-    [(np.float64, (8, 56)), (np.float32, (36,))],
+    # Before and after the middle of a cache line, and of vectors of each width; complex numbers
+    # also across one.
+    [(np.float64, (8, 56)), (np.float32, (4, 36)), (np.complex64, (8,)), (np.complex128, (8, 48))],
 )
 def test_the_same_bits_wherever_the_scores_lie(dtype, offsets):
     S = verbs.scores(700, 150, dtype)

@@ -3,6 +3,7 @@
 import _thread
 import gc
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -260,10 +261,15 @@ def test_an_interrupt_during_the_sums_leaves_whole_chunks():
     S = oracle.draw(2000, 400)
     F = ff.DenseFisher(400, center=True)
     stop = threading.Timer(0.15, _thread.interrupt_main)
-    stop.start()
-    with pytest.raises(KeyboardInterrupt):
-        F.update_from(S for _ in range(10**6))
-    stop.join()
+    # A shell has what it runs in the background be deaf to Ctrl-C; and then this would go on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        stop.start()
+        with pytest.raises(KeyboardInterrupt):
+            F.update_from(S for _ in range(2000))  # some 20 seconds
+        stop.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert F.n_samples > 0
     assert F.n_samples % 2000 == 0
     expected = ff.DenseFisher(400, center=True).update_from([S] * (F.n_samples // 2000))
@@ -364,3 +370,23 @@ def test_the_example_runs():
     )
     assert "4096 of 4096 samples" in done.stdout
     assert float(done.stdout.split()[-1]) < 1e-6  # CG's tolerance
+
+
+# ---- chunks that do not count ----
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("center", [False, True])
+def test_a_chunk_that_is_masked_out_adds_its_count_alone(kind, center):
+    S, none = oracle.draw(12, 7), np.zeros(4)
+    for order in ((0, 4, 8), (4, 0, 8), (0, 8, 4)):
+        F = kind(7, center=center).update_from(
+            (S[i : i + 4], none if i == 4 else None) for i in order
+        )
+        expected = by_update(kind, [S[:4], S[8:]], center=center)
+        oracle.close(F.to_dense(), expected.to_dense(), np.float64, 8)
+        assert (F.weight_sum, F.n_samples) == (8.0, 12)
+    with pytest.raises(ff.NonFiniteError, match="nan at row 0, column 0"):
+        F.update(np.full((4, 7), np.nan), none)
+    zeros = kind.from_scores(S[:4], weights=none, center=center, reduction="sum")
+    assert not zeros.to_dense().any()
+    with pytest.raises(ValueError, match="expected at least one that is positive"):
+        kind.from_scores(S[:4], weights=none, center=center)

@@ -1,4 +1,4 @@
-"""Turns: threads on one accumulator of any kind, whole reads, forks beside them, and Ctrl-C."""
+"""Turns: threads on one accumulator of any kind, whole reads, forks beside them, and signals."""
 
 import os
 import pickle
@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from _thread import interrupt_main
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import pytest
@@ -52,6 +54,14 @@ def impatient():
         yield
     finally:
         sys.setswitchinterval(interval)
+
+
+@pytest.fixture(autouse=True)
+def heard():
+    """Hear Ctrl-C, to which a shell has what it runs in the background be deaf."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 # ---- threads ----
@@ -167,10 +177,93 @@ def test_a_fork_waits_for_the_lock_of_another_thread():
     thread.join(TIMEOUT)
 
 
+class Holder:
+    """A thread that holds locks for some time, or until it is told."""
+
+    def __init__(self, *locks, seconds=TIMEOUT):
+        self.done, self.held = threading.Event(), threading.Event()
+        self.locks, self.seconds = locks, seconds
+        self.thread = threading.Thread(target=self.hold)
+        self.thread.start()
+        assert self.held.wait(TIMEOUT)
+
+    def hold(self):
+        for lock in self.locks:
+            lock.acquire()
+        self.held.set()
+        self.done.wait(self.seconds)
+        for lock in self.locks:
+            lock.release()
+
+
+def free(lock):
+    """Tell whether another thread can have a lock."""
+    found = []
+    at_once([lambda: found.append(lock.acquire(timeout=5) and (lock.release() or True))])
+    return found == [True]
+
+
+@forks
+@quiet
+def test_ctrl_c_while_a_fork_waits_comes_after_it_and_leaves_no_lock():
+    first, second = _turns.new_lock(), _turns.new_lock()
+    holder = Holder(second, seconds=0.2)
+    interrupted = threading.Timer(0.05, stop)
+    interrupted.start()
+
+    def fork():
+        assert in_child(lambda: second.acquire(timeout=5))
+        time.sleep(TIMEOUT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fork()
+    assert free(first)
+    assert free(second)
+    assert not holder.thread.is_alive()
+
+
+@forks
+@quiet
+def test_a_fork_waits_for_what_is_made_while_it_waits():
+    made = []
+
+    def make():
+        made.append(_turns.new_lock())
+        made.append(Holder(made[0], seconds=0.3))
+
+    holder = Holder(_turns.new_lock(), seconds=0.15)
+    threading.Timer(0.05, make).start()
+    assert in_child(lambda: made[0].acquire(timeout=5))
+    assert not holder.thread.is_alive()
+    assert free(made[0])
+
+
+@forks
+@quiet
+def test_a_child_does_not_keep_a_shield_of_its_parent():
+    """The main thread waits to fork, in its shield, when another forks."""
+    lock, heard = _turns.new_lock(), []
+    with _turns.Whole():
+        work = lambda: heard.append(  # noqa: E731
+            in_child(lambda: signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        )
+        at_once([work])
+    assert heard == [True]
+    assert free(lock)
+
+
 # ---- Ctrl-C ----
+def stop():
+    """Send this process a real SIGINT, where that does not end it at once."""
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        interrupt_main()
+
+
 def interrupt(job, after):
-    """Send this process a real SIGINT while it runs a job, after some seconds."""
-    timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
+    """Interrupt a job after some seconds."""
+    timer = threading.Timer(after, stop)
 
     def waited():
         timer.start()
@@ -229,13 +322,17 @@ def test_ctrl_c_during_a_stream():
     assert same(F.to_dense(), expected)
 
 
-@pytest.mark.parametrize("kind", [ff.ScoreFisher, ff.DenseFisher])
+@cache
+def stubborn(kind):
+    rng = np.random.default_rng(0)
+    return kind.from_scores(rng.standard_normal((2500, 2000)) * np.logspace(0, -9, 2000))
+
+
 @pytest.mark.parametrize("path", [False, True])
+@pytest.mark.parametrize("kind", [ff.ScoreFisher, ff.DenseFisher])
 def test_ctrl_c_during_long_iterations(kind, path):
     """Left alone, each would take a minute: 2 · 2000 steps without progress, and restarts."""
-    rng = np.random.default_rng(0)
-    S = rng.standard_normal((2500, 2000)) * np.logspace(0, -9, 2000)
-    F, v = kind.from_scores(S), np.ones(2000)
+    F, v = stubborn(kind), np.ones(2000)
     solver = ff.CG(rtol=1e-13, max_iterations=10**7, preconditioner=None)
 
     def job():
@@ -247,7 +344,8 @@ def test_ctrl_c_during_long_iterations(kind, path):
     start = time.monotonic()
     interrupt(job, 0.2)
     assert time.monotonic() - start < 20.0
-    F.copy() if kind is ff.DenseFisher else F.diagonal()  # the lock is free
+    if kind is ff.DenseFisher:
+        assert free(F._lock)
 
 
 def test_handlers_of_others_run_and_stay():
@@ -259,9 +357,9 @@ def test_handlers_of_others_run_and_stay():
     before = signal.signal(signal.SIGINT, handler)
     try:
         with _turns.Whole():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             with _turns.Whole():
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             assert not came
         assert came == [signal.SIGINT]
         assert signal.getsignal(signal.SIGINT) is handler
@@ -277,7 +375,7 @@ def test_handlers_of_others_run_and_stay():
 def test_errors_and_ctrl_c_at_once_are_both_told():
     def fail():
         with _turns.Whole():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             raise ValueError
 
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -285,7 +383,90 @@ def test_errors_and_ctrl_c_at_once_are_both_told():
     assert isinstance(caught.value.__context__, ValueError)
 
 
+def raising(error, came=None):
+    def handler(number, _):
+        if came is not None:
+            came.append(number)
+        raise error
+
+    return handler
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="systems with timers")
+def test_no_signal_tears_an_update():
+    """A time limit, as those of test runners and schedulers of jobs, raises where it strikes."""
+    S = oracle.draw(20000, 100)
+    F = ff.DenseFisher.from_scores(S)
+    expected = F.to_dense()
+
+    def work(seconds):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        while True:
+            F.update(S)
+
+    before = signal.signal(signal.SIGALRM, raising(TimeoutError))
+    try:
+        for tenths_of_ms in range(1, 40, 3):
+            with pytest.raises(TimeoutError):
+                work(tenths_of_ms * 1e-4)
+            assert same(F.to_dense(), expected)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="POSIX")
+def test_every_handler_runs_though_one_raises():
+    came = []
+    before = signal.signal(signal.SIGALRM, raising(TimeoutError, came))
+    signal.signal(signal.SIGINT, raising(KeyboardInterrupt, came))
+
+    def both():
+        with _turns.Whole():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGALRM)
+
+    try:
+        with pytest.raises(TimeoutError) as caught:
+            both()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert isinstance(caught.value.__context__, KeyboardInterrupt)
+    assert came == [signal.SIGINT, signal.SIGALRM]
+
+
+def test_a_handler_that_is_set_within_stays():
+    def handler(*_):
+        pass
+
+    with _turns.Whole():
+        signal.signal(signal.SIGINT, handler)
+    assert signal.signal(signal.SIGINT, signal.default_int_handler) is handler
+
+
 # ---- interpreters ----
+def test_another_thread_may_be_taken_for_the_main_one():
+    """As in a program that embeds Python: who imports `threading` first is the main thread."""
+    code = """
+import _thread, sys, time
+assert "threading" not in sys.modules
+done = []
+def work():
+    try:
+        import numpy as np, fastfisher as ff
+        print(ff.DenseFisher(2).update(np.eye(2)).n_samples)
+    finally:
+        done.append(True)
+_thread.start_new_thread(work, ())
+while not done:
+    time.sleep(0.01)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert done.stdout == "2\n"
+
+
 def test_a_subinterpreter_is_refused_and_harms_nobody():
     code = """
 try:

@@ -11,6 +11,7 @@ import numpy as np
 import calls
 import everything
 import fastfisher as ff
+import verbs
 
 THREADS = 3
 
@@ -40,6 +41,9 @@ if __name__ == "__main__":
     everything.SHAPES = {"tall": (2000, 60), "tiles": (400, 230), "wide": (70, 500)}
     for dtype in (np.float64, np.complex64):
         everything.results(THREADS, dtype)
+        for name, call in verbs.calls(dtype):  # test_reproducibility.py: these reach every kernel
+            print(name, flush=True)
+            call()
         print(dtype.__name__, flush=True)
     inputs = calls.Inputs(n=600, p=120)
     for name, call in calls.CALLS.items():

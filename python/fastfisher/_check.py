@@ -172,9 +172,12 @@ def has_rows(array: Any, reduction: str = "mean") -> None:
 
 
 def weights(
-    ops: ModuleType, value: Any, samples: int, dtype: np.dtype[Any]
+    ops: ModuleType, value: Any, samples: int, dtype: np.dtype[Any], *, part: bool = False
 ) -> tuple[Any | None, float]:
-    """Return the weights, real numbers as precise as `dtype`, and their sum; None stays None."""
+    """Return the weights, real numbers as precise as `dtype`, and their sum; None stays None.
+
+    Those of a part of the samples may be all zero.
+    """
     if value is None:
         return None, float(samples)
     dtype = real_of(dtype)
@@ -197,7 +200,9 @@ def weights(
             f"weights: expected finite numbers that are not negative, got {found} {where}. "
             f"{advice}."
         )
-    weight_sum(total, samples, dtype)
+    vanished = total == 0.0 and (value.any() if hasattr(value, "any") else np.any(value))
+    if vanished or total > 0.0 or not part:
+        weight_sum(total, samples, dtype)
     return array, total
 
 
@@ -206,7 +211,7 @@ def weight_sum(total: float, samples: int, dtype: np.dtype[Any]) -> None:
     if total == 0.0:
         raise ValueError(
             f"weights: expected at least one that is positive, got all zero in {dtype}. "
-            "There is nothing to average; scale the weights if they are tiny."
+            "No sample would count; scale the weights if they are tiny."
         )
     mean, most = _WEIGHTS[dtype.itemsize]
     if not mean * samples <= total <= most:

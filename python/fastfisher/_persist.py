@@ -30,10 +30,11 @@ CONVENTIONS = {
     "decay": "weighs the old",
 }
 _HEADER_LIMIT = 2**24  # bytes; a network of 10⁵ layers has 2²³
+_SHOWN = 40  # characters of a name in that of its temporary file; a name may have 255 bytes
 _STORED = 0  # zipfile.ZIP_STORED; zipfile and json are imported when a file is
 
 
-def save(path: str | os.PathLike[str], name: str, state: dict[str, Any]) -> None:
+def save(path: str | bytes | os.PathLike[str], name: str, state: dict[str, Any]) -> None:
     """Write a representation's state: arrays as they are, the rest in a header of JSON.
 
     The bytes go to a new file in the same folder, are forced to the disk and then take the name,
@@ -42,7 +43,7 @@ def save(path: str | os.PathLike[str], name: str, state: dict[str, Any]) -> None
     """
     import json
 
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(os.fsdecode(path)))
     replaced = _replaceable(path)
     arrays = {key: np.asarray(v) for key, v in state.items() if hasattr(v, "dtype")}
     plain = {key: value for key, value in state.items() if key not in arrays}
@@ -53,7 +54,7 @@ def save(path: str | os.PathLike[str], name: str, state: dict[str, Any]) -> None
         "conventions": CONVENTIONS,
         "state": plain,
     }
-    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    temporary = path.with_name(f".{path.name[:_SHOWN]}.{os.urandom(8).hex()}")
     try:
         with temporary.open("xb") as file:
             if replaced is not None:
@@ -86,7 +87,7 @@ def _replaceable(path: Path) -> os.stat_result | None:
 
 
 @takes_tensors
-def load(path: str | os.PathLike[str], *, like: Any = None) -> "Fisher":
+def load(path: str | bytes | os.PathLike[str], *, like: Any = None) -> "Fisher":
     """Read a representation that ``Fisher.save`` wrote.
 
     Parameters
@@ -121,7 +122,10 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> "Fisher":
     from fastfisher._ops import ops_of
     from fastfisher.fisher import REPRESENTATIONS
 
-    path = Path(path)
+    path = Path(os.fsdecode(path))
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # which might never end
+        raise _unreadable(path, "a device")
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()

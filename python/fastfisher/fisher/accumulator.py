@@ -121,7 +121,14 @@ class Accumulator(Additive):
             reduction=reduction,
             like=rows,
         )
-        return fisher.update(rows, weights, check_finite=check_finite, n_threads=n_threads)
+        return fisher._filled(rows, weights, check_finite, n_threads)
+
+    def _filled(self, rows: Any, weights: Any, check_finite: bool, n_threads: int | None) -> Self:
+        """Add all samples that there are, so some of them must count in a mean."""
+        self.update(rows, weights, check_finite=check_finite, n_threads=n_threads)
+        if self._reduction == "mean" and rows.shape[0] > 0:
+            _check.weight_sum(self._weight_sum, rows.shape[0], self._real_dtype)
+        return self
 
     # ---- streaming ----
     def update(
@@ -139,6 +146,7 @@ class Accumulator(Additive):
         scores : array (n, p)
             No wider than `dtype`; n = 0 changes nothing.
         weights : array (n,), optional
+            All zero, as those of a chunk that is masked out, they add to `n_samples` alone.
         check_finite : bool
         n_threads : int, optional
 
@@ -158,12 +166,16 @@ class Accumulator(Additive):
         ops = self._ops_for(scores)
         rows = _check.scores(ops, scores, self._params)
         _check.narrowing(rows.dtype, self._dtype)
-        weights, total = _check.weights(ops, weights, rows.shape[0], self._dtype)
+        weights, total = _check.weights(ops, weights, rows.shape[0], self._dtype, part=True)
         threads = _check.threads(n_threads)
         if rows.shape[0] == 0:
             return self
         with self._lock, Whole(), self._settled(ops):
-            mean = self._add_scores(rows, weights, check_finite, threads)
+            mean = None
+            if total > 0.0:
+                mean = self._add_scores(rows, weights, check_finite, threads)
+            elif check_finite:  # names what is not, as where one of them counts
+                ops.diagonal(rows, weights, None, self._dtype, True, threads)
             self._join(mean, total, rows.shape[0])
         return self
 
@@ -225,7 +237,7 @@ class Accumulator(Additive):
             scores, weights = pair(chunk)
             ops = self._ops_for(scores)
             rows = _check.scores(ops, scores, self._params)
-            return rows, _check.weights(ops, weights, rows.shape[0], self._dtype)[0]
+            return rows, _check.weights(ops, weights, rows.shape[0], self._dtype, part=True)[0]
 
         def add(scores: Any, weights: Any) -> None:
             self.update(scores, weights, check_finite=check_finite, n_threads=threads)

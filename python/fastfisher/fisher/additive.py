@@ -10,7 +10,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import for_dtype, ops_of
-from fastfisher._turns import Whole, new_lock
+from fastfisher._turns import Whole, in_order, new_lock
 from fastfisher.fisher.protocol import Fisher, moved
 
 __all__ = ["Additive"]
@@ -136,8 +136,7 @@ class Additive(Fisher):
         for other in others:
             self._check_mergeable(other)
         for other in others:
-            # Always in the same order, so that a.merge(b) beside b.merge(a) cannot dead-lock.
-            first, second = sorted((self._lock, other._lock), key=id)
+            first, second = in_order(self._lock, other._lock)
             with first, second, Whole():
                 if other._open:  # nothing yet, and of no library
                     continue

@@ -142,7 +142,7 @@ class BlockDiagonalFisher(Accumulator):
             reduction=reduction,
             like=rows,
         )
-        return fisher.update(rows, weights, check_finite=check_finite, n_threads=n_threads)
+        return fisher._filled(rows, weights, check_finite, n_threads)
 
     def update(
         self,

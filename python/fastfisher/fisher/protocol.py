@@ -392,7 +392,7 @@ class Fisher(TakesTensors, ABC):
         return values, signed(self._ops.xp, vectors)
 
     # ---- files ----
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | bytes | PathLike[str]) -> None:
         """Write to an ``.npz`` file that ``fastfisher.load`` reads; no pickle inside.
 
         What lives on a device is copied to the host for it, and looks like NumPy's in the file. The
