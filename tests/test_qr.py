@@ -106,6 +106,58 @@ def test_columns_of_zeros_and_of_one_value():
     assert abs(R).max() < 1e-13
 
 
+@pytest.mark.parametrize("power", [-1.0, -0.6, -0.5, -0.47])
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+def test_squares_that_underflow_cost_nothing(dtype, power):
+    """Scores scaled by 2^k have R scaled by 2^k, to the bits that the numbers themselves keep."""
+    info = np.finfo(dtype)
+    scale = info.dtype.type(2.0) ** round(info.maxexp * power + 3 * info.nmant * (power == -1))
+    S = oracle.draw(600, 49, dtype)
+    R = root_of(S).dense()
+    found = root_of(S * scale).dense() / scale
+    assert np.linalg.norm(found - R) <= 8 * np.sqrt(600) * oracle.EPS[np.dtype(dtype)] * (
+        np.linalg.norm(R) * np.linalg.cond(R)
+    )
+    uneven = S * np.where(
+        np.arange(49) % 3 == 1, scale, info.dtype.type(1)
+    )  # columns by themselves
+    root = root_of(uneven)
+    A = oracle.wide(uneven[:, 1::3] / scale)
+    F = A.conj().T @ A
+    R = oracle.wide(root.dense()[:, 1::3] / scale)
+    assert np.linalg.norm(R.conj().T @ R - F) <= 2400 * oracle.EPS[np.dtype(dtype)] * (
+        np.linalg.norm(F)
+    )
+
+
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+def test_solutions_are_right_where_squares_underflow(dtype):
+    info = np.finfo(dtype)
+    scale = info.dtype.type(2.0) ** round(-0.6 * info.maxexp)
+    S, g = oracle.draw(50, 4, dtype), oracle.draw(4, 1, dtype)[:, 0]
+    T, targets = S * scale, oracle.draw(50, 1, dtype)[:, 0]
+    small, plain, c = ff.ScoreFisher(T), ff.ScoreFisher(S), 400 * np.linalg.cond(S) ** 2
+    for solver in (ff.QR(), ff.QR(rank_revealing=True)):
+        for b in (None, g):
+            expected = ff.solve(plain, b, solver=ff.QR()).value
+            found = ff.solve(small, None if b is None else b * scale, solver=solver)
+            assert found.status == ff.Status.SUCCESS
+            assert found.residual <= 100 * info.eps
+            oracle.close(found.value * scale, expected, dtype, c, abs(expected).max())
+    x = small.least_squares(targets, solver=ff.QR()).value * scale
+    expected = plain.least_squares(targets, solver=ff.QR()).value
+    oracle.close(x, expected, dtype, c, abs(expected).max())
+    F = ff.SquareRootFisher.from_scores(T)
+    expected = ff.solve(plain, g, solver=ff.QR()).value
+    oracle.close(F.solve(g * scale) * scale, expected, dtype, c, abs(expected).max())
+    # The matrix is lost, and with it what it would tell; what is singular is so at any scale.
+    assert np.isnan(ff.solve(small, None, solver=ff.QR()).rcond)
+    T[:, 2] = T[:, 1] + T[:, 0]
+    with pytest.raises(ff.NotPositiveDefiniteError):
+        ff.solve(ff.ScoreFisher(T), None, solver=ff.QR())
+    assert ff.solve(ff.ScoreFisher(T), None, solver=ff.QR(rank_revealing=True)).rank == 3
+
+
 def test_rows_that_repeat_underflow_to_nothing():
     S = np.broadcast_to(oracle.draw(1, 130), (600, 130))
     R = root_of(S).dense()

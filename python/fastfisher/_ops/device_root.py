@@ -168,7 +168,10 @@ class Root(Bound):
         """
         xp = self.engine.xp
         pivots = self.R.reshape(-1)[:: self.R.shape[0] + 1].real
-        bad = ~((pivots > tolerance * xp.sqrt(self.diagonal())) & xp.isfinite(pivots))
+        largest = xp.max(xp.abs(self.R), axis=0)  # so that no square underflows
+        unit = xp.where(largest > 0, largest, 1.0).astype(self.R.dtype)
+        norms = largest * xp.sqrt(squares(self.R / unit).sum(axis=0))
+        bad = ~((pivots > tolerance * norms) & xp.isfinite(pivots))
         place = xp.argmax(bad.astype(np.int8))
         numbers = [xp.any(bad), place, xp.take(pivots, place.reshape(1))[0]]
         failed, at, pivot = self.engine.read(xp.stack([x.astype(np.float64) for x in numbers]))
