@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import Any
 
 from fastfisher import _check, _memory
+from fastfisher._range import in_range
 from fastfisher._turns import still
 from fastfisher.fisher.accumulator import Accumulator
 from fastfisher.fisher.spectrum import squares
@@ -89,6 +90,7 @@ class SquareRootFisher(Accumulator):
         triangle, scale = self._matrix_triangle(0)
         return triangle.to_dense(scale)
 
+    @in_range
     @still
     def quadratic_form(self, v: Any) -> Any:
         """Return v* F v as a sum of squares, so never below 0."""
