@@ -65,5 +65,9 @@ def test_the_page_names_every_routine_below_its_threshold():
             served = any(np.dtype(kind).name == dtype for kind in ROUTINES[name].dtypes)
             assert bool(cell) == served, (name, ratio, dtype)
             assert not cell or float(cell) < int(limit), (name, ratio, dtype)
+    text = " ".join(lapack_table.PAGE.read_text(encoding="utf-8").split())
+    told = text[text.index("Sizes are ") : text.index(", at every level;")]
+    sizes = {size for row in rows if len(row) == 4 and row[2].isdigit() for size in [row[2]]}
+    assert all(f" {size} and" in told for size in sizes)
     levels = {row[0].strip("`") for row in rows if len(row) == 4}
     assert levels >= {"amx", "avx512_bf16", "avx512", "avx2", "baseline"}
