@@ -1,5 +1,7 @@
 """QR of the scores: LAPACK's ratios, the digits that F would lose, and what it refuses."""
 
+from fractions import Fraction
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -192,6 +194,25 @@ def test_qr_goes_on_where_cholesky_has_ended():
         ff.natural_gradient(S, damping=0.0, weights=weights, solver=ff.Cholesky())
     x = ff.natural_gradient(S, damping=0.0, weights=weights, solver=ff.QR())
     assert np.linalg.norm(x - exact) < 1e-3 * np.linalg.norm(exact)
+
+
+def test_a_general_right_hand_side_may_cost_the_square_of_the_condition():
+    """R⁻¹R⁻ᵀg is as exact as κ‖F⁻¹‖‖g‖: near for a g in no particular direction, not for g = Fx."""
+    S = np.vander(np.linspace(0, 1, 20), 9)
+    kappa, F = np.linalg.cond(S), ff.ScoreFisher(S, reduction="sum")
+    exact = [[Fraction(float(a)) for a in row] for row in S]
+    gram = [[sum(row[i] * row[j] for row in exact) for j in range(9)] for i in range(9)]
+
+    def product(x):
+        return [sum(a * b for a, b in zip(row, x, strict=True)) for row in gram]
+
+    columns = [ff.solve(F, g, solver=ff.QR()).value for g in np.eye(9)]
+    inverse = F.factor(solver=ff.QR()).inverse_diagonal()
+    assert np.allclose(np.diag(columns), inverse, rtol=100 * kappa * 2.2e-16)
+    x = oracle.rng(1).standard_normal(9)
+    g = np.array([float(y) for y in product([Fraction(float(a)) for a in x])])
+    error = np.linalg.norm(ff.solve(F, g, solver=ff.QR()).value - x) / np.linalg.norm(x)
+    assert 100 * kappa * 2.2e-16 < error <= 100 * kappa**2 * 2.2e-16
 
 
 def test_damping_is_not_squared():

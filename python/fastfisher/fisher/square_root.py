@@ -20,7 +20,7 @@ class SquareRootFisher(Accumulator):
 
     Equivalent to ``np.linalg.qr(np.vstack([R, scores]), mode="r")`` for each batch. No square is
     ever formed, so what is streamed, merged and decayed keeps the digits of the scores: with κ
-    their condition number, solves and covariances have errors that grow as those of QR do, where
+    their condition number, covariances and solves have errors that grow as those of `QR` do, where
     the sums of a `DenseFisher` have lost all digits at κ ≈ 10⁸. In filtering this R is the square-
     root information matrix, and an update the data step of the square-root information filter.
 

@@ -30,7 +30,8 @@ class QR:
     leaves no digit of a covariance, QR goes on to κ ≈ 10¹⁶. Damping enters as rows √λ I below R, so
     it is not squared either. ``natural_gradient`` with `grad` None solves the least-squares problem
     min ‖U x − √(w/Σw)‖ itself, x = R⁻¹ Qᵀ √(w/Σw), whose error grows with κ alone, and
-    ``ScoreFisher.least_squares`` that of any targets; a general right-hand side takes R⁻¹ R⁻ᵀ g.
+    ``ScoreFisher.least_squares`` that of any targets. A general right-hand side takes R⁻¹ R⁻ᵀ g,
+    with an error of κ ‖F⁻¹‖‖g‖: where x is far smaller than ‖F⁻¹‖‖g‖ that is κ² ‖x‖ again.
 
     Needs a `ScoreFisher` or a `SquareRootFisher`: a matrix has lost these digits already.
 
