@@ -101,7 +101,7 @@ def norm1(A):
 
 
 def ratio(error, scale, dtype):
-    """Return ‖error‖₁ / (scale · ε), in units that LAPACK's tests compare with 30."""
+    """Return ‖error‖₁ / (scale · ε); of LAPACK's tests, which use ε / 2, it is half the ratio."""
     found = norm1(error)
     return found / (scale * EPS[np.dtype(dtype)]) if found else 0.0
 

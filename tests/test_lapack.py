@@ -37,13 +37,28 @@ def test_a_wrong_answer_is_seen():
     assert max(judge(*given).values()) < THRESHOLD
 
 
-def test_the_page_names_every_routine_below_its_threshold():
-    text = lapack_table.PAGE.read_text(encoding="utf-8")
+def ratios_of(text):
+    """Return the rows of the page's first table."""
     start, end = (text.index(mark) for mark in lapack_table.MARKS)
     lines = text[start:end].replace("\\|", "¦").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     width = 3 + len(lapack_table.NAMES)
-    ratios = [row for row in rows if len(row) == width][2:]
+    return rows, [row for row in rows if len(row) == width][2:]
+
+
+def test_the_page_says_what_is_above_the_threshold_in_the_unit_of_lapack():
+    text = lapack_table.PAGE.read_text(encoding="utf-8")
+    above = {}
+    for name, ratio, limit, *cells in ratios_of(text)[1]:
+        worst = 2 * max(float(cell) for cell in cells if cell)
+        if worst >= int(limit) and not ratio.startswith("rcond"):  # which is in no unit
+            above[name] = max(worst, above.get(name, 0.0))
+    told = " and ".join(f"{name} ({worst:g})" for name, worst in above.items())
+    assert f"Above the threshold are then {told}, and nothing else" in text
+
+
+def test_the_page_names_every_routine_below_its_threshold():
+    rows, ratios = ratios_of(lapack_table.PAGE.read_text(encoding="utf-8"))
     assert {row[0] for row in ratios} == set(ROUTINES)
     for name, ratio, limit, *cells in ratios:
         assert int(limit) == THRESHOLDS.get(ratio.replace("¦", "|"), THRESHOLD)
@@ -51,5 +66,9 @@ def test_the_page_names_every_routine_below_its_threshold():
             served = any(np.dtype(kind).name == dtype for kind in ROUTINES[name].dtypes)
             assert bool(cell) == served, (name, ratio, dtype)
             assert not cell or float(cell) < int(limit), (name, ratio, dtype)
+    text = " ".join(lapack_table.PAGE.read_text(encoding="utf-8").split())
+    told = text[text.index("Sizes are ") : text.index(", at every level;")]
+    sizes = {size for row in rows if len(row) == 4 and row[2].isdigit() for size in [row[2]]}
+    assert all(f" {size} and" in told for size in sizes)
     levels = {row[0].strip("`") for row in rows if len(row) == 4}
     assert levels >= {"amx", "avx512_bf16", "avx512", "avx2", "baseline"}

@@ -291,6 +291,63 @@ def test_products_that_overflow_are_named():
             ff.fvp(np.full((4, 3), np.finfo(dtype).max ** 0.75, dtype), np.ones(3, dtype))
 
 
+def overflowing_sums():
+    """Sums that overflow though no batch of them does: what does it, and on what."""
+    big, far = np.full((1, 2), 1.2e154), np.array([[1.3e154, 0.0]])
+    for kind, options in (
+        (ff.DenseFisher, {}),
+        (ff.DiagonalFisher, {}),
+        (ff.BlockDiagonalFisher, {"block_sizes": [1, 1]}),
+    ):
+        own = options or {"n_params": 2}
+        for how in ("update", "merge"):
+            F = kind(**own, reduction="sum").update(big)
+            yield F, how, big if how == "update" else F.copy()
+    for kind in (ff.DenseFisher, ff.DiagonalFisher):  # by the distance of their means
+        yield kind(2, center=True).update(-far), "merge", kind(2, center=True).update(far)
+
+
+def test_a_stream_or_a_merge_that_overflows_is_refused_and_nothing_changes():
+    for F, how, more in overflowing_sums():
+        before = F.to_dense()
+        with pytest.raises(ff.NonFiniteError, match=r"got overflow at parameter 0, .* Scale the"):
+            getattr(F, how)(more)
+        assert np.array_equal(F.to_dense(), before)
+
+
+S155 = oracle.draw(50, 4) * 1e-155
+TOO_MUCH = {
+    "product": lambda: ff.ScoreFisher(np.full((2, 2), 1e160)) @ np.ones(2),
+    "quadratic_form": lambda: ff.DenseFisher.from_matrix(np.eye(2) * 1e300).quadratic_form(
+        np.full(2, 1e10)
+    ),
+    "trace": lambda: ff.DenseFisher.from_matrix(np.eye(4) * 1e308).trace(),
+    "apply_power": lambda: ff.DenseFisher.from_matrix(np.eye(2) * 1e300).apply_power(
+        np.ones(2), 2.0
+    ),
+    "leverage": lambda: ff.DenseFisher.from_scores(S155).leverage(S155 * 1e155),
+    "solve": lambda: ff.DenseFisher.from_scores(S155).factor().solve(np.ones(4)),
+    "inverse": lambda: ff.DenseFisher.from_scores(S155).factor().inverse(),
+    "inverse of blocks": lambda: (
+        ff.BlockDiagonalFisher.from_scores(S155, [2, 2]).factor().inverse()
+    ),
+    "inverse_diagonal": lambda: ff.DiagonalFisher.from_scores(S155).factor().inverse_diagonal(),
+    "opg_covariance": lambda: ff.opg_covariance(S155),
+    "KroneckerFisher.to_dense": lambda: ff.KroneckerFisher.from_layers(
+        [(np.full((3, 2), 1e100), np.full((3, 2), 1e100))]
+    ).to_dense(),
+    "wald_test": lambda: ff.wald_test(np.full(2, 1e10), np.eye(2) * 1e300),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_a_result_that_overflows_is_named_and_not_infinity(name):
+    with pytest.raises(
+        ff.NonFiniteError, match=r"expected a result within the range of float64, got overflow\. S"
+    ):
+        TOO_MUCH[name]()
+
+
 # ---- what is held ----
 def test_a_matrix_whose_sum_overflows_is_refused():
     with pytest.raises(ff.NonFiniteError, match=r"matrix: expected a matrix whose sum over 10{10}"):

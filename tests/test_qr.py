@@ -1,5 +1,7 @@
 """QR of the scores: LAPACK's ratios, the digits that F would lose, and what it refuses."""
 
+from fractions import Fraction
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -106,6 +108,58 @@ def test_columns_of_zeros_and_of_one_value():
     assert abs(R).max() < 1e-13
 
 
+@pytest.mark.parametrize("power", [-1.0, -0.6, -0.5, -0.47])
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+def test_squares_that_underflow_cost_nothing(dtype, power):
+    """Scores scaled by 2^k have R scaled by 2^k, to the bits that the numbers themselves keep."""
+    info = np.finfo(dtype)
+    scale = info.dtype.type(2.0) ** round(info.maxexp * power + 3 * info.nmant * (power == -1))
+    S = oracle.draw(600, 49, dtype)
+    R = root_of(S).dense()
+    found = root_of(S * scale).dense() / scale
+    assert np.linalg.norm(found - R) <= 8 * np.sqrt(600) * oracle.EPS[np.dtype(dtype)] * (
+        np.linalg.norm(R) * np.linalg.cond(R)
+    )
+    uneven = S * np.where(
+        np.arange(49) % 3 == 1, scale, info.dtype.type(1)
+    )  # columns by themselves
+    root = root_of(uneven)
+    A = oracle.wide(uneven[:, 1::3] / scale)
+    F = A.conj().T @ A
+    R = oracle.wide(root.dense()[:, 1::3] / scale)
+    assert np.linalg.norm(R.conj().T @ R - F) <= 2400 * oracle.EPS[np.dtype(dtype)] * (
+        np.linalg.norm(F)
+    )
+
+
+@pytest.mark.parametrize("dtype", oracle.EVERY)
+def test_solutions_are_right_where_squares_underflow(dtype):
+    info = np.finfo(dtype)
+    scale = info.dtype.type(2.0) ** round(-0.6 * info.maxexp)
+    S, g = oracle.draw(50, 4, dtype), oracle.draw(4, 1, dtype)[:, 0]
+    T, targets = S * scale, oracle.draw(50, 1, dtype)[:, 0]
+    small, plain, c = ff.ScoreFisher(T), ff.ScoreFisher(S), 400 * np.linalg.cond(S) ** 2
+    for solver in (ff.QR(), ff.QR(rank_revealing=True)):
+        for b in (None, g):
+            expected = ff.solve(plain, b, solver=ff.QR()).value
+            found = ff.solve(small, None if b is None else b * scale, solver=solver)
+            assert found.status == ff.Status.SUCCESS
+            assert found.residual <= 100 * info.eps
+            oracle.close(found.value * scale, expected, dtype, c, abs(expected).max())
+    x = small.least_squares(targets, solver=ff.QR()).value * scale
+    expected = plain.least_squares(targets, solver=ff.QR()).value
+    oracle.close(x, expected, dtype, c, abs(expected).max())
+    F = ff.SquareRootFisher.from_scores(T)
+    expected = ff.solve(plain, g, solver=ff.QR()).value
+    oracle.close(F.solve(g * scale) * scale, expected, dtype, c, abs(expected).max())
+    # The matrix is lost, and with it what it would tell; what is singular is so at any scale.
+    assert np.isnan(ff.solve(small, None, solver=ff.QR()).rcond)
+    T[:, 2] = T[:, 1] + T[:, 0]
+    with pytest.raises(ff.NotPositiveDefiniteError):
+        ff.solve(ff.ScoreFisher(T), None, solver=ff.QR())
+    assert ff.solve(ff.ScoreFisher(T), None, solver=ff.QR(rank_revealing=True)).rank == 3
+
+
 def test_rows_that_repeat_underflow_to_nothing():
     S = np.broadcast_to(oracle.draw(1, 130), (600, 130))
     R = root_of(S).dense()
@@ -140,6 +194,25 @@ def test_qr_goes_on_where_cholesky_has_ended():
         ff.natural_gradient(S, damping=0.0, weights=weights, solver=ff.Cholesky())
     x = ff.natural_gradient(S, damping=0.0, weights=weights, solver=ff.QR())
     assert np.linalg.norm(x - exact) < 1e-3 * np.linalg.norm(exact)
+
+
+def test_a_general_right_hand_side_may_cost_the_square_of_the_condition():
+    """R⁻¹R⁻ᵀg is as exact as κ‖F⁻¹‖‖g‖: near for a g in no particular direction, not for g = Fx."""
+    S = np.vander(np.linspace(0, 1, 20), 9)
+    kappa, F = np.linalg.cond(S), ff.ScoreFisher(S, reduction="sum")
+    exact = [[Fraction(float(a)) for a in row] for row in S]
+    gram = [[sum(row[i] * row[j] for row in exact) for j in range(9)] for i in range(9)]
+
+    def product(x):
+        return [sum(a * b for a, b in zip(row, x, strict=True)) for row in gram]
+
+    columns = [ff.solve(F, g, solver=ff.QR()).value for g in np.eye(9)]
+    inverse = F.factor(solver=ff.QR()).inverse_diagonal()
+    assert np.allclose(np.diag(columns), inverse, rtol=100 * kappa * 2.2e-16)
+    x = oracle.rng(1).standard_normal(9)
+    g = np.array([float(y) for y in product([Fraction(float(a)) for a in x])])
+    error = np.linalg.norm(ff.solve(F, g, solver=ff.QR()).value - x) / np.linalg.norm(x)
+    assert 100 * kappa * 2.2e-16 < error <= 100 * kappa**2 * 2.2e-16
 
 
 def test_damping_is_not_squared():

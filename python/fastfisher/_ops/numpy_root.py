@@ -191,15 +191,13 @@ class Root:
         """Return the factor of F, which takes over the panels.
 
         A diagonal entry of R that is not above `tolerance` times the norm of its column raises.
-        `with_norm` multiplies F out, which `rcond` needs.
+        `with_norm` multiplies F out, which `rcond` needs; where F underflows that is NaN.
         """
         if self.parts == 2:
             self.scale(2.0)
         order = self._order
         pivots = core.triangle_diagonal(self.panels, order)
-        squares = np.empty(order, self.panels.dtype)
-        core.qr_squares(self.panels, squares)
-        bad = ~(pivots > tolerance * np.sqrt(squares))
+        bad = ~(pivots > tolerance * self._norms())
         if bad.any():
             place = int(bad.argmax())
             root = float(pivots[place])
@@ -209,8 +207,28 @@ class Root:
         norm = math.nan
         if with_norm:
             norm = self._held_square(threads).norm1(threads)
+            norm = math.nan if norm < self._least_square else norm  # F has lost what R holds
         held = real.Factor(self.panels, order, norm)
         return held if self.parts == 1 else hermitian.Factor(held)
+
+    @property
+    def _least_square(self) -> float:
+        """From here on squares have all their digits, see ``reflectors.cpp``."""
+        info = np.finfo(self.panels.dtype)
+        return float(info.tiny) / float(info.eps)
+
+    def _norms(self) -> Array:
+        """Return the norms of the columns of the R that is held, also where squares underflow."""
+        squares = np.empty(self._order, self.panels.dtype)
+        core.qr_squares(self.panels, squares)
+        norms = np.sqrt(squares)
+        lost = squares < self._least_square
+        if lost.any():
+            unit = self.panels.dtype.type(1 / self._least_square)
+            with np.errstate(over="ignore"):  # of the columns that are not lost
+                core.qr_squares(self.panels * unit, squares)
+            norms[lost] = np.sqrt(squares[lost]) / unit
+        return norms
 
     def _held_square(self, threads: int) -> real.Triangle:
         """Return L Lᵀ of the real L that is held."""

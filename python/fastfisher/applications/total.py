@@ -8,6 +8,7 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from fastfisher._ops import ops_of
+from fastfisher._range import OutOfRangeError
 from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.functions import as_fisher
@@ -74,14 +75,18 @@ def finite(function: Callable[_P, Any]) -> Callable[_P, Any]:
 
     @wraps(function)
     def answer(*args: _P.args, **kwargs: _P.kwargs) -> Any:
-        with np.errstate(over="ignore", invalid="ignore"):
-            value = function(*args, **kwargs)
-        parts = value if isinstance(value, list) else [value]
-        if not all(ops_of(part).all_finite(part) for part in parts):
-            raise NonFiniteError(
-                f"{function.__name__}: expected a finite answer, got NaN or infinity. Look for it "
-                "in F; if it is not there, choose units that bring F nearer to 1, or take float64."
-            )
-        return value
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                value = function(*args, **kwargs)
+            parts = value if isinstance(value, list) else [value]
+            if all(ops_of(part).all_finite(part) for part in parts):
+                return value
+            cause = None
+        except OutOfRangeError as error:
+            cause = error
+        raise NonFiniteError(
+            f"{function.__name__}: expected a finite answer, got NaN or infinity. Look for it "
+            "in F; if it is not there, choose units that bring F nearer to 1, or take float64."
+        ) from cause
 
     return answer

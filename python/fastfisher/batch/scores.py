@@ -45,7 +45,7 @@ def empirical_fisher(
     Returns
     -------
     array (B, p, p), symmetric
-        Scores that are not finite pass into their own item, where `solve` finds them.
+        Scores that are not finite, or overflow, pass into their own item, where `solve` finds them.
 
     Raises
     ------

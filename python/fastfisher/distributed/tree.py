@@ -101,7 +101,7 @@ def tree(parts: Iterable[Part], join: Callable[[Part, Part], Part]) -> Part:
 def add(one: Any, two: Any) -> Any:
     """Return the sum of two accumulators, which stay as they are; `finite` looks at the last."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return one + two
+        return one.copy()._merge((two,), check_finite=False)
 
 
 @inside  # whatever the parts were made of

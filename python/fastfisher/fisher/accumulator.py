@@ -257,6 +257,18 @@ class Accumulator(Additive):
                 self._mean = self._mean + step * (total / combined)
         super()._join(mean, total, samples)
 
+    def _refuse_overflow_of(self, scores: Any, weights: Any, threads: int) -> None:
+        """Raise as `_refuse_overflow`, of scores that are still to be added: one pass over them."""
+        if self._n_samples == 0 or self._ops.here():
+            return
+        mean, total = None, float(scores.shape[0])
+        if weights is not None:
+            total = float(weights.sum(dtype="float64"))
+        if self._center:
+            mean = self._ops.column_mean(scores, weights, self._dtype, True, threads)
+        added = self._ops.diagonal(scores, weights, mean, self._dtype, True, threads)
+        self._refuse_overflow(added, mean, total)
+
     def _mean_or_none(self) -> Any:
         return self._mean
 

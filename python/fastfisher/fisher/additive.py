@@ -11,7 +11,9 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._ops import for_dtype, ops_of
 from fastfisher._turns import Whole, in_order, new_lock
+from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.protocol import Fisher, moved
+from fastfisher.fisher.spectrum import squares
 
 __all__ = ["Additive"]
 
@@ -126,6 +128,13 @@ class Additive(Fisher):
 
         They must agree in class, size, dtype, center and reduction.
 
+        Raises
+        ------
+        NonFiniteError
+            If a diagonal, dense or block-diagonal sum overflows; nothing more is added then.
+        TypeError, ValueError
+            If they do not agree.
+
         Examples
         --------
         >>> import numpy as np, fastfisher as ff
@@ -133,6 +142,9 @@ class Additive(Fisher):
         >>> F.merge(ff.DiagonalFisher.from_scores([[1.0, 2.0]])).diagonal()
         array([1., 2.])
         """
+        return self._merge(others, check_finite=True)
+
+    def _merge(self, others: tuple[Self, ...], *, check_finite: bool) -> Self:
         for other in others:
             self._check_mergeable(other)
         for other in others:
@@ -141,6 +153,10 @@ class Additive(Fisher):
                 if other._open:  # nothing yet, and of no library
                     continue
                 with self._settled(other._ops):
+                    if check_finite:
+                        self._refuse_overflow(
+                            other._sums_diagonal(), other._mean_or_none(), other._weight_sum
+                        )
                     self._add_sums(other)
                     self._join(other._mean_or_none(), other._weight_sum, other._n_samples)
         return self
@@ -174,6 +190,35 @@ class Additive(Fisher):
         if type(other) is not type(self):
             return NotImplemented
         return self.copy().merge(other)
+
+    def _sums_diagonal(self) -> Any:
+        """Return the diagonal of the sums, (p,), None where that is not for the asking."""
+        return None
+
+    def _refuse_overflow(self, added: Any, mean: Any, total: float) -> None:
+        """Raise if the sums with those of the diagonal `added` would overflow: nothing has changed.
+
+        No entry of a positive semi-definite sum is larger than the largest of its diagonal. Of a
+        device nothing is asked, which would be to wait for it.
+        """
+        held = self._sums_diagonal()
+        if held is None or added is None or self._ops.here():
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            diagonal = held + added
+            own = self._mean_or_none()
+            if mean is not None and own is not None and self._weight_sum > 0.0 < total:
+                step = squares(mean - own)  # as `_join` adds it
+                diagonal += self._weight_sum * (total / (self._weight_sum + total)) * step
+        # What was not finite before came in unchecked.
+        bad = ~np.isfinite(diagonal) & np.isfinite(held) & np.isfinite(added)
+        if bad.any():
+            place = int(bad.argmax())
+            raise NonFiniteError(
+                f"fisher: expected finite sums, got overflow at parameter {place}, summed in "
+                f"{self._dtype}. Scale the scores down, or sum in a wider dtype.",
+                column=place,
+            )
 
     def _still(self) -> Any:
         return self._lock

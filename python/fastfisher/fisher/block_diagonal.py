@@ -319,6 +319,8 @@ class BlockDiagonalFisher(Accumulator):
 
     def _add_scores(self, scores: Any, weights: Any, check_finite: bool, threads: int) -> Any:
         fresh = self._n_samples == 0
+        if check_finite:
+            self._refuse_overflow_of(scores, weights, threads)
         try:
             return self._sums.add_scores(
                 scores,
@@ -332,6 +334,9 @@ class BlockDiagonalFisher(Accumulator):
             if fresh:
                 self._sums = self._empty_sums()
             raise
+
+    def _sums_diagonal(self) -> Any:
+        return self._sums.diagonal()
 
     def _add_sums(self, other: Any) -> None:
         self._sums.add(other._sums)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastfisher import _memory
+from fastfisher._range import in_range
 from fastfisher.fisher.factor import Factor, MatrixFactor
 
 __all__ = ["BlockFactor"]
@@ -11,6 +12,7 @@ __all__ = ["BlockFactor"]
 class BlockFactor(MatrixFactor):
     """The factor that `BlockDiagonalFisher.factor` gives; linear in the number of blocks."""
 
+    @in_range
     def inverse(self) -> Any:
         """Return A⁻¹, (p, p), symmetric (Hermitian); dense if the blocks have neighbours."""
         if self._factor.tridiagonal:

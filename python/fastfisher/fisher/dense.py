@@ -192,6 +192,8 @@ class DenseFisher(Accumulator):
                 self._ops,
             )
         fresh = self._n_samples == 0
+        if check_finite:
+            self._refuse_overflow_of(scores, weights, threads)
         try:
             if self._center:
                 return self._sums.add_centred_scores(
@@ -204,6 +206,9 @@ class DenseFisher(Accumulator):
             if fresh:
                 self._sums = self._empty_sums()
             raise
+
+    def _sums_diagonal(self) -> Any:
+        return self._sums.diagonal()
 
     def _add_sums(self, other: Any) -> None:
         self._sums.add(other._sums)

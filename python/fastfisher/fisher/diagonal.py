@@ -150,8 +150,15 @@ class DiagonalFisher(Accumulator):
         mean = None
         if self._center:
             mean = self._ops.column_mean(scores, weights, self._dtype, check_finite, threads)
-        self._sums += self._ops.diagonal(scores, weights, mean, self._dtype, check_finite, threads)
+        added = self._ops.diagonal(scores, weights, mean, self._dtype, check_finite, threads)
+        if check_finite:
+            total = scores.shape[0] if weights is None else weights.sum(dtype="float64")
+            self._refuse_overflow(added, mean, float(total) if mean is not None else 0.0)
+        self._sums += added
         return mean
+
+    def _sums_diagonal(self) -> Any:
+        return self._sums
 
     def _add_sums(self, other: Any) -> None:
         self._sums += other._sums

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastfisher import _check, _memory
 from fastfisher._ops.border import TakesTensors
 from fastfisher._ops.held_verbs import HeldVerbs
+from fastfisher._range import in_range
 from fastfisher.fisher.spectrum import squares
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Factor(TakesTensors, ABC):
     def _sample_columns(self, generator: Any, count: int) -> Any:
         """Return `count` draws as columns (p, count)."""
 
+    @in_range
     def solve(self, rhs: Any) -> Any:
         """Return A⁻¹ rhs.
 
@@ -111,6 +113,7 @@ class Factor(TakesTensors, ABC):
         columns = _check.finite_columns(self._ops, "rhs", rhs, self.shape[0], self._dtype)
         return fold(self.solve_columns(columns.reshape(self.shape[0], -1)).reshape(columns.shape))
 
+    @in_range
     def inverse(self) -> Any:
         """Return A⁻¹, (p, p), symmetric (Hermitian)."""
         params = self.shape[0]
@@ -125,6 +128,7 @@ class Factor(TakesTensors, ABC):
         half = self.solve_columns(self._ops.xp.eye(params, dtype=self._dtype))
         return (half + half.conj().T) / 2
 
+    @in_range
     def sample(self, rng: Any = None, size: int | None = None) -> Any:
         """Draw from the Gaussian N(0, A⁻¹).
 
@@ -181,6 +185,7 @@ class MatrixFactor(Factor):
         """Estimate of 1 / κ₁(A), by Hager and Higham."""
         return float(self._factor.rcond(self._threads))
 
+    @in_range
     def inverse(self) -> Any:
         """Return A⁻¹, (p, p), symmetric (Hermitian)."""
         _memory.guard(
@@ -192,6 +197,7 @@ class MatrixFactor(Factor):
         )
         return self._factor.inverse(self._threads).to_dense(1.0, threads=self._threads)
 
+    @in_range
     def inverse_diagonal(self) -> Any:
         """Return the diagonal of A⁻¹, (p,)."""
         return self._factor.inverse_diagonal(self._threads)
@@ -236,6 +242,7 @@ class DiagonalFactor(Factor):
         """Smallest over largest."""
         return float(self._diagonal.min() / self._diagonal.max())
 
+    @in_range
     def inverse_diagonal(self) -> Any:
         """Return 1 / diagonal."""
         return 1 / self._diagonal
@@ -341,6 +348,7 @@ class DualFactor(Factor):
         """Estimate of 1 / κ₁ of the n × n matrix."""
         return float(self._factor.rcond(self._threads))
 
+    @in_range
     def inverse_diagonal(self) -> Any:
         """Return (1 − c ‖L⁻¹ U e_j‖²) / λ for each parameter j, (p,)."""
         xp, params = self._ops.xp, self.shape[0]

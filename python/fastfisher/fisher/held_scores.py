@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
+from fastfisher._range import in_range
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor
 from fastfisher.fisher.protocol import Fisher
@@ -60,6 +61,7 @@ class HeldScores(Fisher):
         """Return the Fisher of the scores with each column multiplied."""
 
     # ---- what every representation has ----
+    @in_range
     def quadratic_form(self, v: Any) -> Any:
         """Return v* F v as a sum of squares, so never below 0."""
         v, _ = self._unfolded("v", v)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _memory
+from fastfisher._range import in_range
 from fastfisher._turns import still
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import Factor, MatrixFactor
@@ -134,6 +135,7 @@ class KroneckerFisher(KroneckerSums):
             ]
         return self._ops.xp.concat(parts)
 
+    @in_range
     def to_dense(self) -> Any:
         """Return F as a full symmetric array (p, p)."""
         self._guard_matrix(3)
@@ -144,6 +146,7 @@ class KroneckerFisher(KroneckerSums):
             out[where, where] = block
         return out
 
+    @in_range
     @still
     def leverage(self, scores: Any, damping: Any = 0.0, *, damping_mode: str = "absolute") -> Any:
         """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ per sample, (n,), divided by Σw when F is a mean.

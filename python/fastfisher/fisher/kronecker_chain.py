@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastfisher._range import in_range
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import Factor
 from fastfisher.fisher.kronecker_factor import cholesky_of, two_sided
@@ -143,6 +144,7 @@ class ChainFactor(Factor):
         )
         return 1 / math.prod(norms)
 
+    @in_range
     def inverse_diagonal(self) -> Any:
         """Return the diagonal of Ξᵀ Σ⁻¹ Ξ: of Σ_l⁻¹ and of Ψ_l-1ᵀ Σ_l-1⁻¹ Ψ_l-1."""
         product, chain = self._ops.product, self._chain

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastfisher._range import in_range
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import Factor, MatrixFactor
 from fastfisher.fisher.spectrum import cutoff
@@ -177,6 +178,7 @@ class EigenFactor(Factor):
         """Smallest eigenvalue over the largest."""
         return float(self._damped.min()) / self.norm
 
+    @in_range
     def inverse_diagonal(self) -> Any:
         """Return the diagonal of A⁻¹."""
         return self._basis.diagonal(1 / self._damped)
@@ -228,6 +230,7 @@ class PairFactor(Factor):
         """Estimate of 1 / κ₁, the product of both."""
         return float(self._left.rcond(self._threads) * self._right.rcond(self._threads))
 
+    @in_range
     def inverse_diagonal(self) -> Any:
         """Return the products of both inverses' diagonals."""
         left, right = (L.inverse_diagonal(self._threads) for L in (self._left, self._right))
@@ -277,6 +280,7 @@ class LayersFactor(Factor):
         inverses = (1 / (one.rcond * norm) for one, norm in zip(self._layers, norms, strict=True))
         return float(1 / (max(norms) * max(inverses)))
 
+    @in_range
     def inverse_diagonal(self) -> Any:
         """Return the diagonal of A⁻¹, layer after layer."""
         return self._ops.xp.concat([one.inverse_diagonal() for one in self._layers])

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from fastfisher import _check, _memory
 from fastfisher._ops import ops_of
+from fastfisher._range import in_range
 from fastfisher.fisher.held_scores import HeldScores
 from fastfisher.fisher.influence import Influence, Points
 from fastfisher.fisher.layered import Layered
@@ -120,6 +121,7 @@ class LayerFisher(Layered, HeldScores):
         self._raise_if_scores_spoil(sums)
         return sums * self._scale
 
+    @in_range
     def trace(self) -> float:
         """Return tr F, without its diagonal."""
         norms = self._scores.norms().astype("float64")
@@ -195,6 +197,7 @@ class LayerFisher(Layered, HeldScores):
             return float(products[0, 0])
         return products[0] if left.single else products[:, 0] if right.single else products
 
+    @in_range
     def leverage(
         self, scores: Any = None, damping: Any = 0.0, *, damping_mode: str = "absolute"
     ) -> Any:

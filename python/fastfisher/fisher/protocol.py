@@ -11,6 +11,7 @@ from fastfisher import _check, _memory, _persist
 from fastfisher._ops import ops_of
 from fastfisher._ops.border import TakesTensors, inside
 from fastfisher._ops.held_verbs import HeldVerbs
+from fastfisher._range import in_range
 from fastfisher._turns import still
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor, Factor, MatrixFactor, RootFactor, as_it_is
@@ -195,6 +196,7 @@ class Fisher(TakesTensors, ABC):
         )
 
     # ---- products ----
+    @in_range
     def __matmul__(self, v: Any) -> Any:
         """Return F v for v of shape (p,) or (p, k)."""
         if isinstance(v, Fisher):
@@ -203,6 +205,7 @@ class Fisher(TakesTensors, ABC):
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
         return fold(self._product(columns.reshape(self._params, -1), 0).reshape(columns.shape))
 
+    @in_range
     def quadratic_form(self, v: Any) -> Any:
         """Return v* F v: a float for v (p,), an array (k,) for the columns of v (p, k)."""
         v, _ = self._unfolded("v", v)
@@ -211,6 +214,7 @@ class Fisher(TakesTensors, ABC):
         values = (V.conj() * self._product(V, 0)).real.sum(axis=0)
         return values if columns.ndim == 2 else float(values[0])
 
+    @in_range
     def trace(self) -> float:
         """Return tr F."""
         return float(self.diagonal().sum(dtype="float64"))
@@ -337,6 +341,7 @@ class Fisher(TakesTensors, ABC):
         """Return tr F (F + damping)⁻¹, the number of directions that the damping leaves free."""
         return self._effective_dimension(diagonal_shift(self, damping, damping_mode))
 
+    @in_range
     @still
     def leverage(self, scores: Any, damping: Any = 0.0, *, damping_mode: str = "absolute") -> Any:
         """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ* per row, (n,), divided by Σw when F is a mean.
@@ -362,6 +367,7 @@ class Fisher(TakesTensors, ABC):
         return out
 
     # ---- spectrum ----
+    @in_range
     @still
     def apply_power(
         self, v: Any, power: float, *, damping: Any = 0.0, damping_mode: str = "absolute"

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from fastfisher import _check, _memory
 from fastfisher._ops import for_dtype, ops_of
+from fastfisher._range import in_range
 from fastfisher.fisher.held_scores import HeldScores
 
 __all__ = ["ScoreFisher"]
@@ -88,6 +89,7 @@ class ScoreFisher(HeldScores):
         triangle, scale = self._matrix_triangle(0)
         return triangle.to_dense(scale)
 
+    @in_range
     def leverage(self, scores: Any, damping: Any = 0.0, *, damping_mode: str = "absolute") -> Any:
         """Return hᵢ = sᵢᵀ (F + damping)⁻¹ sᵢ* per row, (n,), divided by Σw when F is a mean.
 

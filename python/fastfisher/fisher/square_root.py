@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import Any
 
 from fastfisher import _check, _memory
+from fastfisher._range import in_range
 from fastfisher._turns import still
 from fastfisher.fisher.accumulator import Accumulator
 from fastfisher.fisher.spectrum import squares
@@ -19,7 +20,7 @@ class SquareRootFisher(Accumulator):
 
     Equivalent to ``np.linalg.qr(np.vstack([R, scores]), mode="r")`` for each batch. No square is
     ever formed, so what is streamed, merged and decayed keeps the digits of the scores: with κ
-    their condition number, solves and covariances have errors that grow as those of QR do, where
+    their condition number, covariances and solves have errors that grow as those of `QR` do, where
     the sums of a `DenseFisher` have lost all digits at κ ≈ 10⁸. In filtering this R is the square-
     root information matrix, and an update the data step of the square-root information filter.
 
@@ -89,6 +90,7 @@ class SquareRootFisher(Accumulator):
         triangle, scale = self._matrix_triangle(0)
         return triangle.to_dense(scale)
 
+    @in_range
     @still
     def quadratic_form(self, v: Any) -> Any:
         """Return v* F v as a sum of squares, so never below 0."""

@@ -239,7 +239,8 @@ def _failure(solution: Solution, rtol: float) -> FisherError:
         )
     elif solution.status == Status.NON_FINITE:
         error = NonFiniteError(
-            f"fisher: expected finite values, got {what}. Look for NaN or overflow in the scores."
+            f"fisher: expected finite values, got {what}. Look for NaN, "
+            "overflow or underflow in the scores."
         )
     else:
         error = ConvergenceError(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fastfisher._range import OutOfRangeError
 from fastfisher.errors import FisherError, MemoryLimitError, NonFiniteError
 from fastfisher.solvers.solution import Solution
 
@@ -18,7 +19,7 @@ Outcome = Solution | FisherError
 def finite(fisher: "Fisher", solution: Solution) -> Solution:
     """Return the solution of a finite system, or raise if it has left the range of its dtype."""
     if not fisher._ops.all_finite(solution.value):
-        raise NonFiniteError(
+        raise OutOfRangeError(
             f"x: expected a solution within the range of {fisher.dtype}, got overflow. "
             "Add damping, or scale the scores up or the right-hand side down."
         )

@@ -30,7 +30,8 @@ class QR:
     leaves no digit of a covariance, QR goes on to κ ≈ 10¹⁶. Damping enters as rows √λ I below R, so
     it is not squared either. ``natural_gradient`` with `grad` None solves the least-squares problem
     min ‖U x − √(w/Σw)‖ itself, x = R⁻¹ Qᵀ √(w/Σw), whose error grows with κ alone, and
-    ``ScoreFisher.least_squares`` that of any targets; a general right-hand side takes R⁻¹ R⁻ᵀ g.
+    ``ScoreFisher.least_squares`` that of any targets. A general right-hand side takes R⁻¹ R⁻ᵀ g,
+    with an error of κ ‖F⁻¹‖‖g‖: where x is far smaller than ‖F⁻¹‖‖g‖ that is κ² ‖x‖ again.
 
     Needs a `ScoreFisher` or a `SquareRootFisher`: a matrix has lost these digits already.
 
@@ -48,7 +49,8 @@ class QR:
     Notes
     -----
     2 n p² multiplications and half a matrix; no copy of the scores. Same bits for any number of
-    threads.
+    threads. Scores whose squares underflow are no different from others, but there is no F then to
+    give an rcond: it is NaN.
 
     References
     ----------
@@ -207,8 +209,8 @@ class _Spectrum:
 
     def solve(self, rhs: Any, shift: float, rank: int) -> Any:
         """Return Q (s² + shift)⁻¹ Qᴴ rhs, of minimum norm where `rank` is less than p."""
-        s, Qh = self._s[:rank, None], self._Qh[:rank]
-        return Qh.conj().T @ ((Qh @ rhs) / (s * s + s.dtype.type(shift)))
+        s, Qh = self._xp.hypot(self._s, math.sqrt(shift))[:rank, None], self._Qh[:rank]
+        return Qh.conj().T @ ((Qh @ rhs) / s / s)  # not by s², which underflows
 
     def solve_root(self, z: Any, rank: int, shift: float = 0.0) -> Any:
         """Return (RᴴR + shift)⁻¹ Rᴴ z, which is R⁻¹ z without a shift, or its minimum norm."""

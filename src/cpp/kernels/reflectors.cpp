@@ -1,6 +1,7 @@
 // Reflectors on the product engine: a panel of them is an operand as it stands, like one of L.
 #include "reflectors.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -9,6 +10,21 @@
 namespace fastfisher {
 
 namespace {
+
+// Squares from here on have all their digits: what underflows beside them is below their rounding.
+template <class T>
+constexpr T kLeastSquare = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
+
+// The power of two that brings the largest of `first` and a column of X to about 1; zero for a
+// column of zeros.
+template <class T>
+T unit_scale(T first, Index rows, const T* x) {
+  T largest = std::abs(first);
+  for (Index k = 0; k < rows; ++k) largest = std::max(largest, std::abs(x[k * kPanel<T>]));
+  if (!(largest > T(0))) return T(0);
+  const int most = std::numeric_limits<T>::max_exponent - 2;
+  return std::ldexp(T(1), std::min(most, -std::ilogb(largest)));
+}
 
 // Reflects kInner columns of [R; X] one by one: R[j * W + c], X[k * W + c]. Each pass over the rows
 // applies one reflector and sums the products that the next one needs.
@@ -52,11 +68,21 @@ void reflect_columns(Index rows, T* R, T* X) {
   for (Index j = 0; j < count; ++j) {
     pass(j - 1, j);
     T* r = R + j * W;
-    const T norm = std::sqrt(r[j] * r[j] + s[j]);
-    // v = x · inverse; a column whose squares have left the range counts as zero, and v as well.
-    const T inverse = norm * norm >= std::numeric_limits<T>::min() ? T(1) / (r[j] + norm) : T(0);
+    // A reflector does not depend on the scale of its column: one whose squares leave the range, or
+    // lose digits at its end, is brought to about 1, and its norm back.
+    T unit = T(1);
+    if (r[j] * r[j] + s[j] < kLeastSquare<T>) {
+      unit = unit_scale(r[j], rows, X + j);
+      if (unit > T(0)) {
+        for (Index k = 0; k < rows; ++k) X[k * W + j] *= unit;
+        pass(-1, j);
+      }
+    }
+    const T first = unit * r[j], norm = std::sqrt(first * first + s[j]);
+    // v = x · inverse; zero for a column of zeros.
+    const T inverse = norm > T(0) ? T(1) / (first + norm) : T(0);
     const T tau = T(2) / (T(1) + inverse * inverse * s[j]);
-    r[j] = norm;
+    r[j] = unit > T(0) ? norm / unit : T(0);
     scale[j] = inverse;
     for (Index c = 0; c < count; ++c) {
       if (c > j) {

@@ -31,8 +31,8 @@ constexpr Index used_columns(Index K, Index params) {
 }
 
 // B and its diagonal block R become reflectors and the new R, in place; D (W, W) and the inverse of
-// its diagonal (W,) are written, Y (W, W) is scratch. A column whose squares have left the range
-// counts as zero. 2 rows W² flops, a third of them column by column.
+// its diagonal (W,) are written, Y (W, W) is scratch. A column whose squares underflow is
+// scaled by a power of two first. 2 rows W² flops, a third of them column by column.
 template <class T>
 void factor_panel(Index rows, Index columns, T* R, T* B, T* D, T* inverse, T* Y);
 
