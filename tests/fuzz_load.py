@@ -22,7 +22,7 @@ from typing import Any
 try:
     import resource
 except ImportError:  # Windows, where time alone is looked at
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 import numpy as np
 
@@ -259,7 +259,7 @@ def use(fisher):
 
 
 def most_memory():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else 0
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource is not None else 0
 
 
 def try_one(path, content):

@@ -48,7 +48,7 @@ def ratios_of(text):
 
 def test_the_page_says_what_is_above_the_threshold_in_the_unit_of_lapack():
     text = lapack_table.PAGE.read_text(encoding="utf-8")
-    above = {}
+    above: dict[str, float] = {}
     for name, ratio, limit, *cells in ratios_of(text)[1]:
         worst = 2 * max(float(cell) for cell in cells if cell)
         if worst >= int(limit) and not ratio.startswith("rcond"):  # which is in no unit

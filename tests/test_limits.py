@@ -294,14 +294,10 @@ def test_products_that_overflow_are_named():
 def overflowing_sums():
     """Sums that overflow though no batch of them does: what does it, and on what."""
     big, far = np.full((1, 2), 1.2e154), np.array([[1.3e154, 0.0]])
-    for kind, options in (
-        (ff.DenseFisher, {}),
-        (ff.DiagonalFisher, {}),
-        (ff.BlockDiagonalFisher, {"block_sizes": [1, 1]}),
-    ):
-        own = options or {"n_params": 2}
+    sums: tuple[Any, ...] = (ff.DenseFisher, ff.DiagonalFisher, ff.BlockDiagonalFisher)
+    for kind in sums:
         for how in ("update", "merge"):
-            F = kind(**own, reduction="sum").update(big)
+            F = kind([1, 1] if kind is sums[2] else 2, reduction="sum").update(big)
             yield F, how, big if how == "update" else F.copy()
     for kind in (ff.DenseFisher, ff.DiagonalFisher):  # by the distance of their means
         yield kind(2, center=True).update(-far), "merge", kind(2, center=True).update(far)
@@ -313,6 +309,13 @@ def test_a_stream_or_a_merge_that_overflows_is_refused_and_nothing_changes():
         with pytest.raises(ff.NonFiniteError, match=r"got overflow at parameter 0, .* Scale the"):
             getattr(F, how)(more)
         assert np.array_equal(F.to_dense(), before)
+
+
+def test_a_batch_that_overflows_by_itself_says_that_the_sums_are_lost():
+    for F in (ff.DenseFisher(2), ff.BlockDiagonalFisher([1, 1])):
+        F.update([[1.0, 2.0]])
+        with pytest.raises(ff.NonFiniteError, match=r"overflow in column 1\. It has spoilt this"):
+            F.update([[1.0, 1e200]])
 
 
 S155 = oracle.draw(50, 4) * 1e-155

@@ -1,6 +1,7 @@
 """QR of the scores: LAPACK's ratios, the digits that F would lose, and what it refuses."""
 
 from fractions import Fraction
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -153,7 +154,8 @@ def test_solutions_are_right_where_squares_underflow(dtype):
     expected = ff.solve(plain, g, solver=ff.QR()).value
     oracle.close(F.solve(g * scale) * scale, expected, dtype, c, abs(expected).max())
     # The matrix is lost, and with it what it would tell; what is singular is so at any scale.
-    assert np.isnan(ff.solve(small, None, solver=ff.QR()).rcond)
+    lost: Any = ff.solve(small, None, solver=ff.QR()).rcond
+    assert np.isnan(lost)
     T[:, 2] = T[:, 1] + T[:, 0]
     with pytest.raises(ff.NotPositiveDefiniteError):
         ff.solve(ff.ScoreFisher(T), None, solver=ff.QR())

@@ -416,7 +416,7 @@ def test_no_signal_tears_an_update():
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="POSIX")
 def test_every_handler_runs_though_one_raises():
-    came = []
+    came: list[int] = []
     before = signal.signal(signal.SIGALRM, raising(TimeoutError, came))
     signal.signal(signal.SIGINT, raising(KeyboardInterrupt, came))
 

@@ -10,10 +10,15 @@ from fastfisher import _check
 from fastfisher._native import get_num_threads
 from fastfisher._ops import for_dtype, is_numpys, ops_of
 from fastfisher._turns import Whole
+from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.streaming import Chunks, Progress, pair, stream
 
 __all__ = ["Accumulator"]
+
+# Of the largest number: sums above this share of it may overflow by one more batch of scores that
+# would not do so alone, and those are looked at first.
+_NEAR = 2.0**-20
 
 
 class Accumulator(Additive):
@@ -121,9 +126,11 @@ class Accumulator(Additive):
             reduction=reduction,
             like=rows,
         )
-        return fisher._filled(rows, weights, check_finite, n_threads)
+        return fisher._of_samples(rows, weights, check_finite, n_threads)
 
-    def _filled(self, rows: Any, weights: Any, check_finite: bool, n_threads: int | None) -> Self:
+    def _of_samples(
+        self, rows: Any, weights: Any, check_finite: bool, n_threads: int | None
+    ) -> Self:
         """Add all samples that there are, so some of them must count in a mean."""
         self.update(rows, weights, check_finite=check_finite, n_threads=n_threads)
         if self._reduction == "mean" and rows.shape[0] > 0:
@@ -258,8 +265,14 @@ class Accumulator(Additive):
         super()._join(mean, total, samples)
 
     def _refuse_overflow_of(self, scores: Any, weights: Any, threads: int) -> None:
-        """Raise as `_refuse_overflow`, of scores that are still to be added: one pass over them."""
+        """Raise as `_refuse_overflow`, of scores that are still to be added: one pass over them.
+
+        Only sums near the end of the range ask for that pass; see `_refuse_spoilt`.
+        """
         if self._n_samples == 0 or self._ops.here():
+            return
+        held = self._sums_diagonal()
+        if not held.max() > np.finfo(self._real_dtype).max * _NEAR:
             return
         mean, total = None, float(scores.shape[0])
         if weights is not None:
@@ -268,6 +281,20 @@ class Accumulator(Additive):
             mean = self._ops.column_mean(scores, weights, self._dtype, True, threads)
         added = self._ops.diagonal(scores, weights, mean, self._dtype, True, threads)
         self._refuse_overflow(added, mean, total)
+
+    def _refuse_spoilt(self) -> None:
+        """Raise if scores that were just added overflow by themselves: the old sums are lost."""
+        if self._ops.here():
+            return
+        diagonal = self._sums_diagonal()
+        if not self._ops.all_finite(diagonal):
+            place = int(np.argmin(np.isfinite(diagonal)))
+            raise NonFiniteError(
+                f"scores: expected squares whose sum is within the range of {self._dtype}, got "
+                f"overflow in column {place}. It has spoilt this Fisher: begin a new one, with "
+                "smaller scores or a wider dtype.",
+                column=place,
+            )
 
     def _mean_or_none(self) -> Any:
         return self._mean

@@ -142,7 +142,7 @@ class BlockDiagonalFisher(Accumulator):
             reduction=reduction,
             like=rows,
         )
-        return fisher._filled(rows, weights, check_finite, n_threads)
+        return fisher._of_samples(rows, weights, check_finite, n_threads)
 
     def update(
         self,
@@ -322,7 +322,7 @@ class BlockDiagonalFisher(Accumulator):
         if check_finite:
             self._refuse_overflow_of(scores, weights, threads)
         try:
-            return self._sums.add_scores(
+            mean = self._sums.add_scores(
                 scores,
                 weights,
                 centred=self._center,
@@ -334,6 +334,9 @@ class BlockDiagonalFisher(Accumulator):
             if fresh:
                 self._sums = self._empty_sums()
             raise
+        if check_finite and not fresh:
+            self._refuse_spoilt()
+        return mean
 
     def _sums_diagonal(self) -> Any:
         return self._sums.diagonal()

@@ -176,7 +176,7 @@ class LowRankFisher(Accumulator):
             )
             return cls._from_products(fisher, rank, rng, power_iterations, held, n_threads)
         empty = cls(rows.shape[1], rank, dtype=held, like=rows, **conventions)
-        return empty._filled(rows, weights, check_finite, n_threads)
+        return empty._of_samples(rows, weights, check_finite, n_threads)
 
     @classmethod
     def from_fisher(
