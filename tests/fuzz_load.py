@@ -259,7 +259,8 @@ def use(fisher):
 
 
 def most_memory():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource is not None else 0
+    usage = getattr(resource, "getrusage", None)
+    return 1024 * usage(resource.RUSAGE_SELF).ru_maxrss if usage else 0
 
 
 def try_one(path, content):
