@@ -147,7 +147,7 @@ def _merged(one: Any, two: Any) -> Any:
         if isinstance(part, FisherError):
             return part
     try:
-        return one.merge(two)
+        return one._merge((two,), check_finite=False)
     except FisherError as error:
         return error
 
