@@ -244,6 +244,8 @@ def infinite():
         # Everything is finite, but the answer leaves the range.
         ("cramer_rao_bound", lambda: ff.cramer_rao_bound(np.diag([1e-310, 1]))),
         ("cramer_rao_bound", lambda: ff.cramer_rao_bound(np.diag([1e-310, 1]), diagonal=True)),
+        ("cramer_rao_bound", lambda: ff.cramer_rao_bound(np.diag([1e-310, 1]), np.eye(2))),
+        ("cramer_rao_bound", lambda: ff.marginalize(np.diag([1e-310, 1]), [0])),
         ("add_prior", lambda: ff.add_prior(np.eye(2, dtype=np.float32), 1e40)),
         ("add_prior", lambda: ff.add_prior(np.eye(2, dtype=np.float32), 1e40 * np.eye(2))),
         ("reparametrize", lambda: ff.reparametrize(np.eye(2), 1e200 * np.eye(2))),
@@ -256,13 +258,6 @@ def infinite():
 def test_answers_that_leave_the_range(name, call):
     with pytest.raises(ff.NonFiniteError, match=f"{name}: expected a finite answer, got NaN or"):
         call()
-
-
-@pytest.mark.parametrize("call", [lambda F: ff.cramer_rao_bound(F, np.eye(2)),
-                                  lambda F: ff.marginalize(F, [0])])  # fmt: skip
-def test_bounds_that_are_solved_for_leave_the_range(call):
-    with pytest.raises(ff.NonFiniteError, match="x: expected a solution within the range of"):
-        call(np.diag([1e-310, 1]))
 
 
 def test_advice_fits_the_array():

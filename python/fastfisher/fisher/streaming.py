@@ -211,7 +211,10 @@ def stream(
                 before, rows = present, present[0].shape[0]
                 if isinstance(present[0], np.ndarray):
                     # In our context, so that what the border made of tensors is known there too.
-                    adding = pool.submit(copy_context().run, add, *present)
+                    try:
+                        adding = pool.submit(copy_context().run, add, *present)
+                    except RuntimeError as error:  # the first one starts the thread
+                        raise MemoryError(f"chunks: {error}") from error
                 else:
                     adding = Future()
                     try:
