@@ -317,7 +317,7 @@ def test_a_batch_that_overflows_by_itself_says_that_the_sums_are_lost():
         F.update(S)
         with pytest.raises(ff.NonFiniteError, match=r"column 1\. It has spoilt this F"):
             F.update(S * np.where(np.arange(300) == 1, 1e200, 1.0))
-        with pytest.raises(ff.NonFiniteError, match="got (inf|nan) at parameter 1"):
+        with pytest.raises(ff.NonFiniteError, match=r"got (inf|nan) at parameter 1"):
             F.solve(np.ones(300), damping=1.0)
 
 
