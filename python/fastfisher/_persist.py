@@ -127,9 +127,10 @@ def load(path: str | bytes | os.PathLike[str], *, like: Any = None) -> "Fisher":
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # which might never end
         raise _unreadable(path, "a device")
     try:
-        with zipfile.ZipFile(path) as archive:
+        # The path may name another file by now: its size is asked of the one that is read.
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
-            if sum(info.file_size for info in infos) > path.stat().st_size:
+            if sum(info.file_size for info in infos) > os.fstat(file.fileno()).st_size:
                 raise _unreadable(path, "arrays that are compressed or larger than the file")
             arrays = {info.filename.removesuffix(".npy"): info for info in infos}
             header = _header(path, archive, arrays.pop("header", None))
