@@ -17,7 +17,7 @@ import everything
 import fastfisher as ff
 import network
 import oracle
-from fastfisher._ops import border, on_host
+from fastfisher._ops import border, on_host, tensors
 from fastfisher._ops.border import TakesTensors
 
 torch = pytest.importorskip("torch")
@@ -580,7 +580,7 @@ def test_data_loaders_and_other_iterables_give_chunks():
 def test_calls_without_tensors_cross_nothing(monkeypatch):
     """Where torch is imported for something else, a method costs one look at its arguments."""
     F, calls = ff.DenseFisher.from_scores(S), []
-    monkeypatch.setattr(border, "_mapped", lambda *_: calls.append(_))
+    monkeypatch.setattr(border, "mapped", lambda *_: calls.append(_))
     assert type(F @ V) is type(F.diagonal()) is np.ndarray
     F.update(S, weights=W).merge(F.copy())
     assert not calls
@@ -707,7 +707,7 @@ def test_refused(call, message):
 def test_a_cuda_tensor_needs_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ImportError, match="scores: expected CuPy for a tensor on cpu, got none"):
-        border._cupy_array("scores", tensor(S))
+        tensors.cupy_array_of("scores", tensor(S))
 
 
 def test_a_stream_that_fails_leaves_no_device_current(monkeypatch):
@@ -731,7 +731,7 @@ def test_a_stream_that_fails_leaves_no_device_current(monkeypatch):
     stream = SimpleNamespace(cuda_stream=7, device=torch.device("cuda:1"))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
-    with pytest.raises(RuntimeError, match="no such stream"), border._device("cuda:1"):
+    with pytest.raises(RuntimeError, match="no such stream"), tensors.on_stream_of("cuda:1"):
         pass
     assert not entered
 

@@ -10,34 +10,31 @@ own arrays. A function of the caller, a callback or a generator, is outside agai
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import copy
-from dataclasses import fields, is_dataclass
 from functools import cache, wraps
-from importlib import import_module
 from inspect import signature
 from sys import modules
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from fastfisher import _check
+from fastfisher._ops.contents import TENSORLESS, is_callback, is_stream, mapped
+from fastfisher._ops.tensors import (
+    array_of,
+    array_of_fractions,
+    numpy_dtype,
+    of_fractions,
+    on_stream_of,
+    tensor_of,
+)
 from fastfisher.errors import FisherError
 
 __all__ = ["Shown", "TakesTensors", "inside", "stands_for_tensors", "takes_tensors"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_Leaf = Callable[[str, Any], Any]
 
-# What numbers torch has too.
-_SHARED = frozenset("?bBhHiIlLqQefdFD")
-# Types that hold no tensors. Each dtype of NumPy has a type of its own.
-_PLAIN = frozenset({bool, int, float, complex, str, type(None), type, ModuleType, np.float64})
-_PLAIN |= {type(np.dtype(char)) for char in _SHARED}
-_OURS = _PLAIN | {np.ndarray}
 # Special methods that take arrays or give them.
 _SPECIAL = frozenset({"__init__", "__matmul__", "__add__", "__iter__", "__getitem__"})
 
@@ -152,7 +149,7 @@ class _Crossing:
         args = [self._inwards(_parameter(function, i), value) for i, value in enumerate(args)]
         kwargs = {name: self._inwards(name, value) for name, value in kwargs.items()}
         try:
-            with _Setting(self), _device(self.home):
+            with _Setting(self), on_stream_of(self.home):
                 answer = function(*args, **kwargs)
         except FisherError as error:
             if error.solution is not None:
@@ -168,13 +165,13 @@ class _Crossing:
 
     # ---- in ----
     def _inwards(self, name: str, value: Any) -> Any:
-        return _mapped(self._arrived, name, value)
+        return mapped(self._arrived, name, value)
 
     def _arrived(self, name: str, value: Any) -> Any:
         if isinstance(value, modules["torch"].Tensor):
             return self._view(name, value)
         if isinstance(value, modules["torch"].dtype):
-            return _dtype(name, value)
+            return numpy_dtype(name, value)
         if isinstance(value, TakesTensors):
             if value._home is not None:
                 self._meet(name, value._home)
@@ -182,19 +179,19 @@ class _Crossing:
                 (self._others if value._filled else self._empty).append(value)
             return value
         if isinstance(value, np.ndarray):
-            if _array_of_fractions(value):
+            if array_of_fractions(value):
                 self._refuse(name, "a NumPy array")
             return value
         if type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "shape"):
             self._refuse(name, "a CuPy array")
             return value
-        if _is_stream(value):
+        if is_stream(value):
             return self._one_by_one(name, value)
-        return self._asked(name, value) if _is_callback(value) else value
+        return self._asked(name, value) if is_callback(value) else value
 
     def _view(self, name: str, tensor: Any) -> Any:
         torch: Any = modules["torch"]
-        if tensor.ndim and (self.home is not None or _of_fractions(tensor)):
+        if tensor.ndim and (self.home is not None or of_fractions(tensor)):
             self._meet(name, str(tensor.device))
         if tensor.requires_grad:
             raise TypeError(
@@ -222,7 +219,7 @@ class _Crossing:
                 "negative of it. Give the tensor that it was made of, or a new one."
             )
         try:
-            view = _array(name, tensor.resolve_conj().resolve_neg())
+            view = array_of(name, tensor.resolve_conj().resolve_neg())
         except RuntimeError as error:
             raise TypeError(
                 f"{name}: expected a tensor with memory of its own, got {type(tensor).__name__}. "
@@ -277,14 +274,14 @@ class _Crossing:
 
     # ---- out ----
     def _outwards(self, value: Any) -> Any:
-        return value if self.home is None else _mapped(self._left, "", value)
+        return value if self.home is None else mapped(self._left, "", value)
 
     def _left(self, _: str, value: Any) -> Any:
         for view, tensor in self._seen:
             if value is view:
                 return tensor
         if isinstance(value, np.ndarray):
-            return _tensor(modules["torch"], value)
+            return tensor_of(value)
         if isinstance(value, TakesTensors):
             if value._home is None and not any(value is other for other in self._others):
                 value._home = self.home
@@ -300,7 +297,7 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     """Return the crossing of a call that has tensors, or may come to have some; else None."""
     given = (*args, *kwargs.values())
     for value in given:
-        if type(value) not in _OURS and not (
+        if type(value) not in TENSORLESS and not (
             isinstance(value, TakesTensors) and value._home is None
         ):
             break
@@ -318,20 +315,20 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
         if isinstance(value, tensor):
             found = True
             if value.ndim:
-                kind = homes if _of_fractions(value) else followers
+                kind = homes if of_fractions(value) else followers
                 kind.append((place, path, str(value.device)))
         elif isinstance(value, np.ndarray):
-            alone = alone and not _array_of_fractions(value)
+            alone = alone and not array_of_fractions(value)
         elif isinstance(value, TakesTensors):
             if value._home is not None:
                 found = True
                 homes.append((place, path, value._home))
-        elif isinstance(value, modules["torch"].dtype) or _is_stream(value) or _is_callback(value):
+        elif isinstance(value, modules["torch"].dtype) or is_stream(value) or is_callback(value):
             found = True
         return value
 
     for place, value in enumerate(given):  # noqa: B007 (look notes the place)
-        _mapped(look, "", value)
+        mapped(look, "", value)
     if not found:
         return None
     names = [*(_parameter(function, i) for i in range(len(args))), *kwargs]
@@ -343,66 +340,6 @@ def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     return crossing
 
 
-def _is_callback(value: Any) -> bool:
-    """Tell whether this is a function of the caller, and no object that can be called too."""
-    return callable(value) and not isinstance(value, type) and not _does_algebra(value)
-
-
-def _is_stream(value: Any) -> bool:
-    """Tell whether this gives values one by one and is no array: data loaders do."""
-    return isinstance(value, Iterable) and not hasattr(value, "__getitem__")
-
-
-def _does_algebra(value: Any) -> bool:
-    """Tell operators, data sets and preconditioners, which are served with our own arrays.
-
-    Dask's tasks are let through as well: they claim to have any attribute.
-    """
-    return any(hasattr(value, word) for word in ("shape", "prepare"))
-
-
-def _of_fractions(tensor: Any) -> bool:
-    """Tell whether these are numbers to reckon with: integers are labels, counts and indices."""
-    return bool(tensor.is_floating_point() or tensor.is_complex())
-
-
-def _array_of_fractions(array: Any) -> bool:
-    """Tell the same of an array of NumPy."""
-    return array.ndim > 0 and (array.dtype.kind in "fc" or _check.is_half(array.dtype))
-
-
-def _mapped(leaf: _Leaf, name: str, value: Any) -> Any:
-    """Return the value with `leaf` applied to all it is made of; itself, if that changes nothing.
-
-    Lists, tuples and dataclasses are taken apart.
-    """
-    kind = type(value)
-    if kind in _PLAIN:
-        return value
-    if isinstance(value, list | tuple):
-        if _PLAIN.issuperset(map(type, value)):
-            return value
-        parts = [_mapped(leaf, f"{name}[{i}]", part) for i, part in enumerate(value)]
-        if all(part is before for part, before in zip(parts, value, strict=True)):
-            return value
-        return kind._make(parts) if hasattr(kind, "_make") else kind(parts)
-    # Classes, functions with data of their own and operators stay whole.
-    if is_dataclass(value) and not callable(value) and not _does_algebra(value):
-        parts = [(f.name, getattr(value, f.name)) for f in fields(value)]
-        mapped = [_mapped(leaf, f"{name}.{field}", part) for field, part in parts]
-        changed = [
-            (field, part)
-            for (field, before), part in zip(parts, mapped, strict=True)
-            if part is not before
-        ]
-        if changed:
-            value = copy(value)
-            for field, part in changed:
-                object.__setattr__(value, field, part)
-        return value
-    return leaf(name, value)
-
-
 @cache
 def _parameters(function: Any) -> tuple[str, ...]:
     return tuple(signature(function).parameters)
@@ -412,79 +349,3 @@ def _parameter(function: Any, place: int) -> str:
     """Return the name of a positional argument."""
     names = _parameters(function)
     return names[min(place, len(names) - 1)]
-
-
-def _dtype(name: str, dtype: Any) -> Any:
-    """Return NumPy's dtype of torch's."""
-    word = str(dtype).removeprefix("torch.")
-    try:
-        return np.dtype(word)
-    except TypeError:
-        raise TypeError(
-            f"{name}: expected a dtype of NumPy, got torch.{word}, which NumPy lacks. "
-            "Sums are of float64, float32, complex128 or complex64."
-        ) from None
-
-
-# ---- one array ----
-def _array(name: str, tensor: Any) -> Any:
-    """Return NumPy's or CuPy's view of a tensor's memory; of bfloat16 that of its bits."""
-    torch: Any = modules["torch"]
-    halves = tensor.dtype == torch.bfloat16
-    bits = tensor.view(torch.int16) if halves else tensor
-    try:
-        array = _cupy_array(name, bits) if tensor.is_cuda else bits.numpy()
-    except TypeError:
-        raise TypeError(
-            f"{name}: expected numbers that NumPy has, got {tensor.dtype}. "
-            "Convert them: float16 and bfloat16 are taken as they are."
-        ) from None
-    return array.view(_bfloat16(name)) if halves else array
-
-
-def _bfloat16(name: str) -> Any:
-    try:
-        return import_module("ml_dtypes").bfloat16
-    except ImportError:
-        raise ImportError(
-            f"{name}: expected the package ml_dtypes for tensors of bfloat16, got none. Install "
-            "it: pip install ml_dtypes"
-        ) from None
-
-
-def _cupy_array(name: str, tensor: Any) -> Any:
-    try:
-        cupy: Any = import_module("cupy")
-    except ImportError:
-        raise ImportError(
-            f"{name}: expected CuPy for a tensor on {tensor.device}, got none. Install it for this "
-            f"version of CUDA, or pass a copy on the host: {name}.cpu()."
-        ) from None
-    with _device(str(tensor.device)):
-        return cupy.from_dlpack(tensor)
-
-
-def _tensor(torch: Any, array: Any) -> Any:
-    """Return the tensor that shares an array's memory, or has a copy where torch cannot."""
-    halves = array.dtype.name == "bfloat16"
-    if not (halves or array.dtype.char in _SHARED):
-        return array
-    if halves:
-        array = array.view(np.int16)
-    if not array.flags.writeable or min(array.strides, default=0) < 0:
-        array = array.copy()
-    tensor = torch.from_numpy(array)
-    return tensor.view(torch.bfloat16) if halves else tensor
-
-
-@contextmanager
-def _device(home: str | None) -> Iterator[None]:
-    """Let CuPy work on torch's current stream of a device, which then orders both."""
-    if home is None or not home.startswith("cuda"):
-        yield
-        return
-    cupy: Any = import_module("cupy")
-    stream = modules["torch"].cuda.current_stream(home)
-    place = stream.device.index
-    with cupy.cuda.Device(place), cupy.cuda.ExternalStream(stream.cuda_stream, place):
-        yield
