@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastfisher import _check
-from fastfisher._ops.engine import Array, DType, Pair
+from fastfisher._ops.conjugates import adjoints_of
+from fastfisher._ops.types import Array, DType, Pair
 
-__all__ = ["ArrayBatches", "Columns", "adjoint_of"]
+__all__ = ["ArrayBatches", "Columns"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +64,7 @@ class ArrayBatches:
         for part in self.row_blocks(scores.shape[0], width, dtype):
             X = cut(part, left)
             Y = X if right is left else cut(part, right)
-            out += adjoint_of(xp, X) @ Y
+            out += adjoints_of(xp, X) @ Y
         return out
 
     def cholesky_batch(self, lower: Array) -> Array:
@@ -72,7 +73,7 @@ class ArrayBatches:
         pivots = xp.empty(lower.shape[:2], dtype=_check.real_of(lower.dtype))
         for j in range(lower.shape[1]):
             before = lower[:, j : j + 1, :j]
-            column = lower[:, j:, j : j + 1] - lower[:, j:, :j] @ adjoint_of(xp, before)
+            column = lower[:, j:, j : j + 1] - lower[:, j:, :j] @ adjoints_of(xp, before)
             pivot = column[:, 0, 0].real
             pivots[:, j] = pivot
             inverse = 1.0 / xp.sqrt(xp.where((pivot > 0) & xp.isfinite(pivot), pivot, xp.nan))
@@ -85,7 +86,7 @@ class ArrayBatches:
         if 0 in B.shape:
             return B.copy()
         L = xp.tril(lower)
-        return xp.linalg.solve(adjoint_of(xp, L) if adjoint else L, B)
+        return xp.linalg.solve(adjoints_of(xp, L) if adjoint else L, B)
 
     # ---- one matrix ----
     def triangular_root(self, X: Array) -> Array:
@@ -114,9 +115,3 @@ class ArrayBatches:
         ]
         stacked = xp.stack(shifted).reshape(*kernel, n, channels, *grid)
         return xp.permute_dims(stacked, (2, 4, 5, 3, 0, 1))
-
-
-def adjoint_of(xp: Any, X: Array) -> Array:
-    """Return Xᴴ of each matrix of a stack."""
-    turned = xp.matrix_transpose(X)
-    return turned.conj() if X.dtype.kind == "c" else turned

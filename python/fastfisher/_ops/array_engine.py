@@ -8,9 +8,10 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops.array_batches import ArrayBatches
-from fastfisher._ops.engine import Array, DType
+from fastfisher._ops.conjugates import adjoint_of, squares
+from fastfisher._ops.types import Array, DType
 
-__all__ = ["ArrayEngine", "blocks", "squares"]
+__all__ = ["ArrayEngine", "blocks"]
 
 # Rows of the largest block of a matrix that is copied to be masked, or solved with as a whole.
 BLOCK = 128
@@ -151,7 +152,7 @@ class ArrayEngine(ArrayBatches):
             Y = Y * weights[:, None]
         out = self.xp.zeros((scores.shape[1], Y.shape[1]), dtype=Y.dtype)
         for part, rows in self.chunks(scores, None, mean, Y.dtype):
-            out += self.product(_adjoint(rows) if conjugate else rows.T, Y[part])
+            out += self.product(adjoint_of(rows) if conjugate else rows.T, Y[part])
         return out
 
     # ---- columns (p, k), in double ----
@@ -193,7 +194,7 @@ class ArrayEngine(ArrayBatches):
 
     def rank_update(self, lower: Array, X: Array, *, outer: bool = False) -> None:
         """Add Xᴴ X, or X Xᴴ if `outer`, to the lower triangle."""
-        left, right = (X, _adjoint(X)) if outer else (_adjoint(X), X)
+        left, right = (X, adjoint_of(X)) if outer else (adjoint_of(X), X)
         for part in blocks(lower.shape[0]):
             lower[part, : part.stop] += self.product(left[part], right[:, : part.stop])
 
@@ -204,7 +205,7 @@ class ArrayEngine(ArrayBatches):
             left = lower[part, : part.start]
             out[part] += self.product(left, V[: part.start])
             out[part] += self.product(self._mirrored(lower[part, part]), V[part])
-            out[: part.start] += self.product(_adjoint(left), V[part])
+            out[: part.start] += self.product(adjoint_of(left), V[part])
         return out
 
     def mirror(self, lower: Array, scale: float, out: Array) -> None:
@@ -212,7 +213,7 @@ class ArrayEngine(ArrayBatches):
         for part in blocks(lower.shape[0]):
             left = scale * lower[part, : part.start]
             out[part, : part.start] = left
-            out[: part.start, part] = _adjoint(left)
+            out[: part.start, part] = adjoint_of(left)
             out[part, part] = scale * self._mirrored(lower[part, part])
 
     def cholesky(self, lower: Array) -> Array:
@@ -221,7 +222,7 @@ class ArrayEngine(ArrayBatches):
         info = xp.zeros((), dtype=xp.int64)
         for j in range(params):
             column = (
-                lower[j:, j] - self.product(lower[j:, :j], _adjoint(lower[j : j + 1, :j]))[:, 0]
+                lower[j:, j] - self.product(lower[j:, :j], adjoint_of(lower[j : j + 1, :j]))[:, 0]
             )
             pivot = column[0].real
             good = pivot > 0
@@ -236,8 +237,8 @@ class ArrayEngine(ArrayBatches):
         for part in reversed(parts) if adjoint else parts:
             corner = xp.tril(lower[part, part])
             if adjoint:
-                out[part] -= self.product(_adjoint(lower[part.stop :, part]), out[part.stop :])
-                corner = _adjoint(corner)
+                out[part] -= self.product(adjoint_of(lower[part.stop :, part]), out[part.stop :])
+                corner = adjoint_of(corner)
             else:
                 out[part] -= self.product(lower[part, : part.start], out[: part.start])
             out[part] = xp.linalg.solve(corner, out[part])
@@ -261,19 +262,10 @@ class ArrayEngine(ArrayBatches):
 
     def _mirrored(self, corner: Array) -> Array:
         """Return a square block with its lower triangle written above the diagonal too."""
-        return self.xp.tril(corner) + _adjoint(self.xp.tril(corner, k=-1))
-
-
-def squares(X: Array) -> Array:
-    """Return |x|² of each entry, real."""
-    return X.real * X.real + X.imag * X.imag if X.dtype.kind == "c" else X * X
+        return self.xp.tril(corner) + adjoint_of(self.xp.tril(corner, k=-1))
 
 
 def blocks(length: int, size: int = BLOCK) -> Iterator[slice]:
     """Yield slices of at most `size` that make up the whole."""
     for number in range(math.ceil(length / size)):
         yield slice(number * size, min((number + 1) * size, length))
-
-
-def _adjoint(X: Array) -> Array:
-    return X.T.conj() if X.dtype.kind == "c" else X.T

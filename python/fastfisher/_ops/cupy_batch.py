@@ -7,8 +7,8 @@ import numpy as np
 
 from fastfisher._ops import cupy_kernels as kernels
 from fastfisher._ops import cupy_ops
-from fastfisher._ops.engine import Array
 from fastfisher._ops.numpy_batch import Job
+from fastfisher._ops.types import Array
 
 __all__ = ["extended", "factored", "fisher", "policies", "to_array", "to_vector", "xp"]
 

@@ -6,13 +6,14 @@ import cupy
 import numpy as np
 from cupy_backends.cuda.libs import cublas, cusolver
 
-from fastfisher._ops.array_engine import squares
-from fastfisher._ops.engine import Array, Pair
+from fastfisher._ops.conjugates import squares
+from fastfisher._ops.types import Array, Pair
 
-__all__ = ["CupyBatches"]
+__all__ = ["LETTERS", "CupyBatches"]
 
-# Libraries count columns first, so they see the transposes of our arrays: L as the upper U = Lᵀ.
+# By which cuBLAS and cuSOLVER name their routines.
 LETTERS = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}
+# Libraries count columns first, so they see the transposes of our arrays: L as the upper U = Lᵀ.
 UPPER, RIGHT, NON_UNIT, PLAIN, ADJOINT = 1, 1, 0, 0, 2
 
 

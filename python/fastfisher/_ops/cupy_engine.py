@@ -10,8 +10,9 @@ from cupy_backends.cuda.libs import cublas, cusolver
 from fastfisher import _check
 from fastfisher._ops import cupy_kernels as kernels
 from fastfisher._ops.array_engine import CHUNK_BYTES, ArrayEngine, blocks
-from fastfisher._ops.cupy_batches import CupyBatches
-from fastfisher._ops.engine import Array, DType
+from fastfisher._ops.conjugates import adjoint_of
+from fastfisher._ops.cupy_batches import LETTERS, CupyBatches
+from fastfisher._ops.types import Array, DType
 
 __all__ = ["CupyEngine"]
 
@@ -20,8 +21,7 @@ __all__ = ["CupyEngine"]
 SLAB_BYTES = 2**24
 # Rows of the blocks that a product with a symmetric matrix takes, for cuBLAS's symm is not in CuPy.
 BLOCK = 1024
-# The letter of cuBLAS and cuSOLVER, the cudaDataType_t, and the cublasComputeType_t to sum in.
-LETTERS = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}
+# The cudaDataType_t, and the cublasComputeType_t to sum in.
 DATA = {"float32": 0, "float64": 1, "float16": 2, "complex64": 4, "complex128": 5, "bfloat16": 14}
 # Without TensorFloat-32: results in float32 are float32's.
 COMPUTE = {"float32": 68, "complex64": 68, "float64": 70, "complex128": 70}
@@ -165,7 +165,7 @@ class CupyEngine(CupyBatches, ArrayEngine):
             Y = self.product(rows, V)
             if weights is not None:
                 Y *= weights[part, None]
-            out += self.product(rows.T.conj() if V.dtype.kind == "c" else rows.T, Y)
+            out += self.product(adjoint_of(rows), Y)
         out *= scale
         if damping:
             out += damping * V
@@ -246,8 +246,7 @@ class CupyEngine(CupyBatches, ArrayEngine):
             out[part] += self.product(full, V[part])
             if part.start:
                 out[part] += self.product(left, V[: part.start])
-                turned = left.T.conj() if left.dtype.kind == "c" else left.T
-                out[: part.start] += self.product(turned, V[part])
+                out[: part.start] += self.product(adjoint_of(left), V[part])
         return out
 
     def mirror(self, lower: Array, scale: float, out: Array) -> None:

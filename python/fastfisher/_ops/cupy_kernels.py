@@ -7,7 +7,7 @@ import cupy
 import numpy as np
 
 from fastfisher._ops.cuda import source
-from fastfisher._ops.engine import Array, DType
+from fastfisher._ops.types import Array, DType
 
 __all__ = [
     "FVP_COLUMNS",

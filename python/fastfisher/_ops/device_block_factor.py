@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fastfisher._ops.array_batches import adjoint_of
+from fastfisher._ops.conjugates import adjoints_of
 from fastfisher._ops.device_blocks import Blocks
-from fastfisher._ops.engine import Array, Bound, DType, Engine, bound
+from fastfisher._ops.engine import Bound, Engine, bound
+from fastfisher._ops.types import Array, DType
 
 __all__ = ["BlockFactor", "factored", "pivots_of"]
 
@@ -74,7 +75,7 @@ class BlockFactor(Bound):
         for L, stack in zip(self.lower.held, out.held, strict=True):
             unit = xp.broadcast_to(xp.eye(L.shape[1], dtype=L.dtype), L.shape)
             half = solve(L, unit.copy())
-            stack[...] = adjoint_of(xp, half) @ half
+            stack[...] = adjoints_of(xp, half) @ half
         out._real_diagonal()
         return out
 

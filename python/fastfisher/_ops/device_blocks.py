@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops.array_batches import adjoint_of
+from fastfisher._ops.conjugates import adjoints_of
 from fastfisher._ops.device_finite import column_mean, raise_if_spoilt
 from fastfisher._ops.device_places import Places
-from fastfisher._ops.engine import Array, Bound, DType, bound
+from fastfisher._ops.engine import Bound, bound
 from fastfisher._ops.numpy_blocks import MASKED
 from fastfisher._ops.numpy_triangle import LARGEST
+from fastfisher._ops.types import Array, DType
 
 if TYPE_CHECKING:
     from fastfisher._ops.device_block_factor import BlockFactor
@@ -181,7 +182,7 @@ class Blocks(Bound):
                 [N @ v for N, v in zip(self.beside, columns, strict=True)]
             )
             out[across.first : across.last] += scale * across.joined(
-                [adjoint_of(xp, N) @ v for N, v in zip(self.beside, rows, strict=True)]
+                [adjoints_of(xp, N) @ v for N, v in zip(self.beside, rows, strict=True)]
             )
         return out
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastfisher._ops.array_batches import adjoint_of
+from fastfisher._ops.conjugates import adjoints_of
 from fastfisher._ops.device_block_factor import pivots_of
 from fastfisher._ops.device_triangle import norm1_of_inverse
-from fastfisher._ops.engine import Array, Bound, DType
+from fastfisher._ops.engine import Bound
+from fastfisher._ops.types import Array, DType
 
 if TYPE_CHECKING:
     from fastfisher._ops.device_blocks import Blocks
@@ -36,11 +37,11 @@ class ChainFactor(Bound):
         pivots = []
         for b, own in enumerate(self.lower):
             if b > 0:
-                own -= self.links[b - 1] @ adjoint_of(xp, self.links[b - 1])
+                own -= self.links[b - 1] @ adjoints_of(xp, self.links[b - 1])
             pivots.append(pivots_of(engine, own))
             if b < len(self.links):
-                self.links[b] = adjoint_of(
-                    xp, engine.triangular_solve(own, adjoint_of(xp, self.links[b]))
+                self.links[b] = adjoints_of(
+                    xp, engine.triangular_solve(own, adjoints_of(xp, self.links[b]))
                 )
         self.pivots: Array = xp.concat(pivots)
 
@@ -69,7 +70,7 @@ class ChainFactor(Bound):
         out, last = B.copy(), len(self.lower) - 1
         for b in range(last, -1, -1) if transposed else range(last + 1):
             if transposed and b < last:
-                out[where[b]] -= adjoint_of(xp, self.links[b]) @ out[where[b + 1]]
+                out[where[b]] -= adjoints_of(xp, self.links[b]) @ out[where[b + 1]]
             if not transposed and b > 0:
                 out[where[b]] -= self.links[b - 1] @ out[where[b - 1]]
             out[where[b]] = solve(self.lower[b], out[where[b]], adjoint=transposed)
@@ -92,12 +93,12 @@ class ChainFactor(Bound):
             half = engine.triangular_solve(
                 self.lower[b], xp.eye(self.lower[b].shape[0], dtype=self.dtype)
             )
-            own = adjoint_of(xp, half) @ half
+            own = adjoints_of(xp, half) @ half
             if b < len(self.links):
                 V = self.links[b] @ half
                 beside[b] = -(inside[b + 1] @ V)
-                own -= adjoint_of(xp, V) @ beside[b]
-            inside[b] = (own + adjoint_of(xp, own)) / 2
+                own -= adjoints_of(xp, V) @ beside[b]
+            inside[b] = (own + adjoints_of(xp, own)) / 2
         out = self._template.like()
         out.set_blocks(inside, beside)
         return out

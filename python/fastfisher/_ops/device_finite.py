@@ -3,7 +3,8 @@
 import math
 
 from fastfisher import _check
-from fastfisher._ops.engine import Array, DType, Engine
+from fastfisher._ops.engine import Engine
+from fastfisher._ops.types import Array, DType
 
 __all__ = ["all_finite", "column_mean", "raise_if_bad", "raise_if_spoilt"]
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fastfisher._ops.array_batches import adjoint_of
-from fastfisher._ops.array_engine import CHUNK_BYTES, squares
+from fastfisher._ops.array_engine import CHUNK_BYTES
+from fastfisher._ops.conjugates import adjoints_of, squares
 from fastfisher._ops.device_patches import Patches
 from fastfisher._ops.device_triangle import Triangle
-from fastfisher._ops.engine import Array, Bound, DType
+from fastfisher._ops.engine import Bound
+from fastfisher._ops.types import Array, DType
 
 __all__ = ["LayerScores"]
 
@@ -166,5 +167,5 @@ class LayerScores(Bound):
 
 def _formed(xp: object, g: Array, a: Array) -> Array:
     """Return vec(Σ_t g_it a_itᵀ) of each sample, (n, d_out · d_in), of (n, T, d)."""
-    product = adjoint_of(xp, g) @ a
+    product = adjoints_of(xp, g) @ a
     return product.reshape(product.shape[0], product.shape[1] * product.shape[2])

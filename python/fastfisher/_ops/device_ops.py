@@ -15,11 +15,10 @@ from fastfisher._ops.device_patches import Patches
 from fastfisher._ops.device_root import Root
 from fastfisher._ops.device_shifted_cg import shifted_conjugate_gradients
 from fastfisher._ops.device_triangle import Factor, Triangle
-from fastfisher._ops.engine import Array, DType, Engine, bound
+from fastfisher._ops.engine import Engine, bound
+from fastfisher._ops.types import Array, CGOutcome, DType
 
 __all__ = ["DeviceOps"]
-
-Outcome = tuple[Array, Array, Array, Array]
 
 
 class DeviceOps:
@@ -236,7 +235,7 @@ class DeviceOps:
         atol: float,
         max_iterations: int,
         threads: int,  # noqa: ARG002
-    ) -> Outcome:
+    ) -> CGOutcome:
         """Solve (scale · Σ w (s − m)* (s − m)ᵀ + diag(shift)) x = rhs; the matrix is not formed."""
 
         def apply(V: Array) -> Array:
@@ -255,7 +254,7 @@ class DeviceOps:
         atol: float,
         max_iterations: int,
         threads: int,
-    ) -> Outcome:
+    ) -> CGOutcome:
         """Solve (scale · T + diag(shift)) x = rhs."""
 
         def apply(V: Array) -> Array:
@@ -271,7 +270,7 @@ class DeviceOps:
         rtol: float,
         atol: float,
         max_iterations: int,
-    ) -> Outcome:
+    ) -> CGOutcome:
         """Solve apply(x) = rhs; `precondition` gives an approximate solution, or is None."""
         return conjugate_gradients(
             self.engine, apply, precondition, rhs, rtol, atol, max_iterations
@@ -285,7 +284,7 @@ class DeviceOps:
         rtol: float,
         atol: float,
         max_iterations: int,
-    ) -> Outcome:
+    ) -> CGOutcome:
         precondition = None
         if diagonal is not None:
             divisor = diagonal[:, None]
@@ -307,7 +306,7 @@ class DeviceOps:
         atol: float,
         max_iterations: int,
         threads: int,
-    ) -> Outcome:
+    ) -> CGOutcome:
         """Solve (scale · Σ w (s − m)* (s − m)ᵀ + shift) x = rhs for every shift, x (p, m·k)."""
 
         def apply(V: Array) -> Array:
@@ -325,7 +324,7 @@ class DeviceOps:
         atol: float,
         max_iterations: int,
         threads: int,
-    ) -> Outcome:
+    ) -> CGOutcome:
         """Solve (scale · T + shift) x = rhs for every shift, x (p, m·k)."""
 
         def apply(V: Array) -> Array:
@@ -342,7 +341,7 @@ class DeviceOps:
         atol: float,
         max_iterations: int,
         threads: int,  # noqa: ARG002
-    ) -> Outcome:
+    ) -> CGOutcome:
         """Solve apply(x) + shift · x = rhs for every shift, x (p, m·k)."""
         return shifted_conjugate_gradients(
             self.engine, apply, shifts, rhs, rtol, atol, max_iterations

@@ -2,63 +2,22 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from fastfisher import _check
 from fastfisher._ops.device_finite import all_finite
 from fastfisher._ops.device_triangle import Triangle
-from fastfisher._ops.engine import Array, Bound, DType, bound
+from fastfisher._ops.engine import Bound, bound
+from fastfisher._ops.patch_geometry import PatchGeometry
+from fastfisher._ops.types import Array, DType
 
 __all__ = ["Patches"]
 
-Pair = tuple[int, int]
 
+class Patches(PatchGeometry, Bound):
+    """Patches of arrays on a device, unfolded for a few samples at a time.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Patches(Bound):
-    """Rows y_it, one for each sample i and position t, of one side of a layer.
-
-    Equivalent to the `Patches` of ``numpy_patches``, whose attributes it has. Rows are made of a
-    few samples at a time: as many as `CHUNK_BYTES` hold.
+    As many as `CHUNK_BYTES` hold.
     """
-
-    x: Array
-    kernel: Pair = (1, 1)
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    ones: bool = False
-
-    @property
-    def samples(self) -> int:
-        """Number of samples, n."""
-        return int(self.x.shape[0])
-
-    @property
-    def grid(self) -> Pair:
-        """Positions down and across."""
-        down, across = (
-            (size + 2 * pad - step * (length - 1) - 1) // by + 1
-            for size, length, by, pad, step in zip(
-                self.x.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True
-            )
-        )
-        return down, across
-
-    @property
-    def positions(self) -> int:
-        """Number of positions of a sample, T."""
-        down, across = self.grid
-        return down * across
-
-    @property
-    def width(self) -> int:
-        """Length of a row, d."""
-        return int(self.x.shape[1] * self.kernel[0] * self.kernel[1] + self.ones)
-
-    def some(self, block: slice) -> "Patches":
-        """Return the patches of some samples."""
-        return replace(self, x=self.x[block])
 
     def sample_blocks(self, dtype: DType, width: int = 0) -> Iterator[slice]:
         """Yield blocks of samples whose rows, or `width` numbers each, fit in a chunk."""

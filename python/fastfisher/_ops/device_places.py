@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastfisher._ops.array_batches import Columns
-from fastfisher._ops.engine import Array, Engine
+from fastfisher._ops.engine import Engine
+from fastfisher._ops.types import Array
 
 __all__ = ["Places"]
 

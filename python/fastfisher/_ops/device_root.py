@@ -6,10 +6,12 @@ from typing import Any, Self
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops.array_engine import CHUNK_BYTES, blocks, squares
+from fastfisher._ops.array_engine import CHUNK_BYTES, blocks
+from fastfisher._ops.conjugates import adjoint_of, squares
 from fastfisher._ops.device_finite import raise_if_spoilt
 from fastfisher._ops.device_triangle import Factor, Triangle
-from fastfisher._ops.engine import Array, Bound, DType, bound
+from fastfisher._ops.engine import Bound, bound
+from fastfisher._ops.types import Array, DType
 
 __all__ = ["Root"]
 
@@ -178,7 +180,7 @@ class Root(Bound):
             _check.positive_definite_report((status, int(at), -1, pivot * pivot), tolerance**2)
         norm: Any = self.square()._norm1() if with_norm else None
         factor = object.__new__(bound(Factor, self.engine))
-        factor.lower = self.R.T.conj().copy() if self.dtype.kind == "c" else self.R.T.copy()
+        factor.lower = adjoint_of(self.R).copy()
         factor.size, factor.held_norm = self.size, norm
         return factor
 

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops.array_engine import BLOCK, CHUNK_BYTES, blocks, squares
+from fastfisher._ops.array_engine import BLOCK, CHUNK_BYTES, blocks
+from fastfisher._ops.conjugates import squares
 from fastfisher._ops.device_finite import column_mean, raise_if_bad, raise_if_spoilt
-from fastfisher._ops.engine import Array, Bound, DType, bound
+from fastfisher._ops.engine import Bound, bound
+from fastfisher._ops.types import Array, DType
 
 __all__ = ["Factor", "Triangle", "norm1_of_inverse"]
 

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from fastfisher._ops.types import Array, DType, Pair
+
 if TYPE_CHECKING:
     from fastfisher._ops.array_batches import Columns
 
-__all__ = ["Array", "Bound", "Engine", "Pair", "bound"]
+__all__ = ["Bound", "Engine", "bound"]
 
-Array = Any
-DType = np.dtype[Any]
-Pair = tuple[int, int]
 _Kind = TypeVar("_Kind", bound="Bound")
 
 

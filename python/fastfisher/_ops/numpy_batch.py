@@ -7,13 +7,13 @@ import numpy as np
 from fastfisher._native import core
 from fastfisher._ops import ops_of
 from fastfisher._ops.numpy_ops import as_numpy
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["Job", "extended", "factored", "fisher", "policies", "to_array", "to_vector", "xp"]
 
 xp = np
 # What may become of items that are not positive definite.
 policies = ("raise", "nan", "shift", "pinv")
-Array = np.ndarray[Any, np.dtype[Any]]
 # What is asked of every F + diag(shift).
 Job = Literal["solve", "inverse", "inverse_diagonal", "logdet"]
 

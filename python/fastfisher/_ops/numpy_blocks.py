@@ -9,10 +9,10 @@ from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops.numpy_stacked import StackFactor
 from fastfisher._ops.numpy_triangle import LARGEST, PANEL_BYTES, Factor, bits
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["MASKED", "BlockFactor", "Blocks"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 MASKED = (
     " Masking a Fisher to its block tridiagonal can lose positive definiteness: what it takes "
     "away may have held this block up."

@@ -36,6 +36,8 @@ from fastfisher._ops.numpy_ops import (
     xp,
     zeros,
 )
+from fastfisher._ops.types import CGOutcome
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = [
     "BlockFactor",
@@ -77,8 +79,6 @@ __all__ = [
     "zeros",
 ]
 
-Array = numpy_ops.Array
-Outcome = numpy_ops.Outcome
 Report = tuple[int, int, int, float]
 
 
@@ -197,7 +197,7 @@ def cg_scores(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve (scale · Σ w (s − m)* (s − m)ᵀ + diag(shift)) x = rhs without forming the matrix."""
     damping = shift[:, None]
 
@@ -226,7 +226,7 @@ def cg_triangle(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve (scale · T + diag(shift)) x = rhs."""
     x, status, iterations, residual = numpy_ops.cg_triangle(
         triangle.held,
@@ -244,7 +244,7 @@ def cg_triangle(
 
 def cg_callable(
     apply: Any, precondition: Any, rhs: Array, rtol: float, atol: float, max_iterations: int
-) -> Outcome:
+) -> CGOutcome:
     """Solve apply(x) = rhs; `precondition` gives an approximate solution, or is None."""
     x, status, iterations, residual = numpy_ops.cg_callable(
         _in_real_form(apply, "apply"),
@@ -268,7 +268,7 @@ def shifted_cg_scores(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve (scale · Σ w (s − m)* (s − m)ᵀ + shift) x = rhs for every shift, x (p, m·k)."""
 
     def apply(V: Array) -> Array:
@@ -286,7 +286,7 @@ def shifted_cg_triangle(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve (scale · T + shift) x = rhs for every shift, x (p, m·k)."""
     x, status, iterations, residual = numpy_ops.shifted_cg_triangle(
         triangle.held,
@@ -309,7 +309,7 @@ def shifted_cg_callable(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve apply(x) + shift · x = rhs for every shift, x (p, m·k)."""
     x, status, iterations, residual = numpy_ops.shifted_cg_callable(
         _in_real_form(apply, "apply"),

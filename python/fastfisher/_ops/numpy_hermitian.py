@@ -7,10 +7,9 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops import numpy_triangle as real
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["Factor", "Triangle", "interleaved", "joined"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def interleaved(V: Array, *, conjugate: bool = False) -> Array:

@@ -10,10 +10,9 @@ from fastfisher._native import core
 from fastfisher._ops import numpy_blocks as real
 from fastfisher._ops.numpy_hermitian import Factor, interleaved, joined
 from fastfisher._ops.numpy_stacked import StackFactor
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["BlockFactor", "Blocks"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def _complex(block: Array) -> Array:

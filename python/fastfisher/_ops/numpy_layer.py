@@ -8,10 +8,9 @@ import numpy as np
 from fastfisher._native import core
 from fastfisher._ops.numpy_patches import Patches
 from fastfisher._ops.numpy_triangle import Triangle, bits
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["LayerScores"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

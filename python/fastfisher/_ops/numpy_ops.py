@@ -12,6 +12,8 @@ from fastfisher._ops.numpy_layer import LayerScores
 from fastfisher._ops.numpy_patches import Patches
 from fastfisher._ops.numpy_root import Root
 from fastfisher._ops.numpy_triangle import Factor, Triangle, bits
+from fastfisher._ops.types import CGOutcome
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = [
     "BlockFactor",
@@ -63,8 +65,6 @@ name = "NumPy"
 COLUMNS = 1024
 # Kinds of DLPack's devices whose memory the processor reads: CPU, pinned for CUDA or ROCm, managed.
 _HOST = frozenset({1, 3, 11, 13})
-Array = np.ndarray[Any, np.dtype[Any]]
-Outcome = tuple[Array, Array, Array, Array]
 
 
 # ---- in and out ----
@@ -330,7 +330,7 @@ def cg_scores(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve (scale · Σ w (s − m)(s − m)ᵀ + diag(shift)) x = rhs without forming the matrix."""
     out = empty(rhs.shape, rhs.dtype)
     outcome = core.cg_scores(
@@ -361,7 +361,7 @@ def cg_triangle(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve (scale · T + diag(shift)) x = rhs."""
     out = empty(rhs.shape, rhs.dtype)
     outcome = core.cg_triangle(
@@ -387,7 +387,7 @@ def cg_callable(
     rtol: float,
     atol: float,
     max_iterations: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve apply(x) = rhs; `precondition` gives an approximate solution, or is None."""
     out = empty(rhs.shape, rhs.dtype)
     outcome = core.cg_callable(apply, precondition, rhs, None, rtol, atol, max_iterations, out)
@@ -405,7 +405,7 @@ def shifted_cg_scores(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve (scale · Σ w (s − m)(s − m)ᵀ + shift) x = rhs for every shift, x (p, m·k)."""
     out = empty((rhs.shape[0], len(shifts) * rhs.shape[1]), rhs.dtype)
     outcome = core.shifted_cg_scores(
@@ -433,7 +433,7 @@ def shifted_cg_triangle(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve (scale · T + shift) x = rhs for every shift, x (p, m·k)."""
     out = empty((rhs.shape[0], len(shifts) * rhs.shape[1]), rhs.dtype)
     dampings = np.array(shifts)
@@ -451,7 +451,7 @@ def shifted_cg_callable(
     atol: float,
     max_iterations: int,
     threads: int,
-) -> Outcome:
+) -> CGOutcome:
     """Solve apply(x) + shift · x = rhs for every shift, x (p, m·k)."""
     out = empty((rhs.shape[0], len(shifts) * rhs.shape[1]), rhs.dtype)
     dampings = np.array(shifts)

@@ -1,6 +1,5 @@
 """Patches: one side of a layer, as rows that are gathered where they are needed and never all."""
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,65 +7,21 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops.numpy_triangle import Triangle, bits
+from fastfisher._ops.patch_geometry import PatchGeometry
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["Patches"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Pair = tuple[int, int]
 
+class Patches(PatchGeometry):
+    """Patches of NumPy arrays, gathered by the core while it packs them."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Patches:
-    """Rows y_it, one for each sample i and position t, of one side of a layer.
-
-    `x` is (n, channels, height, width), of any strides. Row (i, t) is the patch that a `kernel`
-    sees at the t-th position of sample i, in C order of (channel, kernel row, kernel column), zero
-    where it hangs over into the padding; then 1 if `ones`, the homogeneous coordinate of a bias. A
-    linear layer is the 1 × 1 kernel, on one position or on many.
-    """
-
-    x: Array
-    kernel: Pair = (1, 1)
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    ones: bool = False
-
-    @property
-    def samples(self) -> int:
-        """Number of samples, n."""
-        return int(self.x.shape[0])
-
-    @property
-    def grid(self) -> Pair:
-        """Positions down and across."""
-        down, across = (
-            (size + 2 * pad - step * (length - 1) - 1) // by + 1
-            for size, length, by, pad, step in zip(
-                self.x.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True
-            )
-        )
-        return down, across
-
-    @property
-    def positions(self) -> int:
-        """Number of positions of a sample, T."""
-        down, across = self.grid
-        return down * across
-
-    @property
-    def width(self) -> int:
-        """Length of a row, d."""
-        return int(self.x.shape[1] * self.kernel[0] * self.kernel[1] + self.ones)
+    __slots__ = ()
 
     @property
     def recipe(self) -> tuple[int, ...]:
         """How `x` becomes rows, as the core takes it."""
         return (*self.kernel, *self.stride, *self.padding, *self.dilation, self.ones)
-
-    def some(self, block: slice) -> "Patches":
-        """Return the patches of some samples."""
-        return replace(self, x=self.x[block])
 
     def unrolled(self, dtype: np.dtype[Any]) -> Array:
         """Return the rows as an array (n, T, d) of `dtype`: what the core never forms."""
@@ -89,7 +44,7 @@ class Patches:
         """Return the rows as a view (n T, d) of `x`, or None where they do not lie in one."""
         if self.ones or self.kernel != (1, 1) or self.padding != (0, 0):
             return None
-        x = self.x[:, :, :: self.stride[0], :: self.stride[1]]
+        x: Array = self.x[:, :, :: self.stride[0], :: self.stride[1]]
         n, d, down, across = x.shape
         if down * across == 1:
             return x[:, :, 0, 0]

@@ -9,10 +9,10 @@ from fastfisher import _check
 from fastfisher._native import core, get_num_threads
 from fastfisher._ops import numpy_hermitian as hermitian
 from fastfisher._ops import numpy_triangle as real
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["Root"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
 # Rows that are reflected together, see ``qr.cpp``.
 BLOCK_ROWS = 256

@@ -11,9 +11,9 @@ from fastfisher._native import core
 if TYPE_CHECKING:
     from fastfisher._ops.numpy_blocks import BlockFactor, Blocks
 
-__all__ = ["StackFactor"]
+from fastfisher._ops.types import NumpyArray as Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
+__all__ = ["StackFactor"]
 
 
 class StackFactor:

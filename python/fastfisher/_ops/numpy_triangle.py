@@ -6,6 +6,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._native import core
+from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["Factor", "Triangle"]
 
@@ -19,8 +20,6 @@ PANEL_BYTES = 192
 # time, with 4096 1.08; 8192 × 8192 takes 1.07 in float64 and 1.04 in float32 (two threads of
 # Granite Rapids).
 STRASSEN_LEAST = 4096
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def bits(scores: Array) -> Array:

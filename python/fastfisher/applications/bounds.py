@@ -7,6 +7,7 @@ import numpy as np
 from fastfisher import _check, _memory
 from fastfisher._ops import on_host
 from fastfisher._ops.border import takes_tensors
+from fastfisher._ops.conjugates import hermitian_part
 from fastfisher.applications.total import advised, as_total, finite, precisions
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.protocol import Fisher
@@ -98,7 +99,7 @@ def cramer_rao_bound(
         spread = F.solve(J.conj().T, damping=damping, solver=solver)
     if diagonal:
         return (J * spread.T).sum(axis=1).real / total
-    return _symmetric(J @ spread) / total
+    return hermitian_part(J @ spread) / total
 
 
 @takes_tensors
@@ -210,7 +211,7 @@ def condition_on(fisher: Any, keep: Any) -> Any:
     """
     F, total = as_total(fisher)
     kept = _kept(F, keep)
-    return _symmetric((F @ _units(F, kept))[F._ops.from_host(kept)]) * total
+    return hermitian_part((F @ _units(F, kept))[F._ops.from_host(kept)]) * total
 
 
 @takes_tensors
@@ -301,11 +302,7 @@ def reparametrize(fisher: Any, jacobian: Any) -> Any:
             f"jacobian: expected shape ({F.shape[0]}, q) with q ≥ 1, got {J.shape}. "
             "It has one row per old parameter and one column per new one."
         )
-    return _symmetric(J.conj().T @ (F @ J)) * total
-
-
-def _symmetric(half: Any) -> Any:
-    return (half + half.conj().T) / 2
+    return hermitian_part(J.conj().T @ (F @ J)) * total
 
 
 def _rows(F: Fisher, jacobian: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import batch_of, numpy_batch
-from fastfisher._ops.numpy_batch import Array
+from fastfisher._ops.types import Array
 from fastfisher.batch.solution import BatchSolution
 
 __all__ = ["PRECISIONS", "Scores", "Source", "source", "unextended"]

@@ -3,7 +3,8 @@
 import numpy as np
 
 from fastfisher._ops import batch_of
-from fastfisher._ops.numpy_batch import Array, Job
+from fastfisher._ops.numpy_batch import Job
+from fastfisher._ops.types import Array
 from fastfisher.batch.solution import BatchSolution
 from fastfisher.errors import FisherError, NonFiniteError, NotPositiveDefiniteError
 from fastfisher.solvers.solution import Status

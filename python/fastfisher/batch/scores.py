@@ -7,7 +7,7 @@ import numpy as np
 from fastfisher import _check, _memory
 from fastfisher._ops import batch_of, ops_of
 from fastfisher._ops.border import takes_tensors
-from fastfisher._ops.numpy_batch import Array
+from fastfisher._ops.types import Array
 
 __all__ = ["empirical_fisher"]
 

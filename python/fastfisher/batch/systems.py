@@ -7,7 +7,8 @@ import numpy as np
 from fastfisher import _check, _memory
 from fastfisher._ops import batch_of, ops_of
 from fastfisher._ops.border import takes_tensors
-from fastfisher._ops.numpy_batch import Array, Job
+from fastfisher._ops.numpy_batch import Job
+from fastfisher._ops.types import Array
 from fastfisher.batch import extended, failure
 from fastfisher.batch.solution import BatchSolution
 from fastfisher.solvers.damping import MODES

@@ -10,10 +10,10 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import for_dtype, ops_of
+from fastfisher._ops.conjugates import squares
 from fastfisher._turns import Whole, in_order, new_lock
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.protocol import Fisher, moved
-from fastfisher.fisher.spectrum import squares
 
 __all__ = ["Additive"]
 

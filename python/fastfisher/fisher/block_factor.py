@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastfisher import _memory
+from fastfisher._ops.conjugates import hermitian_part
 from fastfisher._range import in_range
 from fastfisher.fisher.factor import Factor, MatrixFactor
 
@@ -37,7 +38,7 @@ class BlockFactor(MatrixFactor):
         # residual A X − I sees; their mean commutes with i, as A does, and leaves none.
         params = self.shape[0]
         turned = self.solve_columns(1j * self._ops.xp.eye(params, dtype=self._dtype)) / 1j
-        return (X + (turned + turned.conj().T) / 2) / 2
+        return (X + hermitian_part(turned)) / 2
 
     def inverse_blocks(self) -> list[Any]:
         """Return the diagonal blocks of A⁻¹, the selected inverse.

@@ -6,10 +6,11 @@ from typing import Any, Self
 
 from fastfisher import _check, _memory
 from fastfisher._ops import ops_of
+from fastfisher._ops.conjugates import squares
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.accumulator import Accumulator
 from fastfisher.fisher.factor import DiagonalFactor, Factor
-from fastfisher.fisher.spectrum import eigenvalue_powers, squares
+from fastfisher.fisher.spectrum import eigenvalue_powers
 
 __all__ = ["DiagonalFisher"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check, _memory
 from fastfisher._ops.border import TakesTensors
+from fastfisher._ops.conjugates import hermitian_part, squares
 from fastfisher._ops.held_verbs import HeldVerbs
 from fastfisher._range import in_range
-from fastfisher.fisher.spectrum import squares
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -125,8 +125,7 @@ class Factor(TakesTensors, ABC):
             "inverse_diagonal() and solve() do without the matrix.",
             self._ops,
         )
-        half = self.solve_columns(self._ops.xp.eye(params, dtype=self._dtype))
-        return (half + half.conj().T) / 2
+        return hermitian_part(self.solve_columns(self._ops.xp.eye(params, dtype=self._dtype)))
 
     @in_range
     def sample(self, rng: Any = None, size: int | None = None) -> Any:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
+from fastfisher._ops.conjugates import squares
 from fastfisher._range import in_range
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor
 from fastfisher.fisher.protocol import Fisher
-from fastfisher.fisher.spectrum import all_positive, cutoff, smooth_inverse, squares
+from fastfisher.fisher.spectrum import all_positive, cutoff, smooth_inverse
 from fastfisher.solvers.solution import Solution
 from fastfisher.solvers.solve import solve_system
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from fastfisher import _check
 from fastfisher._ops import ops_of
+from fastfisher._ops.types import Pair
 
 __all__ = ["Conv2dLayer", "LinearLayer", "layers_of", "weight_shapes"]
 
-Pair = tuple[int, int]
 # Of a kernel, stride, padding or dilation: the kernels multiply two of them in 64 bits.
 _MOST = 2**31 - 1
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import for_dtype, ops_of
+from fastfisher._ops.conjugates import hermitian_part
 from fastfisher.fisher.protocol import Fisher
 from fastfisher.solvers.cg import CG
 
@@ -87,8 +88,7 @@ class OperatorFisher(Fisher):
     def to_dense(self) -> Any:
         """Return F as a full symmetric array (p, p), by p products."""
         self._guard_matrix(copies=2)
-        half = self._product(self._ops.xp.eye(self._params, dtype=self._dtype), 0)
-        return (half + half.conj().T) / 2
+        return hermitian_part(self._product(self._ops.xp.eye(self._params, dtype=self._dtype), 0))
 
     def _matrix_triangle(self, threads: int) -> tuple[Any, float]:
         return self._ops.Triangle.from_dense(self.to_dense(), threads=threads), 1.0

@@ -6,12 +6,7 @@ import numpy as np
 
 from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
 
-__all__ = ["all_positive", "cutoff", "eigenvalue_powers", "signed", "smooth_inverse", "squares"]
-
-
-def squares(X: Any) -> Any:
-    """Return |x|² of each entry, real."""
-    return X.real * X.real + X.imag * X.imag if X.dtype.kind == "c" else X * X
+__all__ = ["all_positive", "cutoff", "eigenvalue_powers", "signed", "smooth_inverse"]
 
 
 def all_positive(shift: Any) -> bool:

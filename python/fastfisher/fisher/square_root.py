@@ -4,10 +4,10 @@ from types import ModuleType
 from typing import Any
 
 from fastfisher import _check, _memory
+from fastfisher._ops.conjugates import squares
 from fastfisher._range import in_range
 from fastfisher._turns import still
 from fastfisher.fisher.accumulator import Accumulator
-from fastfisher.fisher.spectrum import squares
 from fastfisher.solvers.qr import QR
 
 __all__ = ["SquareRootFisher"]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _check, _memory
+from fastfisher._ops.conjugates import hermitian_part, squares
 from fastfisher.errors import NonFiniteError
-from fastfisher.fisher.spectrum import squares
 
 __all__ = ["nystrom"]
 
@@ -55,8 +55,7 @@ def nystrom(
     # F + νI, with ν above the rounding of Y, has eigenvalues of at least ν in any basis.
     nu = math.sqrt(params) * float(np.finfo(dtype).eps) * size
     Y += nu * start
-    middle = start.conj().T @ Y
-    values, Q = ops.eigh((middle + middle.conj().T) / 2)
+    values, Q = ops.eigh(hermitian_part(start.conj().T @ Y))
     U, singular, _ = xp.linalg.svd(Y @ (Q / xp.sqrt(xp.maximum(values, nu))), full_matrices=False)
     return U, xp.maximum(singular**2 - nu, 0.0)
 
