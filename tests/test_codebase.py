@@ -37,6 +37,18 @@ BINDINGS = sources("src/cpp/bindings")
 LIBRARY = sources("python/fastfisher", ".py")
 
 
+# What a part of the library may import: what stands in a line before its own, or beside it.
+FLOORS = (
+    {"_version", "_cpu"},
+    {"_native", "_status", "errors"},
+    {"_check", "_memory", "_range", "_turns"},
+    {"_ops"},
+    {"_persist", "fisher", "functions", "path", "solvers"},
+    {"applications", "batch", "distributed", "families"},
+    {"__init__", "__main__", "demo"},
+)
+
+
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -154,6 +166,31 @@ def test_sums_have_a_fixed_order(path):
     text = code(path)
     assert "reduction(" not in text
     assert not re.search(r"#\s*pragma\s+omp\s+atomic|fast-math|pragma\s+STDC|optimize\s*\(", text)
+
+
+def parts_imported(path: Path) -> set[str]:
+    """Return the parts of the library that a file of it needs when it runs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastfisher."):
+            found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "fastfisher":
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_parts_import_only_what_stands_below(path: Path) -> None:
+    floor = {part: level for level, parts in enumerate(FLOORS) for part in parts}
+    part = path.relative_to(ROOT / "python/fastfisher").parts[0].removesuffix(".py")
+    for other in parts_imported(path) & set(floor):
+        # Which verbs serve an array is asked while it is checked.
+        if (part, other) != ("_check", "_ops"):
+            assert floor[other] <= floor[part], f"{name(path)}: {other} stands above {part}."
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name)

@@ -6,13 +6,13 @@ once per round, to learn whether any column asks for another product.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from fastfisher import _check
-from fastfisher._ops.engine import Array, Engine
-from fastfisher.solvers.solution import Status
+from fastfisher._ops.engine import Engine
+from fastfisher._ops.types import Array, CGOutcome
+from fastfisher._status import Status
 
 __all__ = ["conjugate_gradients", "patience", "with_exponent"]
 
@@ -24,7 +24,6 @@ SCALE_LIMIT = 60
 STEP, CHECK, DONE = range(3)
 
 Operator = Callable[[Array], Array]
-Outcome = tuple[Array, Any, Any, Any]
 
 
 def patience(params: int) -> int:
@@ -41,7 +40,7 @@ def conjugate_gradients(
     atol: float,
     max_iterations: int,
     start: Array | None = None,
-) -> Outcome:
+) -> CGOutcome:
     """Solve apply(x) = rhs; return x, and NumPy's status, iterations, true residual per column."""
     if rhs.shape[1] == 0:
         return _nothing(engine, rhs)
@@ -217,7 +216,7 @@ class _Columns:
     def _whole(self, number: int) -> Array:
         return self.xp.full(self.b.shape[1], int(number), dtype=np.int64)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CGOutcome:
         """Return x as it is without the exponent, and what is told of each column."""
         xp = self.xp
         x = with_exponent(self.engine, self.x, self.exponent)
@@ -243,6 +242,6 @@ def with_exponent(engine: Engine, X: Array, exponent: Array) -> Array:
     return (wide * 2.0**half * 2.0 ** (exponent - half)).astype(X.dtype)
 
 
-def _nothing(engine: Engine, rhs: Array) -> Outcome:
+def _nothing(engine: Engine, rhs: Array) -> CGOutcome:
     whole = np.zeros(0, np.int64)
     return engine.xp.zeros_like(rhs), whole, whole, np.zeros(0)

@@ -5,14 +5,14 @@ recurrence, here all at once. The host waits for the device once per step.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops.device_cg import conjugate_gradients, patience
-from fastfisher._ops.engine import Array, Engine
-from fastfisher.solvers.solution import Status
+from fastfisher._ops.engine import Engine
+from fastfisher._ops.types import Array, CGOutcome
+from fastfisher._status import Status
 
 __all__ = ["shifted_conjugate_gradients"]
 
@@ -25,7 +25,7 @@ def shifted_conjugate_gradients(
     rtol: float,
     atol: float,
     max_iterations: int,
-) -> tuple[Array, Any, Any, Any]:
+) -> CGOutcome:
     """Solve apply(x) + shift · x = rhs for every shift, x (p, m·k), side by side.
 
     Returns x, and NumPy's status, iterations and true residual of each of the m·k.
@@ -143,7 +143,7 @@ class _Path:
         self.active = self.active & ~which
         self.verdict = self.xp.where(which, self._whole(verdict), self.verdict)
 
-    def outcome(self, max_iterations: int) -> tuple[Array, Any, Any, Any]:
+    def outcome(self, max_iterations: int) -> CGOutcome:
         """Return x in the caller's units, and what the true residuals say of each system."""
         xp, engine = self.xp, self.engine
         spoilt = ~xp.all(xp.isfinite(self.x), axis=0)
