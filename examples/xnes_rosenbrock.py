@@ -80,8 +80,9 @@ def draw_losses(axes: Any, params: int, evaluations: int) -> None:
         for seed in range(SEEDS):
             result = search(strategy, rosenbrock, params, evaluations, seed)
             label = strategy.__name__ if seed == 0 else None
-            history = result.history
-            axes.semilogy(history["evaluations"], history["best_loss"], color, lw=0.8, label=label)
+            evaluated = [record.evaluations for record in result.history]
+            best = [record.best_loss for record in result.history]
+            axes.semilogy(evaluated, best, color, lw=0.8, label=label)
         name = strategy.__name__
         print(f"{name} {params:10} {result.evaluations:12} {result.loss:9.1e}  {result.message}")
     axes.set(title=f"Rosenbrock, {params} parameters", xlabel="evaluations", ylabel="best loss")

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
         DescentState,
         natural_gradient_descent,
     )
-    from fastfisher.applications.evolution import SNES, XNES, EvolutionResult
+    from fastfisher.applications.evolution import SNES, XNES, EvolutionRecord, EvolutionResult
     from fastfisher.applications.inference import (
         ChiSquaredTest,
         ScoreTests,
@@ -127,6 +127,7 @@ __all__ = [
     "Dual",
     "Eigh",
     "ElasticWeightConsolidation",
+    "EvolutionRecord",
     "EvolutionResult",
     "Exponential",
     "FileFormatError",
@@ -213,7 +214,7 @@ _LATER = {
         "DescentState",
         "natural_gradient_descent",
     ),
-    "applications.evolution": ("SNES", "XNES", "EvolutionResult"),
+    "applications.evolution": ("SNES", "XNES", "EvolutionRecord", "EvolutionResult"),
     "applications.inference": (
         "ChiSquaredTest",
         "ScoreTests",

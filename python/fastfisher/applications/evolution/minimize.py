@@ -2,85 +2,18 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastfisher import _check
+from fastfisher.applications.evolution.result import EvolutionRecord, EvolutionResult
 from fastfisher.errors import NonFiniteError
 from fastfisher.solvers.solution import Status
 
 if TYPE_CHECKING:
     from fastfisher.applications.evolution.strategy import EvolutionStrategy
 
-__all__ = ["EvolutionResult", "minimize"]
-
-# One row per generation of what it found and where it left the search distribution.
-_HISTORY = np.dtype(
-    [
-        ("evaluations", np.int64),
-        ("loss", np.float64),
-        ("best_loss", np.float64),
-        ("sigma", np.float64),
-        ("population", np.int64),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EvolutionResult:
-    """What ``minimize`` of an evolution strategy found, and why it ended.
-
-    Attributes
-    ----------
-    theta : array (p,)
-        The best point that was evaluated; the mean if no loss was finite.
-    loss : float
-        Its loss; infinite if none was finite.
-    status : Status
-        ``SUCCESS`` if the target was reached or, without one, sigma fell below the tolerance;
-        ``STAGNATED`` if the search came to rest otherwise, ``MAX_ITERATIONS`` if the next
-        generation would pass the budget, ``NON_FINITE`` if losses were no longer finite, one was
-        −∞, or the search distribution left the range of float64, ``INTERRUPTED`` if the callback
-        said so.
-    message : str
-        The same in words.
-    iterations : int
-        Generations that the search learned from.
-    evaluations : int
-        Losses that were evaluated, those of a generation with −∞ too.
-    restarts : int
-        How often the search began again.
-    history : structured array (iterations,)
-        Fields ``evaluations`` so far, ``loss`` (the best of the generation), ``best_loss`` so far,
-        ``sigma`` (the largest standard deviation) and ``population``.
-
-    Examples
-    --------
-    >>> import numpy as np, fastfisher as ff
-    >>> result = ff.SNES(np.ones(3), 0.5, rng=0).minimize(
-    ...     lambda x: (x**2).sum(axis=1), max_evaluations=5000, target=1e-10, vectorized=True
-    ... )
-    >>> result.status.name, result.loss <= 1e-10, result.evaluations < 5000
-    ('SUCCESS', True, True)
-    >>> bool(result.history["best_loss"][-1] == result.loss)
-    True
-    >>> result.iterations == len(result.history), result.restarts, result.theta.shape
-    (True, 0, (3,))
-    >>> result.message
-    'The loss is at or below the target 1e-10.'
-    """
-
-    theta: Any
-    loss: float
-    status: Status
-    message: str
-    iterations: int
-    evaluations: int
-    restarts: int
-    history: Any
+__all__ = ["minimize"]
 
 
 def minimize(
@@ -97,7 +30,8 @@ def minimize(
     goal = -math.inf if target is None else _target(target)
     left = _check.count("restarts", restarts)
     evaluate = loss if _check.flag("vectorized", vectorized) else _one_by_one(loss)
-    begun, rows, done = strategy.evaluations, [], 0
+    begun, done = strategy.evaluations, 0
+    history: list[EvolutionRecord] = []
     while True:
         if strategy.best_loss <= goal:
             status, message = Status.SUCCESS, f"The loss is at or below the target {goal:g}."
@@ -123,13 +57,14 @@ def minimize(
             strategy.evaluations += strategy.population
             strategy.status, strategy.message = status, message = Status.NON_FINITE, str(error)
             break
-        rows.append(
-            (
-                strategy.evaluations - begun,
-                strategy.generation_loss,
-                strategy.best_loss,
-                strategy.sigma.max(),
-                strategy.population,
+        history.append(
+            EvolutionRecord(
+                iteration=len(history) + 1,
+                evaluations=strategy.evaluations - begun,
+                loss=strategy.generation_loss,
+                best_loss=strategy.best_loss,
+                sigma=float(strategy.sigma.max()),
+                population=strategy.population,
             )
         )
         if callback is not None and callback(strategy):
@@ -141,10 +76,10 @@ def minimize(
         loss=strategy.best_loss,
         status=status,
         message=message,
-        iterations=len(rows),
+        iterations=len(history),
         evaluations=strategy.evaluations - begun,
         restarts=done,
-        history=np.array(rows, dtype=_HISTORY),
+        history=tuple(history),
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._ops import on_host, ops_of
 from fastfisher._ops.border import Shown, TakesTensors, takes_tensors
-from fastfisher.applications.evolution.minimize import EvolutionResult, minimize
+from fastfisher.applications.evolution.minimize import minimize
+from fastfisher.applications.evolution.result import EvolutionResult
 from fastfisher.applications.evolution.utilities import Array, by_rank, of_population
 from fastfisher.errors import NonFiniteError
 from fastfisher.families import domain
@@ -246,7 +247,8 @@ class EvolutionStrategy(TakesTensors, ABC):
         vectorized : bool
             Whether it is ``loss(population) -> (population,)`` for all rows (population, p).
         callback : callable, optional
-            Called with the strategy after each generation; a true answer ends the search.
+            Called after each generation with the strategy, which is the state of the search itself;
+            a true answer ends it.
 
         Returns
         -------
