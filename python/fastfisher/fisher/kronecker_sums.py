@@ -348,7 +348,19 @@ class KroneckerSums(Layered, Additive):
             array *= factor
         self._made.clear()
 
-    # ---- pickle and files ----
+    # ---- copies, pickle and files ----
+    def copy(self) -> Self:
+        """Return one of its own with the same content."""
+        with self._lock:
+            twin = type(self)(**self._conventions(), like=self._sums[0].panels)
+            for mine, theirs in zip(twin._sums, self._sums, strict=True):
+                mine.panels[...] = theirs.panels
+            twin._crosses, twin._moments = _copies(self._crosses), _copies(self._moments)
+            twin._bases = [(U_G.copy(), U_A.copy()) for U_G, U_A in self._bases]
+            twin._weight_sum, twin._n_samples = self._weight_sum, self._n_samples
+        twin._open = twin._n_samples == 0 and is_numpys(twin._sums[0].panels)
+        return twin
+
     def _structure(self) -> dict[str, Any]:
         return {
             "shapes": [list(shape) for shape in self._shapes],
@@ -383,22 +395,18 @@ class KroneckerSums(Layered, Additive):
         triangles = [
             ops.Triangle.length(size, dtype) for shape in shapes for size in reversed(shape)
         ]
-        _pieces("sums", state["sums"], [(length,) for length in triangles], dtype)
+        sums = _pieces("sums", state["sums"], [(length,) for length in triangles], dtype)
         fisher = cls(**told, like=state["sums"])
-        for triangle, panels in zip(
-            fisher._sums,
-            _pieces("sums", state["sums"], [(length,) for length in triangles], dtype),
-            strict=True,
-        ):
+        for triangle, panels in zip(fisher._sums, sums, strict=True):
             triangle.panels[...] = panels
         crosses = [shape for pair in fisher._cross_shapes() for shape in pair]
         if crosses:
-            fisher._crosses = _pieces("crosses", state["crosses"], crosses, dtype)
+            fisher._crosses = _copies(_pieces("crosses", state["crosses"], crosses, dtype))
         if fisher._eigen and "bases" in state:
             squares = [(size, size) for shape in shapes for size in shape]
-            flat = _pieces("bases", state["bases"], squares, dtype)
+            flat = _copies(_pieces("bases", state["bases"], squares, dtype))
             fisher._bases = list(zip(flat[::2], flat[1::2], strict=True))
-            fisher._moments = _pieces("moments", state["moments"], shapes, dtype)
+            fisher._moments = _copies(_pieces("moments", state["moments"], shapes, dtype))
         fisher._weight_sum = _check.cut("weight_sum", state["weight_sum"])
         fisher._n_samples = _check.count("n_samples", state["n_samples"])
         fisher._open = fisher._n_samples == 0 and is_numpys(state["sums"])
@@ -411,7 +419,7 @@ class KroneckerSums(Layered, Additive):
 
 
 def _pieces(name: str, array: Any, shapes: Sequence[tuple[int, ...]], dtype: Any) -> list[Any]:
-    """Return copies of the arrays that stand one after another in a flat one."""
+    """Return views of the arrays that stand one after another in a flat one."""
     sizes = [math.prod(shape) for shape in shapes]
     if array.shape != (sum(sizes),) or array.dtype != dtype:
         raise ValueError(
@@ -420,9 +428,13 @@ def _pieces(name: str, array: Any, shapes: Sequence[tuple[int, ...]], dtype: Any
         )
     ends = list(accumulate(sizes))
     return [
-        array[end - size : end].reshape(shape).copy()
+        array[end - size : end].reshape(shape)
         for end, size, shape in zip(ends, sizes, shapes, strict=True)
     ]
+
+
+def _copies(arrays: list[Any]) -> list[Any]:
+    return [array.copy() for array in arrays]
 
 
 def _check_chain(positions: list[int]) -> None:

@@ -52,9 +52,11 @@ def choose_for_path(fisher: "Fisher", solver: Any, shifts: list[float]) -> Any:
     conjugate gradients in one Krylov space, which takes no preconditioner.
     """
     chosen = choose(fisher, solver, max(shifts, default=0.0))
-    if solver == "auto" and fisher._own_path_solver is not None:
+    if solver != "auto":
+        return chosen
+    if fisher._own_path_solver is not None:
         return fisher._own_path_solver
-    if solver != "auto" or chosen == fisher._own_solver:
+    if fisher._own_solver is not None:
         return chosen
     if isinstance(chosen, CG):
         return CG(preconditioner=None)

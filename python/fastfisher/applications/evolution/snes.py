@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _memory
-from fastfisher.applications.evolution.strategy import EvolutionStrategy, rate
+from fastfisher.applications.evolution.strategy import EvolutionStrategy
 from fastfisher.applications.evolution.utilities import Array, signed_sum
 from fastfisher.families import domain
 from fastfisher.functions import fisher_diagonal
@@ -102,33 +102,11 @@ class SNES(EvolutionStrategy):
     (True, (4,), (4,))
     """
 
-    def __init__(
-        self,
-        mean: Any,
-        sigma: Any,
-        *,
-        population: int | None = None,
-        utilities: Any = None,
-        mean_rate: float = 1.0,
-        sigma_rate: float | None = None,
-        mirrored: bool = False,
-        tolerance: float = 1e-12,
-        rng: Any = None,
-    ) -> None:
-        super().__init__(
-            mean,
-            population=population,
-            utilities=utilities,
-            mean_rate=mean_rate,
-            mirrored=mirrored,
-            tolerance=tolerance,
-            rng=rng,
-        )
-        p = len(self.mean)
-        if sigma_rate is None:
-            sigma_rate = (3 + math.log(p)) / (5 * math.sqrt(p))
-        self.sigma_rate = rate("sigma_rate", sigma_rate)
-        self._begin(standard_deviations("sigma", sigma, p))
+    def _usual_sigma_rate(self, params: int) -> float:
+        return (3 + math.log(params)) / (5 * math.sqrt(params))
+
+    def _first_scale(self, sigma: Any, params: int) -> Array:
+        return standard_deviations("sigma", sigma, params)
 
     def _spread(self, scale: Array, draws: Array) -> Any:
         return scale * draws
@@ -162,7 +140,7 @@ class SNES(EvolutionStrategy):
             return float(np.square(grown.max() / grown.min()))
 
 
-def standard_deviations(name: str, value: Any, params: int) -> Any:
+def standard_deviations(name: str, value: Any, params: int) -> Array:
     """Return one standard deviation per parameter."""
     sigma = domain.positive(name, value, "It is a standard deviation of the first draws.")
     if sigma.shape not in ((), (params,)):
@@ -170,4 +148,5 @@ def standard_deviations(name: str, value: Any, params: int) -> Any:
             f"{name}: expected a number or shape ({params},), got {sigma.shape}. "
             "Give one standard deviation for all parameters, or one for each."
         )
-    return domain.own(sigma, (params,))
+    own: Array = domain.own(sigma, (params,))
+    return own

@@ -31,8 +31,8 @@ _PATIENCE = (10, 30)
 class EvolutionStrategy(TakesTensors, ABC):
     """A search distribution N(mean, A Aᵀ) that follows the natural gradient of the expected loss.
 
-    A subclass holds A as its `_scale`. It says how normal draws become steps from the mean, which
-    variances that gives, and how utilities move A.
+    A subclass says what the first A is, held as `_scale`, how normal draws become steps from the
+    mean, which variances that gives, and how utilities move A.
     """
 
     mean = Shown()
@@ -42,13 +42,15 @@ class EvolutionStrategy(TakesTensors, ABC):
     def __init__(
         self,
         mean: Any,
+        sigma: Any,
         *,
-        population: int | None,
-        utilities: Any,
-        mean_rate: float,
-        mirrored: bool,
-        tolerance: float,
-        rng: Any,
+        population: int | None = None,
+        utilities: Any = None,
+        mean_rate: float = 1.0,
+        sigma_rate: float | None = None,
+        mirrored: bool = False,
+        tolerance: float = 1e-12,
+        rng: Any = None,
     ) -> None:
         start = domain.real("mean", mean)
         if start.ndim != 1 or start.shape[0] == 0:
@@ -73,9 +75,10 @@ class EvolutionStrategy(TakesTensors, ABC):
         self._rng = _check.generator(rng)
         self._draws: Array | None = None
         self._steps: Array
-
-    def _begin(self, scale: Any) -> None:
-        """Hold A, and remember where the search began."""
+        params = len(self.mean)
+        usual = self._usual_sigma_rate(params)
+        self.sigma_rate = usual if sigma_rate is None else rate("sigma_rate", sigma_rate)
+        scale = self._first_scale(sigma, params)
         with np.errstate(over="ignore", under="ignore"):
             variances = self._variances(scale)
         if not _held(variances):
@@ -89,6 +92,14 @@ class EvolutionStrategy(TakesTensors, ABC):
         self._unchanged = 0
 
     # ---- what a strategy writes ----
+    @abstractmethod
+    def _usual_sigma_rate(self, params: int) -> float:
+        """Return the learning rate of A that the literature recommends."""
+
+    @abstractmethod
+    def _first_scale(self, sigma: Any, params: int) -> Array:
+        """Return the A that the caller's sigma says."""
+
     @abstractmethod
     def _spread(self, scale: Array, draws: Array) -> Any:
         """Return A z of each draw."""

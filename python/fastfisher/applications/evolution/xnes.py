@@ -113,20 +113,25 @@ class XNES(EvolutionStrategy):
     ) -> None:
         super().__init__(
             mean,
+            sigma,
             population=population,
             utilities=utilities,
             mean_rate=mean_rate,
+            sigma_rate=sigma_rate,
             mirrored=mirrored,
             tolerance=tolerance,
             rng=rng,
         )
-        p = len(self.mean)
-        _memory.guard(4 * 8 * p * p, "XNES", "SNES keeps no more than p standard deviations.")
-        if sigma_rate is None:
-            sigma_rate = 3 * (3 + math.log(p)) / (5 * p * math.sqrt(p))
-        self.sigma_rate = rate("sigma_rate", sigma_rate)
         self.shape_rate = self.sigma_rate if shape_rate is None else rate("shape_rate", shape_rate)
-        self._begin(_root("sigma", sigma, p))
+
+    def _usual_sigma_rate(self, params: int) -> float:
+        return 3 * (3 + math.log(params)) / (5 * params * math.sqrt(params))
+
+    def _first_scale(self, sigma: Any, params: int) -> Array:
+        _memory.guard(
+            4 * 8 * params * params, "XNES", "SNES keeps no more than p standard deviations."
+        )
+        return _root("sigma", sigma, params)
 
     def _spread(self, scale: Array, draws: Array) -> Any:
         return draws @ scale.T
@@ -185,7 +190,7 @@ class XNES(EvolutionStrategy):
         return self.condition() if self.generations % often == 0 else 1.0
 
 
-def _root(name: str, value: Any, params: int) -> Any:
+def _root(name: str, value: Any, params: int) -> Array:
     """Return A with A Aᵀ the covariance: standard deviations D times the root of correlations R.
 
     R does not see the units of the parameters, so neither does what is positive definite.
@@ -210,4 +215,5 @@ def _root(name: str, value: Any, params: int) -> Any:
             f"{values[0]:.3g} beside one of {values[-1]:.3g} among correlations. Leave out what "
             "does not vary, or give a vector of standard deviations."
         )
-    return D[:, None] * ((V * np.sqrt(values)) @ V.T)
+    root: Array = D[:, None] * ((V * np.sqrt(values)) @ V.T)
+    return root
