@@ -201,7 +201,10 @@ def _array(ops: Any, name: str, value: Any, ranks: tuple[int, ...], shape: str) 
             "Complex scores are served as arrays: use ScoreFisher or DenseFisher."
         )
     if 0 in array.shape[1:]:
-        raise ValueError(f"{name}: expected no empty axis, got shape {array.shape}.")
+        raise ValueError(
+            f"{name}: expected no empty axis, got shape {array.shape}. "
+            "Only samples may be none: leave out a layer without parameters."
+        )
     return array
 
 

@@ -43,6 +43,8 @@ class OperatorFisher(Fisher):
         An array of the kind that vectors are.
     """
 
+    _own_solver = CG(preconditioner=None)
+
     def __init__(
         self, product: Callable[[Any], Any], n_params: int, dtype: Any, *, like: Any = None
     ) -> None:
@@ -92,10 +94,6 @@ class OperatorFisher(Fisher):
 
     def _matrix_triangle(self, threads: int) -> tuple[Any, float]:
         return self._ops.Triangle.from_dense(self.to_dense(), threads=threads), 1.0
-
-    @property
-    def _own_solver(self) -> CG:
-        return CG(preconditioner=None)
 
     def _eigenvalue_bound(self) -> float:
         return 1.0  # none is known: ladders of dampings begin at eps

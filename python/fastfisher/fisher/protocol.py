@@ -433,18 +433,15 @@ class Fisher(TakesTensors, ABC):
     _sums_squares: bool = False
     # What F consists of where `_matrix_factor` factors no p × p matrix, in words; else "".
     _composition: str = ""
-    # The solver of "auto" for paths of dampings where F has one of its own.
+    # The solvers that "auto" is for this class, for one damping and for a path of them; None where
+    # it looks at the shape.
+    _own_solver: Any = None
     _own_path_solver: Any = None
 
     @property
     def _cancels(self) -> bool:
         """Whether solves lose digits by ‖F‖ / λ, as Woodbury's identity does."""
         return False
-
-    @property
-    def _own_solver(self) -> Any:
-        """The solver that "auto" is for this class, None where it looks at the shape."""
-        return None
 
     @property
     def _matrix_rows(self) -> int:

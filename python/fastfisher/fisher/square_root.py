@@ -12,8 +12,6 @@ from fastfisher.solvers.qr import QR
 
 __all__ = ["SquareRootFisher"]
 
-_SOLVER = QR()
-
 
 class SquareRootFisher(Accumulator):
     """The Fisher as its square root R, upper triangular, in the p²/2 numbers of a `DenseFisher`.
@@ -71,6 +69,7 @@ class SquareRootFisher(Accumulator):
     True
     """
 
+    _own_solver = QR()
     _sums_squares = True
 
     def root(self) -> Any:
@@ -125,17 +124,13 @@ class SquareRootFisher(Accumulator):
 
     def _effective_dimension(self, shift: Any) -> float:
         # tr F A⁻¹ = Σ v* A⁻¹ v over the columns v of Rᴴ: squares, where p − tr D A⁻¹ would cancel.
-        factor = _SOLVER.factor(self, shift)
+        factor = self._own_solver.factor(self, shift)
         return float(factor.quadratic_columns(self.root().conj().T).sum(dtype="float64"))
 
     def _dense(self) -> Any:
         self._guard_matrix(3)
         with self._lock:
             return self._sums.dense()
-
-    @property
-    def _own_solver(self) -> Any:
-        return _SOLVER
 
     # ---- the sums ----
     def _empty_sums(self) -> Any:
