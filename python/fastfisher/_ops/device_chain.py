@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastfisher._ops.conjugates import adjoints_of
+from fastfisher._ops.conjugates import adjoint_of, hermitian_part
 from fastfisher._ops.device_block_factor import pivots_of
 from fastfisher._ops.device_triangle import norm1_of_inverse
 from fastfisher._ops.engine import Bound
@@ -37,12 +37,11 @@ class ChainFactor(Bound):
         pivots = []
         for b, own in enumerate(self.lower):
             if b > 0:
-                own -= self.links[b - 1] @ adjoints_of(xp, self.links[b - 1])
+                own -= self.links[b - 1] @ adjoint_of(self.links[b - 1])
             pivots.append(pivots_of(engine, own))
             if b < len(self.links):
-                self.links[b] = adjoints_of(
-                    xp, engine.triangular_solve(own, adjoints_of(xp, self.links[b]))
-                )
+                half = engine.triangular_solve(own, adjoint_of(self.links[b]))
+                self.links[b] = adjoint_of(half)
         self.pivots: Array = xp.concat(pivots)
 
     @property
@@ -66,11 +65,11 @@ class ChainFactor(Bound):
 
     def half_solve(self, B: Array, *, transposed: bool = False, threads: int = 0) -> Array:  # noqa: ARG002
         """Return L⁻¹ B, or L⁻ᴴ B."""
-        xp, solve, where = self.engine.xp, self.engine.triangular_solve, self._slices
+        solve, where = self.engine.triangular_solve, self._slices
         out, last = B.copy(), len(self.lower) - 1
         for b in range(last, -1, -1) if transposed else range(last + 1):
             if transposed and b < last:
-                out[where[b]] -= adjoints_of(xp, self.links[b]) @ out[where[b + 1]]
+                out[where[b]] -= adjoint_of(self.links[b]) @ out[where[b + 1]]
             if not transposed and b > 0:
                 out[where[b]] -= self.links[b - 1] @ out[where[b - 1]]
             out[where[b]] = solve(self.lower[b], out[where[b]], adjoint=transposed)
@@ -93,12 +92,12 @@ class ChainFactor(Bound):
             half = engine.triangular_solve(
                 self.lower[b], xp.eye(self.lower[b].shape[0], dtype=self.dtype)
             )
-            own = adjoints_of(xp, half) @ half
+            own = adjoint_of(half) @ half
             if b < len(self.links):
                 V = self.links[b] @ half
                 beside[b] = -(inside[b + 1] @ V)
-                own -= adjoints_of(xp, V) @ beside[b]
-            inside[b] = (own + adjoints_of(xp, own)) / 2
+                own -= adjoint_of(V) @ beside[b]
+            inside[b] = hermitian_part(own)
         out = self._template.like()
         out.set_blocks(inside, beside)
         return out

@@ -213,8 +213,9 @@ class Factor:
     """
 
     __slots__ = ("dtype", "held", "size")
+    held: Any
 
-    def __init__(self, held: real.Factor) -> None:
+    def __init__(self, held: Any) -> None:
         self.held = held
         self.size = held.size // 2
         self.dtype = _check.complex_of(held.dtype)
@@ -222,7 +223,7 @@ class Factor:
     @property
     def norm(self) -> float:
         """The norm of A that `rcond` uses, from ‖A‖₁ to √2 ‖A‖₁; NaN if it was not asked for."""
-        return self.held.norm
+        return float(self.held.norm)
 
     def solve(self, B: Array, threads: int = 0) -> Array:
         """Return A⁻¹ B for B of shape (p, k)."""

@@ -169,15 +169,11 @@ class Blocks:
         )
 
 
-class BlockFactor:
+class BlockFactor(Factor):
     """The Cholesky factor of a Hermitian block matrix, held as that of its real form."""
 
-    __slots__ = ("dtype", "held", "size")
-
-    def __init__(self, held: real.BlockFactor | StackFactor) -> None:
-        self.held = held
-        self.size = held.size // 2
-        self.dtype = _check.complex_of(held.dtype)
+    __slots__ = ()
+    held: real.BlockFactor | StackFactor
 
     @property
     def tridiagonal(self) -> bool:
@@ -188,21 +184,6 @@ class BlockFactor:
     def of(cls, factors: list[Factor]) -> "BlockFactor":
         """Return the factor of a block-diagonal matrix from those of its blocks."""
         return cls(real.BlockFactor.of([factor.held for factor in factors]))
-
-    def solve(self, B: Array, threads: int = 0) -> Array:
-        """Return A⁻¹ B for B of shape (p, k)."""
-        return joined(self.held.solve(interleaved(B, conjugate=True), threads), conjugate=True)
-
-    def half_solve(self, B: Array, *, transposed: bool = False, threads: int = 0) -> Array:
-        """Return L⁻¹ B, or L⁻ᴴ B, for A = L Lᴴ."""
-        X = interleaved(B, conjugate=True)
-        return joined(
-            self.held.half_solve(X, transposed=transposed, threads=threads), conjugate=True
-        )
-
-    def logdet(self) -> float:
-        """Return log det A; the real form has its eigenvalues twice."""
-        return self.held.logdet() / 2
 
     def inverse(self, threads: int = 0) -> Blocks:
         """Return the blocks of A⁻¹, and those beside them if tridiagonal."""
@@ -215,7 +196,3 @@ class BlockFactor:
     def inverse_diagonal(self, threads: int = 0) -> Array:
         """Return the diagonal of A⁻¹, (p,), real."""
         return self.inverse(threads).diagonal()
-
-    def rcond(self, threads: int = 0) -> float:
-        """Return an estimate of 1 / κ₁ of the real form, which is within a factor of 2 of A's."""
-        return self.held.rcond(threads)
