@@ -348,9 +348,12 @@ def flag(name: str, value: Any) -> bool:
 
 def count(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
     """Return a whole number that is at least `least`, and at most `most` if that is given."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
+    if isinstance(value, bool) or not hasattr(value, "__index__") or shape:
         raise TypeError(
-            f"{name}: expected a whole number, got {type(value).__name__}. Give an int."
+            f"{name}: expected a whole number, got "
+            f"{f'an array of shape {shape}' if shape else type(value).__name__}. "
+            f"{'Scores go to from_scores, or to update.' if len(shape) == 2 else 'Give an int.'}"
         )
     number = operator.index(value)
     if number < least:
