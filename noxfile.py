@@ -66,7 +66,7 @@ def oldest(session: nox.Session) -> None:
 @nox.session
 def serial(session: nox.Session) -> None:
     """Build without OpenMP and run the test suite."""
-    session.install(".[test]", STRICT, "-Ccmake.define.FASTFISHER_OPENMP=OFF")
+    session.install(".[test]", STRICT, ONE_LEVEL, "-Ccmake.define.FASTFISHER_OPENMP=OFF")
     session.run("python", "-m", "pytest", *session.posargs)
 
 
@@ -238,7 +238,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the documentation."""
-    session.install(".[docs]")
+    session.install(".[docs]", ONE_LEVEL)
     session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
 
 
