@@ -70,7 +70,12 @@ if TYPE_CHECKING:
         DescentState,
         natural_gradient_descent,
     )
-    from fastfisher.applications.evolution import SNES, XNES, EvolutionRecord, EvolutionResult
+    from fastfisher.applications.evolution import (
+        SNES,
+        XNES,
+        EvolutionRecord,
+        EvolutionResult,
+    )
     from fastfisher.applications.inference import (
         ChiSquaredTest,
         ScoreTests,
