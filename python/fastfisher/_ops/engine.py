@@ -177,6 +177,12 @@ class Bound:
 
     engine: Engine
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"{type(self).__name__}: expected arrays of the host, to be pickled or deep-copied, got "
+            f"{self.engine.name}'s. Save the Fisher, load it where it is wanted, and factor there."
+        )
+
 
 _bound: dict[Any, Any] = {}
 
