@@ -33,9 +33,17 @@ def objects() -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
         ff.QR(),
     ):
         held = ff.ScoreFisher(S)
-        yield repr(solver), solver, lambda solver, F=held: F.solve(POINT, damping=1.0, solver=solver)
+        yield (
+            repr(solver),
+            solver,
+            lambda one, F=held: F.solve(POINT, damping=1.0, solver=one),
+        )
     batch = ff.batch.Scores(S[None])
-    yield "batch.Scores", batch, lambda x: ff.batch.solve(x, POINT[None], precision="extended").value
+    yield (
+        "batch.Scores",
+        batch,
+        lambda x: ff.batch.solve(x, POINT[None], precision="extended").value,
+    )
     for result in (
         ff.solve(F, POINT),
         ff.batch.solve(F.to_dense()[None], POINT[None]),

@@ -179,7 +179,7 @@ class Bound:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(
-            f"{type(self).__name__}: expected arrays of the host, to be pickled or deep-copied, got "
+            f"{type(self).__name__}: expected arrays of the host for a pickle or a deep copy, got "
             f"{self.engine.name}'s. Save the Fisher, load it where it is wanted, and factor there."
         )
 
