@@ -162,6 +162,19 @@ def other_library(name: str, wanted: str, value: Any) -> TypeError:
     )
 
 
+def own_places(out: Any) -> None:
+    """Raise if numbers of `out` share memory: each axis has to step over all of the finer ones."""
+    axes = sorted((abs(s), n) for s, n in zip(out.strides, out.shape, strict=True) if n != 1)
+    reach = out.itemsize
+    for stride, extent in axes:
+        if stride < reach and out.size > 0:
+            raise ValueError(
+                "out: expected a place for each number, got an array that overlaps itself. "
+                "Leave it out to get a new array."
+            )
+        reach += stride * (extent - 1)
+
+
 def has_rows(array: Any, reduction: str = "mean") -> None:
     """Raise if there is nothing to average."""
     if array.shape[0] == 0 and reduction == "mean":

@@ -232,10 +232,14 @@ class Fisher(TakesTensors, ABC):
         """Return F as a ``scipy.sparse.linalg.LinearOperator``; needs SciPy."""
         from scipy.sparse.linalg import LinearOperator
 
-        product = inside(self.__matmul__)  # SciPy's vectors are NumPy's
+        product = self._for_scipy
         return LinearOperator(
             self.shape, matvec=product, rmatvec=product, matmat=product, dtype=self._dtype
         )
+
+    @inside  # SciPy's vectors are NumPy's
+    def _for_scipy(self, V: Any) -> Any:
+        return self @ V
 
     # ---- solves ----
     def solve(
