@@ -1,9 +1,12 @@
 """Every verb × every array library × dtype against the oracle, and the public functions on them."""
 
 import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import device
@@ -12,6 +15,7 @@ import libraries
 import oracle
 from fastfisher import _check
 from fastfisher._ops import VERBS, for_dtype, ops_of
+from fastfisher.fisher.accumulator import Accumulator
 
 DTYPES = (*libraries.REAL, *libraries.COMPLEX)
 STORED = (*DTYPES, *libraries.HALVES)
@@ -24,7 +28,7 @@ N, P = 61, 7  # prime
 class Given:
     """Scores, weights, vectors and verbs of one library and dtype."""
 
-    def __init__(self, library, dtype):
+    def __init__(self, library: libraries.Library, dtype: str) -> None:
         self.library, self.to = library, library.to
         self.dtype = libraries.half(dtype)
         self.sums = _check.sum_dtype(self.dtype)
@@ -39,14 +43,21 @@ class Given:
         self.F = oracle.fisher(self.S, self.w, reduction="sum")
         self.centred = oracle.rooted(self.S, self.w, center=True)
 
-    def triangle(self):
+    def triangle(self) -> Any:
         triangle = self.ops.Triangle(P, self.sums)
         triangle.add_scores(
             self.scores, self.weights, None, fresh=True, check_finite=True, threads=0
         )
         return triangle
 
-    def close(self, actual, expected, terms=N, scale=None, dtype=None):
+    def close(
+        self,
+        actual: Any,
+        expected: np.ndarray,
+        terms: int = N,
+        scale: float | np.floating | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
         if not np.isscalar(actual):
             assert self.library.is_own(actual), f"an array of {type(actual)}"
             actual = self.library.back(actual)
@@ -57,8 +68,10 @@ class Given:
 SHOWN: dict[str, Any] = {}
 
 
-def shows(name, *, halves=False):
-    def note(function):
+def shows(
+    name: str, *, halves: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def note(function: Callable[..., None]) -> Callable[..., None]:
         SHOWN[name] = (function, STORED if halves else DTYPES)
         return function
 
@@ -66,14 +79,14 @@ def shows(name, *, halves=False):
 
 
 @shows("to_array", halves=True)
-def to_array(g):
+def to_array(g: Given) -> None:
     assert g.ops.to_array("scores", g.scores, halves=True) is g.scores
     with pytest.raises(TypeError, match="scores: expected float64, float32"):
         g.ops.to_array("scores", g.to(np.ones(3, np.int64)))
 
 
 @shows("to_vector")
-def to_vector(g):
+def to_vector(g: Given) -> None:
     assert g.ops.to_vector("v", g.mean, g.sums) is g.mean
     g.close(g.ops.to_vector("v", g.to(np.arange(5)), g.sums), np.arange(5))
     g.close(g.ops.to_vector("v", g.to(g.V)[:, 1], g.sums), g.V[:, 1], 0)
@@ -84,7 +97,7 @@ def to_vector(g):
 
 
 @shows("to_output")
-def to_output(g):
+def to_output(g: Given) -> None:
     out = g.ops.empty((P, P), g.sums)
     assert g.ops.to_output(out, (P, P), g.sums, g.scores) is out
     with pytest.raises(ValueError, match=r"out: expected shape \(2, 2\)"):
@@ -97,7 +110,7 @@ def to_output(g):
 
 @shows("to_host")
 @shows("from_host")
-def there_and_back(g):
+def there_and_back(g: Given) -> None:
     assert np.array_equal(g.ops.to_host(g.mean), g.m)
     g.close(g.ops.from_host(g.m), g.m, 0)
     triangle = g.ops.from_host(g.ops.to_host(g.triangle()))
@@ -106,7 +119,7 @@ def there_and_back(g):
 
 @shows("empty")
 @shows("zeros")
-def empty(g):
+def empty(g: Given) -> None:
     for verb in (g.ops.empty, g.ops.zeros):
         for shape in (P, (P, 2), (0, 3)):
             made = verb(shape, g.sums)
@@ -120,7 +133,7 @@ def empty(g):
 @shows("held_dtype")
 @shows("here")
 @shows("available_bytes")
-def places(g):
+def places(g: Given) -> None:
     g.close(g.ops.xp.concat([g.mean, g.mean]), np.concatenate([g.m, g.m]), 0)
     assert g.ops.name == g.library.name
     assert (g.ops.here() == "") == (g.ops.name == "NumPy")
@@ -131,7 +144,7 @@ def places(g):
 
 @shows("least_and_sum")
 @shows("first_bad_weight")
-def weights(g):
+def weights(g: Given) -> None:
     least, total = g.ops.least_and_sum(g.weights)
     assert least == 0.0
     assert total == pytest.approx(float(g.w.sum(dtype=np.float64)))
@@ -147,7 +160,7 @@ def weights(g):
 
 
 @shows("all_finite")
-def all_finite(g):
+def all_finite(g: Given) -> None:
     assert g.ops.all_finite(g.scores)
     for bad in (np.nan, -np.inf):
         spoilt = g.S.copy()
@@ -156,7 +169,7 @@ def all_finite(g):
 
 
 @shows("worst_residual")
-def worst_residual(g):
+def worst_residual(g: Given) -> None:
     b = g.V.copy()
     b[:, 1] = 0
     b[:, 2] *= g.sums.type(1e15)
@@ -167,20 +180,20 @@ def worst_residual(g):
 
 
 @shows("column_mean", halves=True)
-def column_mean(g):
+def column_mean(g: Given) -> None:
     for w, weights in ((None, None), (g.w, g.weights)):
         mean = g.ops.column_mean(g.scores, weights, g.sums, True, 0)
         g.close(mean, oracle.mean(g.S, w), N, np.abs(oracle.wide(g.S)).max())
 
 
 @shows("diagonal", halves=True)
-def diagonal(g):
+def diagonal(g: Given) -> None:
     found = g.ops.diagonal(g.scores, g.weights, g.mean, g.sums, True, 0)
     g.close(found, (np.abs(g.centred) ** 2).sum(axis=0), dtype=_check.real_of(g.sums))
 
 
 @shows("fvp", halves=True)
-def fvp(g):
+def fvp(g: Given) -> None:
     U, V = g.centred, oracle.wide(g.V)
     found = g.ops.fvp(g.scores, g.weights, g.mean, g.to(g.V), 0.5, 0.25, 0)
     g.close(found, 0.5 * U.conj().T @ (U @ V) + 0.25 * V, N * P, np.abs(g.F).max() * 10)
@@ -188,7 +201,7 @@ def fvp(g):
 
 @shows("scores_dot", halves=True)
 @shows("scores_transpose_dot", halves=True)
-def products(g):
+def products(g: Given) -> None:
     S, m = oracle.wide(g.S), oracle.wide(g.m)
     Y = g.ops.scores_dot(g.scores, g.mean, g.to(g.V), 0)
     g.close(Y, (S - m) @ oracle.wide(g.V), P, 20.0)
@@ -199,7 +212,7 @@ def products(g):
 
 @shows("product")
 @shows("recombine")
-def plain_products(g):
+def plain_products(g: Given) -> None:
     X, Y = oracle.draw(5, 9, g.sums), oracle.draw(9, 4, g.sums)
     if g.sums.kind != "c" or g.ops.name != "NumPy":
         g.close(g.ops.product(g.to(X), g.to(Y), 0), oracle.wide(X) @ oracle.wide(Y), 9, 20.0)
@@ -211,7 +224,7 @@ def plain_products(g):
 
 
 @shows("eigh")
-def eigh(g):
+def eigh(g: Given) -> None:
     lower = np.tril(g.F).astype(g.sums) + np.triu(np.full((P, P), 99, g.sums), 1)
     values, vectors = g.ops.eigh(g.to(lower))
     Q, w = oracle.wide(g.library.back(vectors)), g.library.back(values)
@@ -220,7 +233,7 @@ def eigh(g):
 
 
 @shows("Triangle", halves=True)
-def triangle(g):
+def triangle(g: Any) -> None:
     ops, F = g.ops, g.F
     T = g.triangle()
     g.close(T.to_dense(1.0), F)
@@ -261,7 +274,7 @@ def triangle(g):
 
 
 @shows("Factor")
-def factor(g):
+def factor(g: Given) -> None:
     A = 0.5 * g.F + np.diag(np.arange(1.0, P + 1))
     shift = g.to(np.arange(1.0, P + 1).astype(_check.real_of(g.sums)))
     L = g.triangle().cholesky(0.5, shift)
@@ -282,14 +295,19 @@ def factor(g):
     assert L.norm == pytest.approx(np.abs(A).sum(axis=0).max(), rel=0.5)
 
 
-def systems(g):
+def systems(g: Given) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
     shift = np.arange(1.0, P + 1).astype(_check.real_of(g.sums))
     A = 0.5 * g.F + np.diag(shift)
     rtol = 32 * oracle.EPS[g.sums]
     return A, g.to(shift), g.to(g.V), rtol, np.linalg.solve(A, oracle.wide(g.V))
 
 
-def met(g, outcome, expected, rtol):
+def met(
+    g: Given,
+    outcome: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    expected: np.ndarray,
+    rtol: float,
+) -> None:
     x, status, iterations, residual = outcome
     g.close(x, expected, N * P)
     assert [int(s) for s in status] == [0] * x.shape[1]
@@ -298,26 +316,26 @@ def met(g, outcome, expected, rtol):
 
 
 @shows("cg_scores", halves=True)
-def cg_scores(g):
+def cg_scores(g: Given) -> None:
     _, shift, B, rtol, expected = systems(g)
     outcome = g.ops.cg_scores(g.scores, g.weights, None, 0.5, shift, B, shift, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
 @shows("cg_triangle")
-def cg_triangle(g):
+def cg_triangle(g: Given) -> None:
     _, shift, B, rtol, expected = systems(g)
     met(g, g.ops.cg_triangle(g.triangle(), 0.5, shift, B, None, rtol, 0.0, 100, 0), expected, rtol)
 
 
 @shows("cg_callable")
-def cg_callable(g):
+def cg_callable(g: Given) -> None:
     A, _, B, rtol, expected = systems(g)
     held = g.to(A.astype(g.sums))
     met(g, g.ops.cg_callable(lambda V: held @ V, None, B, rtol, 0.0, 100), expected, rtol)
 
 
-def of_path(g):
+def of_path(g: Given) -> Any:
     B = oracle.wide(g.V)
     unit = np.eye(P)
     expected = np.hstack([np.linalg.solve(0.5 * g.F + s * unit, B) for s in (1.0, 3.0)])
@@ -325,28 +343,28 @@ def of_path(g):
 
 
 @shows("shifted_cg_scores", halves=True)
-def shifted_cg_scores(g):
+def shifted_cg_scores(g: Given) -> None:
     shifts, B, rtol, expected = of_path(g)
     outcome = g.ops.shifted_cg_scores(g.scores, g.weights, None, 0.5, shifts, B, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
 @shows("shifted_cg_triangle")
-def shifted_cg_triangle(g):
+def shifted_cg_triangle(g: Given) -> None:
     shifts, B, rtol, expected = of_path(g)
     outcome = g.ops.shifted_cg_triangle(g.triangle(), 0.5, shifts, B, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
 @shows("shifted_cg_callable")
-def shifted_cg_callable(g):
+def shifted_cg_callable(g: Given) -> None:
     shifts, B, rtol, expected = of_path(g)
     held = g.to((0.5 * g.F).astype(g.sums))
     outcome = g.ops.shifted_cg_callable(lambda V: held @ V, shifts, B, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
-def test_every_verb_is_shown():
+def test_every_verb_is_shown() -> None:
     assert set(SHOWN) | ELSEWHERE == set(VERBS)
 
 
@@ -354,7 +372,7 @@ def test_every_verb_is_shown():
 @pytest.mark.parametrize(
     ("verb", "dtype"), [(verb, dtype) for verb, (_, dtypes) in SHOWN.items() for dtype in dtypes]
 )
-def test_verb(verb, dtype, library):
+def test_verb(verb: str, dtype: str, library: libraries.Library) -> None:
     given = Given(library, dtype)
     assert hasattr(given.ops, verb)
     SHOWN[verb][0](given)
@@ -362,7 +380,7 @@ def test_verb(verb, dtype, library):
 
 # ---- what waits for the device, and that nothing is moved ----
 # One call each -> how often it waits.
-WAITS = {
+WAITS: dict[str, Any] = {
     "column_mean": (lambda g: g.ops.column_mean(g.scores, g.weights, g.sums, True, 0), 1),
     "column_mean unchecked": (
         lambda g: g.ops.column_mean(g.scores, g.weights, g.sums, False, 0), 0,
@@ -408,7 +426,7 @@ WAITS = {
 
 @pytest.mark.parametrize("dtype", ["float32", "complex128"])
 @pytest.mark.parametrize("call", WAITS)
-def test_waits_as_seldom_as_it_says_and_moves_nothing(call, dtype):
+def test_waits_as_seldom_as_it_says_and_moves_nothing(call: str, dtype: str) -> None:
     given: Any = Given(libraries.DEVICE, dtype)
     given.Y, given.T = given.to(given.V), given.triangle()
     given.L = given.T.copy().cholesky(0.5, 1.0)
@@ -423,18 +441,19 @@ def test_waits_as_seldom_as_it_says_and_moves_nothing(call, dtype):
 
 # ---- the public functions, from end to end ----
 @pytest.fixture(params=libraries.EVERY)
-def library(request):
-    return request.param
+def library(request: pytest.FixtureRequest) -> libraries.Library:
+    answer: libraries.Library = request.param
+    return answer
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("dtype", STORED)
-def test_functions(library, dtype, center, weighted):
+def test_functions(library: libraries.Library, dtype: str, center: bool, weighted: bool) -> None:
     g = Given(library, dtype)
     w = g.w if weighted else None
-    some = {"weights": g.weights if weighted else None, "center": center}
-    of = {"weights": w, "center": center}
+    some: dict[str, Any] = {"weights": g.weights if weighted else None, "center": center}
+    of: dict[str, Any] = {"weights": w, "center": center}
     F = oracle.fisher(g.S, **of)
     size = np.abs(F).max() * 10
     g.close(ff.empirical_fisher(g.scores, **some), F)
@@ -455,7 +474,7 @@ def test_functions(library, dtype, center, weighted):
     assert solution.method == "cholesky"
 
 
-SOLVERS = {
+SOLVERS: dict[str, Any] = {
     "cholesky": ff.Cholesky(),
     "mixed": ff.Cholesky(precision="mixed"),
     "cg": ff.CG(rtol=1e-14),
@@ -477,10 +496,10 @@ TWO = ("float64", "complex64")
     ("solver", "dtype"),
     [(s, d) for s in SOLVERS for d in (TWO if s in FEW else DTYPES)],
 )
-def test_solvers(library, solver, dtype):
+def test_solvers(library: libraries.Library, solver: Any, dtype: str) -> None:
     g = Given(library, dtype)
     solver = SOLVERS[solver]
-    some = {"weights": g.weights, "solver": solver}
+    some: dict[str, Any] = {"weights": g.weights, "solver": solver}
     for samples in (N, 5):  # the Fisher itself, and of fewer samples than parameters
         S, w = g.S[:samples], g.w[:samples]
         given = {**some, "weights": g.to(w)}
@@ -498,7 +517,7 @@ def test_solvers(library, solver, dtype):
 
 @pytest.mark.parametrize("dtype", TWO)
 @pytest.mark.parametrize("solver", ["cholesky", "cg-plain", "dual", "qr", "eigh"])
-def test_paths(library, solver, dtype):
+def test_paths(library: libraries.Library, solver: str, dtype: str) -> None:
     g = Given(library, dtype)
     F = ff.ScoreFisher(g.scores, weights=g.weights)
     dampings = [0.5, 2.0, 8.0]
@@ -519,7 +538,7 @@ EMPTY: dict[str, Any] = {
 }
 
 
-def agree(library, found, expected):
+def agree(library: libraries.Library, found: ff.Fisher, expected: ff.Fisher) -> None:
     """Assert that two representations hold the same matrix."""
     dense = found.to_dense()
     assert library.is_own(dense)
@@ -531,10 +550,12 @@ def agree(library, found, expected):
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("kind", EMPTY)
-def test_accumulators(library, kind, center, dtype, tmp_path):
+def test_accumulators(
+    library: libraries.Library, kind: str, center: bool, dtype: str, tmp_path: Path
+) -> None:
     g = Given(library, dtype)
 
-    def streamed(to):
+    def streamed(to: Callable[..., Any]) -> tuple[Accumulator, Accumulator]:
         """Return an empty one that met its library at the first update, and another."""
         first, second = (EMPTY[kind](P, dtype=g.sums, center=center) for _ in range(2))
         first.update(to(g.S[:20]), to(g.w[:20])).update(to(g.S[20:30]))
@@ -560,7 +581,7 @@ def test_accumulators(library, kind, center, dtype, tmp_path):
     agree(library, loaded.update(g.scores, g.weights), E.update(g.S, g.w))
 
 
-def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was():
+def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was() -> None:
     F = ff.DenseFisher.from_scores(device.to_device(oracle.draw(N, P)))
     before = device.back(F.to_dense())
     for bad, message in (
@@ -585,10 +606,11 @@ def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was():
         ff.gram(device.to_device(spoilt))
 
 
-def _spoilt(S, to):
+def _spoilt(S: np.ndarray, to: Callable[..., Any]) -> np.ndarray | device.Array:
     S = S.copy()
     S[3, 2] = np.nan
-    return to(S)
+    answer: np.ndarray | device.Array = to(S)
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -601,7 +623,7 @@ def _spoilt(S, to):
         lambda: ff.BlockDiagonalFisher([3, 4]),
     ],
 )
-def test_a_first_update_that_fails_binds_to_no_library(empty):
+def test_a_first_update_that_fails_binds_to_no_library(empty: Callable[..., Any]) -> None:
     S = oracle.draw(N, P)
     for bad, good in ((device.to_device, np.asarray), (np.asarray, device.to_device)):
         F = empty()
@@ -615,7 +637,7 @@ def test_a_first_update_that_fails_binds_to_no_library(empty):
         assert type(F.merge(empty().update(good(S))).diagonal()) is type(good(S))
 
 
-def test_layers_that_fail_first_bind_to_no_library():
+def test_layers_that_fail_first_bind_to_no_library() -> None:
     S = oracle.draw(N, P)
     for bad, good in ((device.to_device, np.asarray), (np.asarray, device.to_device)):
         F = ff.KroneckerFisher([(P, P)], eigen=True)
@@ -626,7 +648,7 @@ def test_layers_that_fail_first_bind_to_no_library():
 
 # ---- failures ----
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_matrix_that_is_not_positive_definite(library, dtype):
+def test_a_matrix_that_is_not_positive_definite(library: libraries.Library, dtype: str) -> None:
     g = Given(library, dtype)
     A = oracle.fisher(g.S[:4])  # of rank 4
     held, rhs = g.to(A.astype(g.sums)), g.to(g.V)
@@ -634,6 +656,7 @@ def test_a_matrix_that_is_not_positive_definite(library, dtype):
         ff.solve(held, rhs)
     assert caught.value.pivot == 4
     damping = caught.value.damping
+    assert damping is not None
     assert 0 < damping < 1e-3
     assert ff.solve(held, rhs, damping=2 * damping).status == ff.Status.SUCCESS
 
@@ -661,7 +684,7 @@ def test_a_matrix_that_is_not_positive_definite(library, dtype):
         ff.solve(held, g.to(np.full(P, np.nan, g.sums)))
 
 
-def test_conjugate_gradients_end_as_they_do_on_the_host():
+def test_conjugate_gradients_end_as_they_do_on_the_host() -> None:
     """The statuses, iterations and values of NumPy's, for every way to end."""
     rng = oracle.rng(3)
     Q, _ = np.linalg.qr(rng.standard_normal((20, 20)))
@@ -686,7 +709,7 @@ def test_conjugate_gradients_end_as_they_do_on_the_host():
         np.testing.assert_allclose(value, expected.value, rtol=1e-9, atol=0, equal_nan=True)
 
 
-def test_conjugate_gradients_that_stagnate_say_so():
+def test_conjugate_gradients_that_stagnate_say_so() -> None:
     rng = oracle.rng(4)
     Q, _ = np.linalg.qr(rng.standard_normal((20, 20)))
     hard, rhs = (Q * np.logspace(0, 15, 20)) @ Q.T, rng.standard_normal(20)
@@ -699,7 +722,7 @@ def test_conjugate_gradients_that_stagnate_say_so():
         assert found.status == expected.status == ff.Status.STAGNATED
 
 
-def test_a_device_too_small_says_the_size():
+def test_a_device_too_small_says_the_size() -> None:
     scores = device.to_device(np.ones((2, 4000)))
     with device.left(10**7):
         for call in (
@@ -717,7 +740,7 @@ def test_a_device_too_small_says_the_size():
 
 # ---- arrays of two libraries, and of two devices ----
 S = oracle.draw(N, P)
-MIXED = {
+MIXED: dict[str, Callable[..., Any]] = {
     "v": lambda a, b: ff.fvp(a(S), b(S[0])),
     "weights": lambda a, b: ff.empirical_fisher(a(S), weights=b(np.ones(N))),
     "out": lambda a, b: ff.empirical_fisher(a(S), out=b(np.empty((P, P)))),
@@ -736,7 +759,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("argument", MIXED)
-def test_mixed_libraries_raise_with_both_names(argument):
+def test_mixed_libraries_raise_with_both_names(argument: str) -> None:
     call, name = MIXED[argument], argument.strip()
     for a, b, wanted, got in (
         (device.to_device, np.asarray, "device", "(numpy.ndarray|NumPy)"),
@@ -748,7 +771,7 @@ def test_mixed_libraries_raise_with_both_names(argument):
     assert call(device.to_device, device.to_device) is not None
 
 
-def test_arrays_of_another_device_raise_with_both_names():
+def test_arrays_of_another_device_raise_with_both_names() -> None:
     here = device.to_device(S)
     with device.on("device2"):
         there = device.to_device(S)
@@ -759,7 +782,7 @@ def test_arrays_of_another_device_raise_with_both_names():
         ff.fvp(here, there[0])
 
 
-def test_numbers_of_the_host_are_taken_beside_arrays_of_a_device():
+def test_numbers_of_the_host_are_taken_beside_arrays_of_a_device() -> None:
     g = Given(libraries.DEVICE, "float32")
     for damping in (1, 1.0, np.float64(1.0), np.int64(1)):
         with device.counted() as asked:
@@ -768,20 +791,22 @@ def test_numbers_of_the_host_are_taken_beside_arrays_of_a_device():
         g.close(found, oracle.natural_gradient(g.S, 1.0), N * P)
 
 
-def test_what_takes_no_array_of_a_device_says_so():
+def test_what_takes_no_array_of_a_device_says_so() -> None:
     with pytest.raises(TypeError, match="Implicit conversion"):
         np.asarray(device.to_device(S))
     with pytest.raises(TypeError, match="expected a device array as the others are, got list"):
         ff.fvp(device.to_device(S), [1.0] * P)
 
 
-def test_a_stream_of_arrays_on_a_device_is_summed_in_the_callers_thread(monkeypatch):
+def test_a_stream_of_arrays_on_a_device_is_summed_in_the_callers_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scores, weights = oracle.draw(N, P), oracle.draw_weights(N)
     parts = ff.chunks(device.to_device(scores), device.to_device(weights), rows=9)
     whole = ff.DenseFisher.from_scores(scores, weights=weights)
     threads = set()
 
-    def rows():
+    def rows() -> Iterator[tuple[device.Array, device.Array]]:
         """Fill one buffer again and again, as only the order of a stream allows."""
         buffer = device.to_device(np.empty((9, P)))
         for part, w in parts:
@@ -791,7 +816,7 @@ def test_a_stream_of_arrays_on_a_device_is_summed_in_the_callers_thread(monkeypa
     F = ff.DenseFisher(P)
     update = F.update
 
-    def watched(*args, **keywords):
+    def watched(*args: device.Array, **keywords: Any) -> ff.DenseFisher:
         threads.add(threading.get_ident())
         return update(*args, **keywords)
 
