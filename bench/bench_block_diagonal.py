@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import scipy.linalg as sla
 import scipy.sparse as sparse
@@ -9,36 +12,40 @@ import scipy.sparse.linalg as spla
 
 import fastfisher as ff
 
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 DAMPING = 1e-1
 
 
 # ---- scores to blocks ----
-def scores(rng, n, count, size, dtype):
+def scores(
+    rng: np.random.Generator, n: int, count: int, size: int, dtype: Real
+) -> tuple[np.ndarray, int]:
     return rng.standard_normal((n, count * size), dtype=dtype), size
 
 
-def summed(S, size):
+def summed(S: np.ndarray, size: int) -> list[np.ndarray]:
     return ff.BlockDiagonalFisher.from_scores(S, [size] * (S.shape[1] // size)).blocks()
 
 
-def summed_by_loop(S, size):
+def summed_by_loop(S: np.ndarray, size: int) -> list[np.ndarray]:
     slices = [slice(i, i + size) for i in range(0, S.shape[1], size)]
     return [S[:, b].T @ S[:, b] / len(S) for b in slices]
 
 
-def summed_by_matmul(S, size):
+def summed_by_matmul(S: np.ndarray, size: int) -> np.ndarray:
     T = S.reshape(len(S), -1, size)
-    return np.matmul(T.transpose(1, 2, 0), T.transpose(1, 0, 2)) / len(S)
+    answer: np.ndarray = np.matmul(T.transpose(1, 2, 0), T.transpose(1, 0, 2)) / len(S)
+    return answer
 
 
-def summed_by_einsum(S, size):
+def summed_by_einsum(S: np.ndarray, size: int) -> np.ndarray:
     T = S.reshape(len(S), -1, size)
-    return np.einsum("nbi,nbj->bij", T, T) / len(S)
+    answer: np.ndarray = np.einsum("nbi,nbj->bij", T, T) / len(S)
+    return answer
 
 
-def summed_error(blocks, S, size):
+def summed_error(blocks: np.ndarray | Sequence[np.ndarray], S: np.ndarray, size: int) -> float:
     some = range(0, len(blocks), max(1, len(blocks) // 16))
     wanted = [S[:, b * size : (b + 1) * size] for b in some]
     wanted = [(x.T.astype(np.longdouble) @ x.astype(np.longdouble)) / len(S) for x in wanted]
@@ -47,14 +54,18 @@ def summed_error(blocks, S, size):
 
 
 # ---- systems ----
-def system(rng, count, size, dtype):
+def system(
+    rng: np.random.Generator, count: int, size: int, dtype: Real
+) -> tuple[ff.BlockDiagonalFisher, np.ndarray, np.ndarray]:
     """Return F of 4 · size samples, its diagonal blocks and neighbours, and a right-hand side."""
     S = rng.standard_normal((4 * size, count * size), dtype=dtype)
     F = ff.BlockDiagonalFisher.from_scores(S, [size] * count)
     return F, np.array(F.blocks()), rng.standard_normal(count * size, dtype=dtype)
 
 
-def chain(rng, count, size, dtype):
+def chain(
+    rng: np.random.Generator, count: int, size: int, dtype: Real
+) -> tuple[ff.BlockDiagonalFisher, np.ndarray, np.ndarray, np.ndarray]:
     """Return the precision of a stable autoregression in blocks, as in `system`."""
     white = np.tril(rng.standard_normal((count, size, size)) / size) + 2 * np.eye(size)
     step = rng.standard_normal((count - 1, size, size)) / size
@@ -68,18 +79,19 @@ def chain(rng, count, size, dtype):
     return F, D, B, rng.standard_normal(count * size, dtype=dtype)
 
 
-def _sums(F, D, B):
+def _sums(F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return blocks of at most a panel as the file format has them: squares, then neighbours."""
     sums = np.concatenate([D.ravel(), B.ravel()]).astype(F.dtype)
     assert sums.shape == F._sums_arrays()["sums"].shape
     return sums
 
 
-def solve(F, D, b):
-    return F.solve(b, damping=DAMPING)
+def solve(F: ff.BlockDiagonalFisher, D: np.ndarray, b: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = F.solve(b, damping=DAMPING)
+    return answer
 
 
-def solve_by_loop(F, D, b):
+def solve_by_loop(F: ff.BlockDiagonalFisher, D: np.ndarray, b: np.ndarray) -> np.ndarray:
     damping = DAMPING * np.eye(D.shape[1])
     parts = zip(D, b.reshape(len(D), -1), strict=True)
     return np.concatenate(
@@ -90,20 +102,25 @@ def solve_by_loop(F, D, b):
     )
 
 
-def solve_by_numpy(F, D, b):
+def solve_by_numpy(F: ff.BlockDiagonalFisher, D: np.ndarray, b: np.ndarray) -> np.ndarray:
     size = D.shape[1]
     return np.linalg.solve(D + DAMPING * np.eye(size), b.reshape(-1, size, 1)).ravel()
 
 
-def solve_error(x, F, D, b):
+def solve_error(x: np.ndarray, F: ff.BlockDiagonalFisher, D: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(F @ x + DAMPING * x - b).max() / np.abs(b).max())
 
 
-def chain_solve(F, D, B, b):
-    return F.solve(b, damping=DAMPING)
+def chain_solve(
+    F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray, b: np.ndarray
+) -> np.ndarray:
+    answer: np.ndarray = F.solve(b, damping=DAMPING)
+    return answer
 
 
-def chain_by_banded(F, D, B, b):
+def chain_by_banded(
+    F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray, b: np.ndarray
+) -> np.ndarray:
     count, size, _ = D.shape
     bands = np.zeros((2 * size, count * size))
     columns = np.arange(count * size).reshape(count, size)
@@ -113,10 +130,13 @@ def chain_by_banded(F, D, B, b):
                 bands[r - c, columns[:, c]] = D[:, r, c]
             bands[size + r - c, columns[:-1, c]] = B[:, r, c]
     bands[0] += DAMPING
-    return sla.solveh_banded(bands, b, lower=True, overwrite_ab=True, check_finite=False)
+    answer: np.ndarray = sla.solveh_banded(
+        bands, b, lower=True, overwrite_ab=True, check_finite=False
+    )
+    return answer
 
 
-def _sparse(D, B):
+def _sparse(D: np.ndarray, B: np.ndarray) -> Any:
     count, size, _ = D.shape
     damped = D + DAMPING * np.eye(size)
     blocks = np.concatenate([damped, B, np.swapaxes(B, 1, 2)])
@@ -128,14 +148,19 @@ def _sparse(D, B):
     return sparse.bsr_array((blocks[order], column[order], starts)).tocsc()
 
 
-def chain_by_splu(F, D, B, b):
-    options = {"SymmetricMode": True}
-    return spla.splu(
+def chain_by_splu(
+    F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray, b: np.ndarray
+) -> np.ndarray:
+    options: dict[str, Any] = {"SymmetricMode": True}
+    answer: np.ndarray = spla.splu(
         _sparse(D, B), permc_spec="NATURAL", diag_pivot_thresh=0.0, options=options
     ).solve(b)
+    return answer
 
 
-def chain_by_loop(F, D, B, b):
+def chain_by_loop(
+    F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray, b: np.ndarray
+) -> np.ndarray:
     """Block Cholesky as one would write it."""
     damping = DAMPING * np.eye(D.shape[1])
     x = b.reshape(len(D), -1).copy()
@@ -156,15 +181,22 @@ def chain_by_loop(F, D, B, b):
     return x.ravel()
 
 
-def chain_error(x, F, D, B, b):
+def chain_error(
+    x: np.ndarray, F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray, b: np.ndarray
+) -> float:
     return solve_error(x, F, D, b)
 
 
-def covariances(F, D, B, b):
-    return np.array(F.factor(damping=DAMPING).inverse_blocks())
+def covariances(
+    F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray, b: np.ndarray
+) -> np.ndarray:
+    factor: Any = F.factor(damping=DAMPING)
+    return np.array(factor.inverse_blocks())
 
 
-def covariances_by_loop(F, D, B, b):
+def covariances_by_loop(
+    F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray, b: np.ndarray
+) -> np.ndarray:
     """Rauch, Tung and Striebel's recursion on the block Cholesky factor."""
     size = D.shape[1]
     A, gains, own = D[0] + DAMPING * np.eye(size), [], []
@@ -178,15 +210,17 @@ def covariances_by_loop(F, D, B, b):
     return np.array(own)
 
 
-def covariances_error(found, F, D, B, b):
+def covariances_error(
+    found: np.ndarray, F: ff.BlockDiagonalFisher, D: np.ndarray, B: np.ndarray, b: np.ndarray
+) -> float:
     wanted = covariances_by_loop(F, D, B, b)
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-def factor_work(k, neighbours):
+def factor_work(k: Any, neighbours: Any) -> Any:
     """Flops of the factor and k right-hand sides, and one read of the blocks."""
 
-    def of(count, size, itemsize):
+    def of(count: int, size: int, itemsize: Any) -> Any:
         flops = count * size**3 / 3 + 2 * k * count * size**2
         flops += neighbours * count * (2 * size**3 + 4 * k * size**2)
         return flops, count * size**2 * itemsize * (0.5 + neighbours)

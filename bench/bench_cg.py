@@ -8,27 +8,29 @@ import scipy.sparse.linalg as sla
 import fastfisher as ff
 
 from . import oracle
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 DAMPING, RTOL = 1e-2, 1e-8
 
 
-def scaled_scores(rng, n, p, dtype):
+def scaled_scores(rng: np.random.Generator, n: int, p: int, dtype: Real) -> tuple[np.ndarray]:
     """Columns of very different size, so that the iteration has something to do."""
     return (rng.standard_normal((n, p), dtype=dtype) * np.geomspace(1, 1e-2, p, dtype=dtype),)
 
 
-def ours(G):
-    return ff.natural_gradient(G, damping=DAMPING, solver=ff.CG(rtol=RTOL))
+def ours(G: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.natural_gradient(G, damping=DAMPING, solver=ff.CG(rtol=RTOL))
+    return answer
 
 
-def by_scipy(G):
+def by_scipy(G: np.ndarray) -> np.ndarray:
     n, p = G.shape
     F = sla.LinearOperator((p, p), matvec=lambda v: G.T @ (G @ v) / n + DAMPING * v, dtype=G.dtype)
     x, failed = sla.cg(F, G.mean(axis=0), rtol=RTOL, atol=0.0, maxiter=1000)
     if failed:
         raise AssertionError(f"scipy's cg stopped with {failed}")
-    return x
+    answer: np.ndarray = x
+    return answer
 
 
 JOBS = [

@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg as sla
 
 import fastfisher as ff
 
 from . import oracle
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 DAMPING = 1e-2
 
 
-def system(rng, p, dtype):
+def system(rng: np.random.Generator, p: int, dtype: Real) -> tuple[np.ndarray, np.ndarray]:
     G = rng.standard_normal((2 * p, p), dtype=dtype)
     return G.T @ G / (2 * p), rng.standard_normal(p, dtype=dtype)
 
 
-def ours(A, b):
-    return ff.solve(A, b, damping=DAMPING, solver=ff.Cholesky()).value
+def ours(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.solve(A, b, damping=DAMPING, solver=ff.Cholesky()).value
+    return answer
 
 
-def mixed(A, b):
-    return ff.solve(A, b, damping=DAMPING, solver=ff.Cholesky(precision="mixed")).value
+def mixed(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.solve(
+        A, b, damping=DAMPING, solver=ff.Cholesky(precision="mixed")
+    ).value
+    return answer
 
 
-def by_cho_factor(A, b):
+def by_cho_factor(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     damped = A.copy(order="F")
     np.einsum("ii->i", damped)[:] += DAMPING
-    return sla.cho_solve(
+    answer: np.ndarray = sla.cho_solve(
         sla.cho_factor(damped, lower=True, overwrite_a=True, check_finite=False), b
     )
+    return answer
 
 
-def by_solve(A, b):
+def by_solve(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     damped = A.copy(order="F")
     np.einsum("ii->i", damped)[:] += DAMPING
-    return sla.solve(damped, b, assume_a="pos", overwrite_a=True, check_finite=False)
+    answer: np.ndarray = sla.solve(damped, b, assume_a="pos", overwrite_a=True, check_finite=False)
+    return answer
 
 
-def factored_by_torch(A):
+def factored_by_torch(A: Any) -> Any:
     import torch
 
     damped = A.clone()
@@ -48,56 +56,58 @@ def factored_by_torch(A):
     return torch.linalg.cholesky(damped)
 
 
-def by_torch(A, b):
+def by_torch(A: Any, b: Any) -> Any:
     import torch
 
     return torch.cholesky_solve(b[:, None], factored_by_torch(A))[:, 0]
 
 
-def inverse_by_torch(A, b):
+def inverse_by_torch(A: Any, b: Any) -> Any:
     import torch
 
     return torch.cholesky_inverse(factored_by_torch(A))
 
 
-def logdet_by_torch(A, b):
+def logdet_by_torch(A: Any, b: Any) -> Any:
     return 2 * factored_by_torch(A).diagonal().log().sum()
 
 
-def error(x, A, b):
+def error(x: np.ndarray, A: np.ndarray, b: np.ndarray) -> float:
     return oracle.solve_residual(x, A, b, DAMPING)
 
 
-def inverse(A, b):
-    return ff.DenseFisher.from_matrix(A).factor(damping=DAMPING).inverse()
+def inverse(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.DenseFisher.from_matrix(A).factor(damping=DAMPING).inverse()
+    return answer
 
 
-def inverse_by_potri(A, b):
+def inverse_by_potri(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     damped = A.copy(order="F")
     np.einsum("ii->i", damped)[:] += DAMPING
     L, _ = sla.lapack.dpotrf(damped, lower=True, overwrite_a=True)
     X, _ = sla.lapack.dpotri(L, lower=True, overwrite_c=True)
-    return np.tril(X) + np.tril(X, -1).T
+    answer: np.ndarray = np.tril(X) + np.tril(X, -1).T
+    return answer
 
 
-def inverse_by_inv(A, b):
+def inverse_by_inv(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.linalg.inv(A + DAMPING * np.eye(len(A)))
 
 
-def inverse_error(X, A, b):
+def inverse_error(X: np.ndarray, A: np.ndarray, b: np.ndarray) -> float:
     return oracle.solve_residual(X @ b, A, b, DAMPING)
 
 
-def logdet(A, b):
+def logdet(A: np.ndarray, b: np.ndarray) -> float:
     return ff.DenseFisher.from_matrix(A).logdet(DAMPING)
 
 
-def logdet_by_numpy(A, b):
+def logdet_by_numpy(A: np.ndarray, b: np.ndarray) -> float:
     L = np.linalg.cholesky(A + DAMPING * np.eye(len(A)))
-    return 2 * np.log(np.diag(L)).sum()
+    return float(2 * np.log(np.diag(L)).sum())
 
 
-def logdet_error(value, A, b):
+def logdet_error(value: float, A: np.ndarray, b: np.ndarray) -> float:
     sign, reference = np.linalg.slogdet(A + DAMPING * np.eye(len(A)))
     return abs(value - reference) / abs(reference) if sign > 0 else np.inf
 

@@ -8,48 +8,55 @@ import scipy.linalg as sla
 import fastfisher as ff
 
 from . import oracle
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 DAMPING = 1e-2
 
 
-def scores(rng, n, p, dtype):
+def scores(rng: np.random.Generator, n: int, p: int, dtype: Real) -> tuple[np.ndarray]:
     part = np.dtype(dtype).type(0).real.dtype
     G = np.empty((n, p), dtype)
     G.real, G.imag = (rng.standard_normal((n, p), dtype=part) for _ in range(2))
     return (G,)
 
 
-def scores_and_vector(rng, n, p, dtype):
+def scores_and_vector(
+    rng: np.random.Generator, n: int, p: int, dtype: Real
+) -> tuple[np.ndarray, np.ndarray]:
     (G,) = scores(rng, n, p, dtype)
     return G, G[0].copy()
 
 
-def by_numpy(G):
+def by_numpy(G: np.ndarray) -> np.ndarray:
     F = G.conj().T @ G
     F /= len(G)
-    return F
+    answer: np.ndarray = F
+    return answer
 
 
-def by_rank_k_update(G):
+def by_rank_k_update(G: np.ndarray) -> np.ndarray:
     herk = sla.get_blas_funcs("herk", (G,))
     upper = herk(1 / len(G), G.T, lower=1).T  # of G.T, which needs no copy: conj F, so F transposed
-    return np.triu(upper) + np.triu(upper, 1).conj().T
+    answer: np.ndarray = np.triu(upper) + np.triu(upper, 1).conj().T
+    return answer
 
 
-def product_by_numpy(G, v):
-    return (G.T @ (G @ v).conj()).conj() / len(G)  # conjugates vectors, not G
+def product_by_numpy(G: np.ndarray, v: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = (G.T @ (G @ v).conj()).conj() / len(G)
+    return answer  # conjugates vectors, not G
 
 
-def dual(G):
-    return ff.natural_gradient(G, damping=DAMPING)
+def dual(G: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.natural_gradient(G, damping=DAMPING)
+    return answer
 
 
-def dual_by_numpy(G):
+def dual_by_numpy(G: np.ndarray) -> np.ndarray:
     K = G @ G.conj().T
     np.einsum("ii->i", K)[:] += DAMPING * len(G)
     y = sla.cho_solve(sla.cho_factor(K, overwrite_a=True, check_finite=False), np.ones(len(G)))
-    return (G.T @ y.conj()).conj()
+    answer: np.ndarray = (G.T @ y.conj()).conj()
+    return answer
 
 
 # Useful flops: a Hermitian half of n·p² multiplications of complex numbers, 4 · n·p·(p+1).

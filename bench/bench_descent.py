@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import fastfisher as ff
 
 from . import oracle
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 # Of half the squared distance in standard errors: 1e-10 in relative terms with room to spare.
 TOLERANCE = 1e-20
@@ -19,51 +20,66 @@ TOLERANCE = 1e-20
 # busy Intel cores with 2 MiB of L2 each).
 ROWS = 4096
 
+# Negative log-likelihood, mean and variance at η and y.
+Link = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 
-def design(rng, n, p, dtype):
+
+def design(rng: np.random.Generator, n: int, p: int, dtype: Real) -> tuple[np.ndarray, np.ndarray]:
     """A constant and n × (p − 1) normal numbers; coefficients that keep |η| near 1."""
     X = rng.standard_normal((n, p), dtype=dtype)
     X[:, 0] = 1
     return X, X @ (rng.standard_normal(p) / np.sqrt(p))
 
 
-def poisson_data(rng, n, p, dtype):
+def poisson_data(
+    rng: np.random.Generator, n: int, p: int, dtype: Real
+) -> tuple[np.ndarray, np.ndarray]:
     X, eta = design(rng, n, p, dtype)
     return X, rng.poisson(np.exp(eta)).astype(dtype)
 
 
-def logistic_data(rng, n, p, dtype):
+def logistic_data(
+    rng: np.random.Generator, n: int, p: int, dtype: Real
+) -> tuple[np.ndarray, np.ndarray]:
     X, eta = design(rng, n, p, dtype)
     return X, (rng.random(n) < 1 / (1 + np.exp(-eta))).astype(dtype)
 
 
-def poisson(eta, y):
+def poisson(eta: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Negative log-likelihood (but for a constant), mean and variance."""
     mean = np.exp(eta)
     return mean.sum() - y @ eta, mean, mean
 
 
-def logistic(eta, y):
+def logistic(eta: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     small = np.exp(-np.abs(eta))
     mean = np.where(eta < 0, small, 1.0) / (1 + small)
     return (np.maximum(eta, 0) + np.log1p(small)).sum() - y @ eta, mean, mean * (1 - mean)
 
 
-def start(X, y, link):
+def start(
+    X: np.ndarray,
+    y: np.ndarray,
+    link: Link,
+) -> np.ndarray:
     """Slopes of 0, and the constant that fits the mean."""
     theta, mean = np.zeros(X.shape[1]), y.mean()
     theta[0] = np.log(mean) if link is poisson else np.log(mean / (1 - mean))
     return theta
 
 
-def blocks(X, y):
+def blocks(X: np.ndarray, y: np.ndarray) -> Any:
     return ((X[i : i + ROWS], y[i : i + ROWS]) for i in range(0, len(X), ROWS))
 
 
-def ours(X, y, link):
+def ours(
+    X: np.ndarray,
+    y: np.ndarray,
+    link: Link,
+) -> np.ndarray:
     """One reading of X per step: Xβ, XᵀWX and Xᵀ(μ − y), block by block."""
 
-    def model(beta):
+    def model(beta: np.ndarray) -> tuple[float, Any, ff.DenseFisher]:
         F, loss, gradient = ff.DenseFisher(X.shape[1], reduction="sum"), 0.0, 0.0
         for A, z in blocks(X, y):
             part, mean, variance = link(A @ beta, z)
@@ -71,10 +87,18 @@ def ours(X, y, link):
             F.update(A, weights=variance)
         return loss, gradient, F
 
-    return ff.natural_gradient_descent(model, start(X, y, link), tolerance=TOLERANCE).theta
+    answer: np.ndarray = ff.natural_gradient_descent(
+        model, start(X, y, link), tolerance=TOLERANCE
+    ).theta
+    return answer
 
 
-def by_numpy(X, y, link, parts=lambda X, y: [(X, y)]):
+def by_numpy(
+    X: np.ndarray,
+    y: np.ndarray,
+    link: Link,
+    parts: Callable[..., Any] = lambda X, y: [(X, y)],
+) -> np.ndarray:
     """The same steps to the same end, by a symmetric product of BLAS."""
     beta = start(X, y, link)
     while True:
@@ -90,14 +114,24 @@ def by_numpy(X, y, link, parts=lambda X, y: [(X, y)]):
         beta = beta - step
 
 
-def by_statsmodels(X, y, link):
+def by_statsmodels(
+    X: np.ndarray,
+    y: np.ndarray,
+    link: Link,
+) -> np.ndarray:
     import statsmodels.api as sm
 
     family = sm.families.Poisson() if link is poisson else sm.families.Binomial()
-    return sm.GLM(y, X, family=family).fit().params
+    answer: np.ndarray = sm.GLM(y, X, family=family).fit().params
+    return answer
 
 
-def error(beta, X, y, link):
+def error(
+    beta: np.ndarray,
+    X: np.ndarray,
+    y: np.ndarray,
+    link: Link,
+) -> float:
     """Distance from the optimum that two steps with sums in long double lead to, relatively."""
     at = beta
     for _ in range(2):

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.linalg import expm
 
 import fastfisher as ff
 
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 GENERATIONS = 23  # as many as pass at p = 500 until the condition number is looked at again
 
 
-def start(rng, p, dtype):
+def start(rng: np.random.Generator, p: int, dtype: Real) -> tuple[np.ndarray]:
     return (rng.standard_normal(p).astype(dtype),)
 
 
-def sphere(x):
-    return (x**2).sum(axis=1)
+def sphere(x: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = (x**2).sum(axis=1)
+    return answer
 
 
-def by_xnes(mean):
+def by_xnes(mean: np.ndarray) -> np.ndarray:
     search = ff.XNES(mean, 1.0, rng=0)
     for _ in range(GENERATIONS):
         search.tell(sphere(search.ask()))
-    return search.mean
+    answer: np.ndarray = search.mean
+    return answer
 
 
-def written_out(mean, exponential):
+def written_out(mean: np.ndarray, exponential: Callable[..., Any]) -> np.ndarray:
     rng, p = np.random.default_rng(0), len(mean)
     n = 4 + math.floor(3 * math.log(p))
     rate = 3 * (3 + math.log(p)) / (5 * p * math.sqrt(p))
@@ -46,12 +50,13 @@ def written_out(mean, exponential):
     return mean
 
 
-def by_eigh(M):
+def by_eigh(M: np.ndarray) -> np.ndarray:
     values, V = np.linalg.eigh(M)
-    return (V * np.exp(values)) @ V.T
+    answer: np.ndarray = (V * np.exp(values)) @ V.T
+    return answer
 
 
-def error(answer, mean):
+def error(answer: np.ndarray, mean: np.ndarray) -> float:
     expected = written_out(mean, expm)
     return float(np.linalg.norm(answer - expected) / np.linalg.norm(expected))
 

@@ -7,82 +7,91 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 
 import fastfisher as ff
 
 from . import oracle
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 
-def scores(rng, n, p, dtype):
+def scores(rng: np.random.Generator, n: int, p: int, dtype: Real) -> tuple[np.ndarray]:
     return (rng.standard_normal((n, p), dtype=dtype),)
 
 
-def half_scores(rng, n, p, dtype):
+def half_scores(rng: np.random.Generator, n: int, p: int, dtype: Real) -> tuple[np.ndarray]:
     return (rng.standard_normal((n, p), dtype="float32").astype(kind(dtype)),)
 
 
-def kind(dtype):
+def kind(dtype: str) -> npt.DTypeLike:
     return ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
 
 
-def by_widening(G):
+def by_widening(G: np.ndarray) -> np.ndarray:
     A = G.astype(np.float32)  # NumPy multiplies halves a hundred times slower
     F = A.T @ A
     F /= len(G)
     return F
 
 
-def half_error(F, G):
+def half_error(F: np.ndarray, G: np.ndarray) -> float:
     return oracle.fisher_error(F, G.astype(np.float32))
 
 
-def weighted_scores(rng, n, p, dtype):
+def weighted_scores(
+    rng: np.random.Generator, n: int, p: int, dtype: Real
+) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal((n, p), dtype=dtype), rng.uniform(0.5, 1.5, n).astype(dtype)
 
 
-def work(n, p, itemsize):
+def work(n: int, p: int, itemsize: Any) -> Any:
     return n * p * (p + 1), n * p * itemsize
 
 
-def by_numpy(G):
+def by_numpy(G: np.ndarray) -> np.ndarray:
     F = G.T @ G
     F /= len(G)
-    return F
+    answer: np.ndarray = F
+    return answer
 
 
-def weighted_by_numpy(G, w):
-    return (G * w[:, None]).T @ G / w.sum()
+def weighted_by_numpy(G: np.ndarray, w: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = (G * w[:, None]).T @ G / w.sum()
+    return answer
 
 
-def weighted_by_root(G, w):
+def weighted_by_root(G: np.ndarray, w: np.ndarray) -> np.ndarray:
     A = G * np.sqrt(w)[:, None]  # one operand, so that BLAS takes its symmetric product
-    return A.T @ A / w.sum()
+    answer: np.ndarray = A.T @ A / w.sum()
+    return answer
 
 
-def centred_by_copy(G):
+def centred_by_copy(G: np.ndarray) -> np.ndarray:
     A = G - G.mean(axis=0)
-    return A.T @ A / len(G)
+    answer: np.ndarray = A.T @ A / len(G)
+    return answer
 
 
-def centred_by_update(G):
+def centred_by_update(G: np.ndarray) -> np.ndarray:
     m = G.mean(axis=0)  # cancels where the mean is large
-    return G.T @ G / len(G) - np.outer(m, m)
+    answer: np.ndarray = G.T @ G / len(G) - np.outer(m, m)
+    return answer
 
 
-def centred_by_torch(G):
+def centred_by_torch(G: Any) -> Any:
     A = G - G.mean(0)
     return A.T @ A / len(G)
 
 
-def streamed(G):
+def streamed(G: np.ndarray) -> np.ndarray:
     F = ff.DenseFisher(G.shape[1], dtype=G.dtype)
     for rows in np.array_split(G, 16):
         F.update(rows)
-    return F.to_dense()
+    answer: np.ndarray = F.to_dense()
+    return answer
 
 
-def streamed_by_numpy(G):
+def streamed_by_numpy(G: np.ndarray) -> np.ndarray:
     F = np.zeros((G.shape[1], G.shape[1]), G.dtype)
     for rows in np.array_split(G, 16):
         F += rows.T @ rows
@@ -90,8 +99,9 @@ def streamed_by_numpy(G):
     return F
 
 
-def by_strassen(G):
-    return ff.empirical_fisher(G, algorithm="strassen")
+def by_strassen(G: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.empirical_fisher(G, algorithm="strassen")
+    return answer
 
 
 # The work of the classical algorithm, so "strassen" may pass 100 % of the peak.

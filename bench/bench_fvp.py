@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 import fastfisher as ff
 
 from . import oracle
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 
-def by_numpy(G, V):
-    return G.T @ (G @ V) / len(G)
+def by_numpy(G: np.ndarray, V: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = G.T @ (G @ V) / len(G)
+    return answer
 
 
-def job(k):
-    def make(rng, n, p, dtype):
+def job(k: Any) -> Any:
+    def make(
+        rng: np.random.Generator, n: int, p: int, dtype: Real
+    ) -> tuple[np.ndarray, np.ndarray]:
         G, V = rng.standard_normal((n, p), dtype=dtype), rng.standard_normal((p, k), dtype=dtype)
         return G, V[:, 0].copy() if k == 1 else V
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import fastfisher as ff
 
 from . import oracle
@@ -9,10 +11,11 @@ from .bench_fisher import scores
 from .job import Job, as_test
 
 
-def by_numpy(G):
+def by_numpy(G: np.ndarray) -> np.ndarray:
     K = G @ G.T
     K /= len(G)
-    return K
+    answer: np.ndarray = K
+    return answer
 
 
 JOBS = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import scipy.linalg as sla
@@ -14,7 +16,7 @@ from .job import Job, as_test
 DAMPING = 1e-2
 
 
-def network(rng, n, *widths_and_dtype):
+def network(rng: np.random.Generator, n: int, *widths_and_dtype: Any) -> Any:
     """Inputs and output gradients of linear layers of these widths, and a vector."""
     *widths, dtype = widths_and_dtype
     pairs = pairwise(widths)
@@ -24,7 +26,7 @@ def network(rng, n, *widths_and_dtype):
     return layers, rng.standard_normal(params).astype(dtype)
 
 
-def per_sample(layers):
+def per_sample(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The (n, p) array that we do without, written once."""
     n, sizes = len(layers[0][0]), [a.shape[1] * g.shape[1] for a, g in layers]
     S = np.empty((n, sum(sizes)), layers[0][0].dtype)
@@ -34,41 +36,50 @@ def per_sample(layers):
     return S
 
 
-def natural(layers, v):
-    return ff.LayerFisher(layers).solve(v, damping=DAMPING)
+def natural(layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.LayerFisher(layers).solve(v, damping=DAMPING)
+    return answer
 
 
-def natural_by_numpy(layers, v):
+def natural_by_numpy(layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray) -> np.ndarray:
     S = per_sample(layers)
     K = S @ S.T / len(S)
     K[np.diag_indices_from(K)] += DAMPING
     z = sla.cho_solve(sla.cho_factor(K, lower=True, overwrite_a=True), S @ v)
-    return (v - S.T @ z / len(S)) / DAMPING
+    answer: np.ndarray = (v - S.T @ z / len(S)) / DAMPING
+    return answer
 
 
-def gram(layers, v):
-    return ff.LayerFisher(layers).gram()
+def gram(layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.LayerFisher(layers).gram()
+    return answer
 
 
-def gram_by_numpy(layers, v):
+def gram_by_numpy(layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray) -> np.ndarray:
     S = per_sample(layers)
-    return S @ S.T / len(S)
+    answer: np.ndarray = S @ S.T / len(S)
+    return answer
 
 
-def product(layers, v):
-    return ff.LayerFisher(layers) @ v
+def product(layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.LayerFisher(layers) @ v
+    return answer
 
 
-def product_by_numpy(layers, v):
+def product_by_numpy(layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray) -> np.ndarray:
     S = per_sample(layers)
-    return S.T @ (S @ v) / len(S)
+    answer: np.ndarray = S.T @ (S @ v) / len(S)
+    return answer
 
 
-def _gram_of(layers):
-    return sum((a.astype(float) @ a.T.astype(float)) * (g.astype(float) @ g.T) for a, g in layers)
+def _gram_of(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    answer: np.ndarray = sum(
+        (a.astype(float) @ a.T.astype(float)) * (g.astype(float) @ g.T) for a, g in layers
+    )
+    return answer
 
 
-def _times(layers, v):
+def _times(layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray) -> np.ndarray:
     """F v in double precision, a layer at a time."""
     sizes = np.cumsum([a.shape[1] * g.shape[1] for a, g in layers])[:-1]
     parts = [
@@ -79,29 +90,35 @@ def _times(layers, v):
     return np.concatenate([((g * u[:, None]).T @ a).ravel() for a, g in layers]) / len(u)
 
 
-def natural_error(x, layers, v):
+def natural_error(
+    x: np.ndarray, layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray
+) -> float:
     """Relative residual; with ‖F‖ / λ of about 10⁴ the difference in the dual costs its digits."""
     return float(np.linalg.norm(v - _times(layers, x) - DAMPING * x) / np.linalg.norm(v))
 
 
-def gram_error(K, layers, v):
+def gram_error(
+    K: np.ndarray, layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray
+) -> float:
     expected = _gram_of(layers) / len(K)
     return float(np.abs(K - expected).max() / np.abs(expected).max())
 
 
-def product_error(x, layers, v):
+def product_error(
+    x: np.ndarray, layers: Sequence[tuple[np.ndarray, np.ndarray]], v: np.ndarray
+) -> float:
     expected = _times(layers, v)
     return float(np.linalg.norm(x - expected) / np.linalg.norm(expected))
 
 
-def work(n, *widths_and_itemsize):
+def work(n: int, *widths_and_itemsize: Any) -> Any:
     """Half of n² (d_in + d_out) multiplications of a layer, from n (d_in + d_out) numbers."""
     *widths, itemsize = widths_and_itemsize
     sides = sum(widths[:-1]) + sum(widths[1:])
     return n * (n + 1) * sides, n * sides * itemsize
 
 
-def solve_work(n, *widths_and_itemsize):
+def solve_work(n: int, *widths_and_itemsize: Any) -> Any:
     """The Gram matrix, its factor, and the scores' products with a vector, once each way."""
     *widths, itemsize = widths_and_itemsize
     flops, _ = work(n, *widths_and_itemsize)
@@ -109,7 +126,7 @@ def solve_work(n, *widths_and_itemsize):
     return flops + n**3 // 3 + 4 * n * params, 2 * params * itemsize
 
 
-def product_work(n, *widths_and_itemsize):
+def product_work(n: int, *widths_and_itemsize: Any) -> Any:
     *widths, itemsize = widths_and_itemsize
     params = sum(d * e for d, e in pairwise(widths))
     return 4 * n * params, 2 * params * itemsize

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg as sla
 
@@ -14,26 +16,33 @@ from .job import Job, as_test
 DAMPING = 1e-2
 
 
-def ours(G):
-    return ff.natural_gradient(G, damping=DAMPING)
+def ours(G: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.natural_gradient(G, damping=DAMPING)
+    return answer
 
 
-def by_numpy(G):
+def by_numpy(G: np.ndarray) -> np.ndarray:
     n, p = G.shape
     F = G.T @ G
     F /= n
     F.flat[:: p + 1] += DAMPING
-    return sla.cho_solve(sla.cho_factor(F, overwrite_a=True, check_finite=False), G.mean(axis=0))
+    answer: np.ndarray = sla.cho_solve(
+        sla.cho_factor(F, overwrite_a=True, check_finite=False), G.mean(axis=0)
+    )
+    return answer
 
 
-def dual_by_numpy(G):
+def dual_by_numpy(G: np.ndarray) -> np.ndarray:
     n = len(G)
     K = G @ G.T
     K.flat[:: n + 1] += n * DAMPING
-    return G.T @ sla.cho_solve(sla.cho_factor(K, overwrite_a=True, check_finite=False), np.ones(n))
+    answer: np.ndarray = G.T @ sla.cho_solve(
+        sla.cho_factor(K, overwrite_a=True, check_finite=False), np.ones(n)
+    )
+    return answer
 
 
-def by_torch(G):
+def by_torch(G: Any) -> Any:
     import torch
 
     F = G.T @ G / len(G)
@@ -41,7 +50,7 @@ def by_torch(G):
     return torch.cholesky_solve(G.mean(0)[:, None], torch.linalg.cholesky(F))[:, 0]
 
 
-def dual_by_torch(G):
+def dual_by_torch(G: Any) -> Any:
     import torch
 
     K = G @ G.T
@@ -50,7 +59,7 @@ def dual_by_torch(G):
     return G.T @ torch.cholesky_solve(ones, torch.linalg.cholesky(K))[:, 0]
 
 
-def error(x, G):
+def error(x: np.ndarray, G: np.ndarray) -> float:
     return oracle.natural_gradient_residual(x, G, DAMPING)
 
 

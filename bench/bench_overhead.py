@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import fastfisher as ff
 
 from . import bench_diagonal, bench_fisher, bench_fvp
 from .job import Job, as_test
 
 
-def tiny(name, ours, like, repeat=500):
+def tiny(name: Any, ours: Any, like: Any, repeat: int = 500) -> Any:
     """The same job at n = 64, p = 10, called many times in a row."""
     return Job(
         name,

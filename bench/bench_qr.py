@@ -14,34 +14,38 @@ from .bench_fisher import scores
 from .job import Job, as_test
 
 
-def ours(G):
-    return ff.natural_gradient(G, damping=0.0, solver=ff.QR())
+def ours(G: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.natural_gradient(G, damping=0.0, solver=ff.QR())
+    return answer
 
 
-def ours_streamed(G):
+def ours_streamed(G: np.ndarray) -> np.ndarray:
     F = ff.SquareRootFisher(G.shape[1], dtype=G.dtype)
-    return F.update_from(ff.chunks(G, rows=len(G) // 10)).solve(G.mean(axis=0))
+    answer: np.ndarray = F.update_from(ff.chunks(G, rows=len(G) // 10)).solve(G.mean(axis=0))
+    return answer
 
 
-def by_scipy(G):
+def by_scipy(G: np.ndarray) -> np.ndarray:
     p = G.shape[1]
     R = sla.qr(np.c_[G, np.ones(len(G))], overwrite_a=True, mode="r", check_finite=False)[0]
-    return sla.solve_triangular(R[:p, :p], R[:p, p], check_finite=False)
+    answer: np.ndarray = sla.solve_triangular(R[:p, :p], R[:p, p], check_finite=False)
+    return answer
 
 
-def by_numpy(G):
+def by_numpy(G: np.ndarray) -> np.ndarray:
     p = G.shape[1]
     R: Any = np.linalg.qr(np.c_[G, np.ones(len(G))], mode="r")
-    return sla.solve_triangular(R[:p, :p], R[:p, p], check_finite=False)
+    answer: np.ndarray = sla.solve_triangular(R[:p, :p], R[:p, p], check_finite=False)
+    return answer
 
 
-def by_torch(G):
+def by_torch(G: Any) -> Any:
     import torch
 
     return torch.linalg.lstsq(G, torch.ones(len(G), 1, dtype=G.dtype), driver="gels")[0][:, 0]
 
 
-def error(x, G):
+def error(x: np.ndarray, G: np.ndarray) -> float:
     return oracle.least_squares_residual(x, G)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,12 @@ from fastfisher.demo.clock import medians, stopwatch
 
 from . import oracle
 from .bench_fisher import work
-from .job import Job, as_test
+from .job import Job, Real, as_test
 
 BYTES = 64 * 2**20  # of a chunk, on both sides
 
 
-def mapped_scores(rng, n, p, dtype):
+def mapped_scores(rng: np.random.Generator, n: int, p: int, dtype: Real) -> tuple[np.ndarray]:
     """Scores in a file that is gone once its map is."""
     with tempfile.TemporaryFile() as file:
         for start in range(0, n, 8192):
@@ -27,16 +28,17 @@ def mapped_scores(rng, n, p, dtype):
         return (np.memmap(file, dtype, "r", shape=(n, p)),)
 
 
-def parts(G):
+def parts(G: np.ndarray) -> Any:
     rows = max(1, BYTES // G[0].nbytes)
     return (G[start : start + rows] for start in range(0, len(G), rows))
 
 
-def fisher(G):
-    return ff.DenseFisher(G.shape[1], dtype=G.dtype).update_from(G).to_dense()
+def fisher(G: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.DenseFisher(G.shape[1], dtype=G.dtype).update_from(G).to_dense()
+    return answer
 
 
-def fisher_by_numpy(G):
+def fisher_by_numpy(G: np.ndarray) -> np.ndarray:
     F = np.zeros((G.shape[1], G.shape[1]), G.dtype)
     for part in parts(G):
         F += part.T @ part
@@ -44,11 +46,12 @@ def fisher_by_numpy(G):
     return F
 
 
-def diagonal(G):
-    return ff.DiagonalFisher(G.shape[1], dtype=G.dtype).update_from(G).diagonal()
+def diagonal(G: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.DiagonalFisher(G.shape[1], dtype=G.dtype).update_from(G).diagonal()
+    return answer
 
 
-def diagonal_by_numpy(G):
+def diagonal_by_numpy(G: np.ndarray) -> np.ndarray:
     d = np.zeros(G.shape[1], G.dtype)
     for part in parts(G):
         d += np.einsum("ij,ij->j", part, part)
@@ -106,7 +109,7 @@ def cold_stream(full: bool) -> tuple[str, str, str]:
         def scores() -> np.ndarray:
             return np.memmap(file.name, np.float64, "r", shape=(n, p))
 
-        def cold(call):
+        def cold(call: Any) -> Any:
             def seconds() -> float:
                 forget()
                 return stopwatch(call)()

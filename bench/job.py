@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from fastfisher.demo.clock import Roofs
 
 Inputs = tuple[Any, ...]
 Make = Callable[..., Inputs]
+Real = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True, eq=False)  # a job is itself: hashable, though it holds dictionaries
@@ -79,4 +80,5 @@ def as_test(jobs: Sequence[Job]) -> Callable[..., None]:
         answer = benchmark(job.ours if line is None else job.lines[line], *inputs)
         assert job.error(answer, *inputs) <= job.tolerance
 
-    return test
+    result: Callable[..., None] = test
+    return result

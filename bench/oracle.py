@@ -45,7 +45,8 @@ def fisher_columns(G: Array, weights: Array | None = None, center: bool = False)
     for i in blocks(G):
         A = wide(G[i : i + ROWS]) - mean
         F += A.conj().T @ (wide(w[i : i + ROWS])[:, None] * A[:, columns])
-    return F / total
+    answer: Array = F / total
+    return answer
 
 
 def fisher_error(F: Array, G: Array, weights: Array | None = None, center: bool = False) -> float:

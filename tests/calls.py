@@ -20,7 +20,7 @@ LAYER_SHAPES = ((30, 40), (20, 30))
 class Inputs:
     """What the calls are given, of a size that is worth some threads and some megabytes."""
 
-    def __init__(self, n=2000, p=300):
+    def __init__(self, n: int = 2000, p: int = 300) -> None:
         self.p = p
         self.S = everything.draw(n, p)
         self.wide = everything.draw(p, n)
@@ -45,13 +45,13 @@ class Inputs:
         self.damaged.write_bytes(self.path.read_bytes()[:-50])
 
 
-def save(fisher, path):
+def save(fisher: Any, path: Any) -> Any:
     fisher.save(path)
     return ff.load(path)
 
 
 BLOCKS = [40, 10, 50]
-KINDS = {
+KINDS: dict[str, Callable[..., Any]] = {
     "dense": lambda i: ff.DenseFisher.from_scores(i.S, center=True),
     "diagonal": lambda i: ff.DiagonalFisher.from_scores(i.S, weights=i.w),
     "root": lambda i: ff.SquareRootFisher.from_scores(i.S),
@@ -64,7 +64,7 @@ KINDS = {
 }
 
 
-def verbs(F):
+def verbs(F: Any) -> Any:
     """Use a representation in every way that takes no special argument."""
     v = np.ones(F.shape[0])
     return (
@@ -113,7 +113,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     **{name: partial(lambda make, i: verbs(make(i)), make) for name, make in KINDS.items()},
 }
 
-REFUSED = {
+REFUSED: dict[str, Callable[..., Any]] = {
     "empirical_fisher": lambda i: ff.empirical_fisher(i.bad),
     "empirical_fisher list": lambda i: ff.empirical_fisher("no scores"),
     "fisher_diagonal": lambda i: ff.fisher_diagonal(i.bad),

@@ -1,5 +1,7 @@
 """What each CUDA kernel and engine call must give, on a device or emulated: one table for both."""
 
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import ml_dtypes
@@ -34,25 +36,32 @@ HALVES = ("float16", "bfloat16")
 class Kit:
     """An engine, and the ways to and from its arrays."""
 
-    def __init__(self, module, send, fetch):
+    def __init__(
+        self,
+        module: Callable[[str], ModuleType],
+        send: Callable[[np.ndarray], Any],
+        fetch: Callable[..., Any],
+    ) -> None:
         self.engine = module("cupy_engine").CupyEngine()
         self.kernels = module("cupy_kernels")
         self.send, self.fetch = send, fetch
 
-    def given(self, *arrays):
+    def given(self, *arrays: np.ndarray | None) -> list[Any]:
         return [None if x is None else self.send(x) for x in arrays]
 
 
-def real(dtype):
+def real(dtype: np.dtype) -> np.dtype:
     return np.zeros(0, dtype).real.dtype
 
 
-def scores_of(n, p, dtype, offset=0.0):
+def scores_of(n: int, p: int, dtype: np.dtype, offset: float = 0.0) -> np.ndarray:
     numbers = draw(n, p, np.complex128 if dtype.kind == "c" else np.float64) + offset
     return numbers.astype(dtype)
 
 
-def inputs(n, p, scores, sums, weighted, centred):
+def inputs(
+    n: int, p: int, scores: np.dtype, sums: np.dtype, weighted: bool, centred: bool
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
     """Return scores, weights and mean as an engine takes them, and all as the oracle does."""
     S = scores_of(n, p, scores, 1.0)
     w = draw_weights(n).astype(real(sums)) if weighted and n else None
@@ -64,15 +73,21 @@ def inputs(n, p, scores, sums, weighted, centred):
     return S, w, m, D, np.ones(n) if w is None else w.astype(np.float64)
 
 
-def near(found, wanted, bound, terms, dtype):
+def near(
+    found: np.ndarray, wanted: np.ndarray, bound: np.ndarray, terms: int, dtype: np.dtype
+) -> bool:
     """Tell whether each sum of so many terms is as near as rounding lets it be: γ · Σ|terms|."""
     found = np.asarray(found)
     assert found.shape == wanted.shape
-    return (np.abs(found - wanted) <= 2 * (terms + 8) * EPS[np.dtype(dtype)] * bound + 1e-300).all()
+    return bool(
+        (np.abs(found - wanted) <= 2 * (terms + 8) * EPS[np.dtype(dtype)] * bound + 1e-300).all()
+    )
 
 
 # ---- one pass over scores ----
-def check_column_sums(kit, n, p, scores, sums, weighted, centred):
+def check_column_sums(
+    kit: Kit, n: int, p: int, scores: np.dtype, sums: np.dtype, weighted: bool, centred: bool
+) -> None:
     S, w, m, D, weights = inputs(n, p, scores, sums, weighted, centred)
     s, v, c = kit.given(S, w, m)
     size = weights[:, None] * (np.abs(D) + 2 * (0 if m is None else np.abs(wide(m))))
@@ -86,7 +101,16 @@ def check_column_sums(kit, n, p, scores, sums, weighted, centred):
         assert near(plain, weights @ D, size.sum(0), n, sums)
 
 
-def check_fvp(kit, n, p, k, scores, sums, weighted, centred):
+def check_fvp(
+    kit: Kit,
+    n: int,
+    p: int,
+    k: int,
+    scores: np.dtype,
+    sums: np.dtype,
+    weighted: bool,
+    centred: bool,
+) -> None:
     S, w, m, D, weights = inputs(n, p, scores, sums, weighted, centred)
     V = scores_of(p, k, sums)
     s, v, c, X = kit.given(S, w, m, V)
@@ -100,7 +124,9 @@ def check_fvp(kit, n, p, k, scores, sums, weighted, centred):
     assert found.tobytes() == again.tobytes()
 
 
-def check_prepared(kit, n, p, scores, sums, weighted, centred):
+def check_prepared(
+    kit: Kit, n: int, p: int, scores: np.dtype, sums: np.dtype, weighted: bool, centred: bool
+) -> None:
     S, w, m, D, weights = inputs(n, p, scores, sums, weighted, centred)
     root = None if w is None else np.sqrt(w)
     s, v, c = kit.given(S, root, m)
@@ -110,7 +136,7 @@ def check_prepared(kit, n, p, scores, sums, weighted, centred):
     assert near(found, np.sqrt(weights)[:, None] * D, np.sqrt(weights)[:, None] * size, 0, sums)
 
 
-def check_layouts(kit, dtype):
+def check_layouts(kit: Kit, dtype: np.dtype) -> None:
     """Strides of every kind: whatever they are, sums and products read the right numbers."""
     n, p = 21, 34
     S = scores_of(n, p, dtype)
@@ -140,7 +166,7 @@ def check_layouts(kit, dtype):
         assert near(np.tril(kit.fetch(lower)), np.tril(D @ D.conj().T), bound, p, dtype)
 
 
-def check_first_bad(kit, dtype):
+def check_first_bad(kit: Kit, dtype: np.dtype) -> None:
     S = scores_of(37, 45, dtype)
     assert kit.engine.first_bad(kit.send(S))[:2] == (-1, -1)
     S[30, 2], S[12, 44], S[12, 40], S[13, 0] = np.nan, np.inf, -np.inf, np.nan
@@ -153,7 +179,9 @@ def check_first_bad(kit, dtype):
 
 
 # ---- symmetric and Hermitian matrices ----
-def check_add_scores(kit, n, p, scores, sums, weighted, centred):
+def check_add_scores(
+    kit: Kit, n: int, p: int, scores: np.dtype, sums: np.dtype, weighted: bool, centred: bool
+) -> None:
     S, w, m, _, _ = inputs(n, p, scores, sums, weighted, centred)
     S64 = S.astype(np.float32) if scores.name in HALVES else S
     before = scores_of(p, p, sums)
@@ -170,7 +198,7 @@ def check_add_scores(kit, n, p, scores, sums, weighted, centred):
     assert near(np.tril(kit.fetch(gram)), np.tril(U @ U.conj().T), size @ size.T, p, sums)
 
 
-def check_mirror(kit, p, dtype):
+def check_mirror(kit: Kit, p: int, dtype: np.dtype) -> None:
     A = scores_of(p, p, dtype)
     out = kit.send(np.zeros((p, p), dtype, order="F"))
     kit.engine.mirror(kit.send(A), 2.0, out)
@@ -179,7 +207,7 @@ def check_mirror(kit, p, dtype):
     assert np.array_equal(kit.fetch(out), wanted)
 
 
-def check_cholesky(kit, p, dtype):
+def check_cholesky(kit: Kit, p: int, dtype: np.dtype) -> None:
     S = scores_of(2 * p + 2, p, dtype)
     A = (S.conj().T @ S).astype(dtype)
     spoilt = A + np.triu(np.full((p, p), np.nan), 1).astype(real(dtype))
@@ -215,13 +243,13 @@ def check_cholesky(kit, p, dtype):
 
 
 # ---- batches ----
-def systems(count, p, dtype):
+def systems(count: int, p: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     random = rng(count, p)
     S = random.standard_normal((count, 2 * p + 2, p))
     return (S.swapaxes(1, 2) @ S).astype(dtype), random.standard_normal((count, p)).astype(dtype)
 
 
-def check_batch(kit, p, dtype, count=70):
+def check_batch(kit: Kit, p: int, dtype: np.dtype, count: int = 70) -> None:
     """Every verb as the host gives it: answers to κ eps, rcond nearly, statuses exactly."""
     F, b = systems(count, p, dtype)
     F = F + np.triu(np.full((p, p), np.nan), 1).astype(dtype)
@@ -236,7 +264,7 @@ def check_batch(kit, p, dtype, count=70):
     F[12] = (F[12] * units[:, None] * units).astype(dtype)
     many = np.stack([b, 2 * b, -b], axis=2)
     several = np.repeat(b[:, :, None], p * p + 1, axis=2)[:, :, : 2 + p]
-    calls = [
+    calls: list[Callable[..., Any]] = [
         *(lambda F, b, x=x: ff.batch.solve(F, x(b), on_failure="nan") for x in (lambda b: b,)),
         lambda F, b: ff.batch.inverse(F, on_failure="nan"),
         lambda F, b: ff.batch.inverse_diagonal(F, on_failure="nan", damping=0.5),
@@ -259,7 +287,7 @@ def check_batch(kit, p, dtype, count=70):
         assert np.array_equal(kit.fetch(one.value)[0], value[20], equal_nan=True)
 
 
-def check_batch_policies(kit):
+def check_batch_policies(kit: Kit) -> None:
     F, b = systems(6, 3, np.dtype(np.float64))
     F[2], F[4] = 0, np.diag([1.0, 2.0, -3.0])
     f, x = kit.send(F), kit.send(b)
@@ -282,7 +310,7 @@ def check_batch_policies(kit):
     assert np.allclose(kit.fetch(damped.value), wanted.value, equal_nan=True)
 
 
-def check_batch_fisher(kit, dtype):
+def check_batch_fisher(kit: Kit, dtype: np.dtype) -> None:
     S = rng(3).standard_normal((7, 9, 4)).astype(dtype) + dtype.type(1)
     w = rng(4).uniform(0.1, 2, (7, 9)).astype(dtype)
     for weights in (None, w, w[0]):
@@ -298,7 +326,7 @@ def check_batch_fisher(kit, dtype):
 
 
 # ---- from end to end ----
-def everything(send, S, w, v):
+def everything(send: Callable[..., Any], S: np.ndarray, w: np.ndarray, v: np.ndarray) -> list[Any]:
     """Return what public functions make of the same scores, one array each."""
     S, w, v = send(S), send(w), send(v)
     return [
@@ -313,7 +341,7 @@ def everything(send, S, w, v):
     ]
 
 
-def check_public(kit, dtype):
+def check_public(kit: Kit, dtype: np.dtype) -> None:
     S, w, v = draw(400, 60, dtype), draw_weights(400).astype(dtype), draw(60, 1, dtype)[:, 0]
     here = everything(np.asarray, S, w, v)
     for wanted, found in zip(here, everything(kit.send, S, w, v), strict=True):

@@ -4,12 +4,16 @@ They wrap arrays of ``array_api_strict`` on its fake devices, have the methods o
 into NumPy's unasked, and mix with no other library and no other device.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import EllipsisType, ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import array_api_strict as strict
 import numpy as np
+import numpy.typing as npt
 
 from fastfisher._ops import KINDS
 from fastfisher._ops.array_engine import ArrayEngine
@@ -26,7 +30,7 @@ now = SimpleNamespace(device=strict.Device("device1"), room=None)
 
 
 @contextmanager
-def counted():
+def counted() -> Iterator[SimpleNamespace]:
     """Give the counts of what is asked of all arrays meanwhile."""
     before = vars(traffic).copy()
     inside = SimpleNamespace(reads=0, downloads=0, uploads=0)
@@ -37,7 +41,7 @@ def counted():
 
 
 @contextmanager
-def on(name):
+def on(name: str) -> Iterator[None]:
     """Make another device the current one."""
     before, now.device = now.device, strict.Device(name)
     try:
@@ -47,7 +51,7 @@ def on(name):
 
 
 @contextmanager
-def left(size):
+def left(size: int) -> Iterator[None]:
     """Let the device have so many bytes left."""
     before, now.room = now.room, size
     try:
@@ -56,7 +60,7 @@ def left(size):
         now.room = before
 
 
-def to_device(array):
+def to_device(array: np.ndarray | Sequence[int]) -> Array:
     """Return an array of the device with the content of NumPy's."""
     array = np.asarray(array)
     half = array.dtype if array.dtype.char == "e" or array.dtype.name == "bfloat16" else None
@@ -69,7 +73,7 @@ def to_device(array):
     return made
 
 
-def back(array):
+def back(array: Array) -> np.ndarray:
     """Return NumPy's copy of an array of the device."""
     traffic.downloads += 1
     held = np.array(array._wrapped._array)
@@ -82,34 +86,35 @@ class Array:
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, wrapped, half=None):
+    def __init__(self, wrapped: Any, half: np.dtype | None = None) -> None:
         self._wrapped = wrapped
         self._half = half  # a dtype that the standard does not know; held in float32
 
-    def _of(self, held):
+    def _of(self, held: Any) -> Array:
         """Return an array of ours around NumPy's."""
         wrapped = type(self._wrapped)._new(np.asarray(held), device=self._wrapped.device)
         return Array(wrapped, self._half)
 
     # ---- what it is ----
     @property
-    def dtype(self):
-        return self._half or self._wrapped._array.dtype
+    def dtype(self) -> np.dtype:
+        answer: np.dtype = self._half or self._wrapped._array.dtype
+        return answer
 
     @property
-    def device(self):
+    def device(self) -> Any:
         return self._wrapped.device
 
     @property
-    def T(self):
+    def T(self) -> Array:
         return self._of(self._wrapped._array.T)
 
     @property
-    def real(self):
+    def real(self) -> Array:
         return self._of(self._wrapped._array.real)
 
     @property
-    def imag(self):
+    def imag(self) -> Array:
         return self._of(self._wrapped._array.imag)
 
     shape = property(lambda self: self._wrapped._array.shape)
@@ -119,46 +124,50 @@ class Array:
     nbytes = property(lambda self: self.size * self.dtype.itemsize)
     itemsize = property(lambda self: self._wrapped._array.itemsize)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._wrapped._array)
 
-    def __repr__(self):
+    def __repr__(self) -> Any:
         return f"<device {self._wrapped._array!r}>"
 
     # ---- what must not happen unseen ----
-    def __array__(self, *args, **kwargs):
+    def __array__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
-    def _read(self):
+    def _read(self) -> np.ndarray:
         traffic.reads += 1
-        return self._wrapped._array
+        answer: np.ndarray = self._wrapped._array
+        return answer
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self._read())
 
-    def __int__(self):
+    def __int__(self) -> int:
         return int(self._read())
 
-    def __index__(self):
+    def __index__(self) -> Any:
         return self._read().__index__()
 
-    def __float__(self):
+    def __float__(self) -> float:
         return float(self._read())
 
-    def __complex__(self):
+    def __complex__(self) -> Any:
         return complex(self._read())
 
-    def item(self):
+    def item(self) -> Any:
         return self._read().item()
 
-    def tolist(self):
-        return self._read().tolist()
+    def tolist(self) -> list[float]:
+        answer: list[float] = self._read().tolist()
+        return answer
 
     # ---- parts ----
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Array:
         return self._of(self._wrapped._array[_key(key)])
 
-    def __setitem__(self, key, value):
+    def __setitem__(
+        self, key: slice | EllipsisType | tuple[slice | Array, Any], value: Any
+    ) -> None:
         if isinstance(value, Array):
             same_device(self, value)
             value = value._wrapped._array
@@ -168,11 +177,11 @@ class Array:
             raise TypeError("Unsupported type numpy.ndarray")
         self._wrapped._array[_key(key)] = value
 
-    def __iter__(self):
+    def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))
 
     # ---- methods that CuPy's have ----
-    def astype(self, dtype, copy=True):
+    def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> Array:
         dtype = np.dtype(dtype)
         if dtype == self.dtype and not copy:
             return self
@@ -183,64 +192,74 @@ class Array:
         out._half = None
         return out
 
-    def reshape(self, *shape):
+    def reshape(self, *shape: int | Sequence[int]) -> Array:
         return self._of(self._wrapped._array.reshape(*shape))
 
-    def view(self, dtype):
+    def view(self, dtype: npt.DTypeLike) -> Any:
         return self._of(self._wrapped._array.view(dtype))
 
-    def copy(self):
+    def copy(self) -> Array:
         return self._of(self._wrapped._array.copy())
 
-    def conj(self):
+    def conj(self) -> Array:
         return self._of(self._wrapped._array.conj()) if self.dtype.kind == "c" else self
 
-    def transpose(self, *axes):
+    def transpose(self, *axes: int) -> Array:
         return self._of(self._wrapped._array.transpose(*axes))
 
-    def swapaxes(self, one, other):
+    def swapaxes(self, one: Any, other: complex | Array) -> Any:
         return self._of(self._wrapped._array.swapaxes(one, other))
 
-    def mean(self, axis=None, dtype=None):
+    def mean(self, axis: int | None = None, dtype: str | None = None) -> Array:
         return self._of(self._wrapped._array.mean(axis=axis, dtype=dtype))
 
-    def sum(self, axis=None, dtype=None, keepdims=False):
+    def sum(
+        self,
+        axis: int | tuple[int, int] | None = None,
+        dtype: npt.DTypeLike | None = None,
+        keepdims: bool = False,
+    ) -> Array:
         if self.dtype.kind == "b":
             return self.astype(np.int64).sum(axis, dtype, keepdims)
         dtype = dtype if dtype is None else np.dtype(dtype)
-        return namespace.sum(self, axis=axis, dtype=dtype, keepdims=keepdims)
+        answer: Array = namespace.sum(self, axis=axis, dtype=dtype, keepdims=keepdims)
+        return answer
 
-    def diagonal(self):
+    def diagonal(self) -> Array:
         return self._of(self._wrapped._array.diagonal())
 
-    def trace(self):
+    def trace(self) -> Array:
         return self._of(self._wrapped._array.trace())
 
-    def ravel(self):
+    def ravel(self) -> Any:
         return self.reshape(-1)
 
-    def argmax(self, axis=None):
+    def argmax(self, axis: int | None = None) -> Array:
         return self._of(self._wrapped._array.argmax(axis=axis))
 
-    def max(self, axis=None):
-        return namespace.max(self, axis=axis)
+    def max(self, axis: int | None = None) -> Array:
+        answer: Array = namespace.max(self, axis=axis)
+        return answer
 
-    def min(self, axis=None):
-        return namespace.min(self, axis=axis)
+    def min(self, axis: None = None) -> Array:
+        answer: Array = namespace.min(self, axis=axis)
+        return answer
 
-    def any(self, axis=None):
-        return namespace.any(self, axis=axis)
+    def any(self, axis: None = None) -> Array:
+        answer: Array = namespace.any(self, axis=axis)
+        return answer
 
-    def all(self, axis=None):
-        return namespace.all(self, axis=axis)
+    def all(self, axis: None = None) -> Array:
+        answer: Array = namespace.all(self, axis=axis)
+        return answer
 
 
-def same_device(*arrays):
+def same_device(*arrays: Array) -> None:
     if len({str(x.device) for x in arrays}) > 1:
         raise ValueError("arrays on different devices")
 
 
-def _key(key):
+def _key(key: Any) -> Any:
     if isinstance(key, tuple):
         return tuple(map(_key, key))
     if isinstance(key, np.ndarray):
@@ -248,7 +267,7 @@ def _key(key):
     return key._wrapped._array if isinstance(key, Array) else key
 
 
-def _unwrapped(value):
+def _unwrapped(value: Any) -> Any:
     """Return what the strict namespace takes for an argument."""
     if isinstance(value, Array):
         return value._wrapped
@@ -263,29 +282,30 @@ def _unwrapped(value):
     return value
 
 
-def _wrapped(result):
+def _wrapped(result: Any) -> Any:
     if isinstance(result, type(strict.asarray(0))):
         return Array(result)
     if isinstance(result, tuple):
         return tuple(map(_wrapped, result))
-    return result
+    answer: Array | tuple[Array, Array] = result
+    return answer
 
 
-def _held(result):
+def _held(result: Any) -> Any:
     if isinstance(result, np.ndarray | np.generic):
         return Array(strict.asarray(np.empty(0), device=now.device))._of(result)
     return result
 
 
-def _operator(name, in_place=False):
-    def method(self, other):
+def _operator(name: str, in_place: bool = False) -> Callable[..., Array]:
+    def method(self: Array, other: complex | Array) -> Array:
         if isinstance(other, complex) and self.dtype.kind != "c":
             raise TypeError("a complex number changes the dtype of a real array")
         with np.errstate(all="ignore"):
             result = getattr(self._wrapped, name)(_unwrapped(other))
         return result if result is NotImplemented else Array(result)
 
-    def update(self, other):
+    def update(self: Array, other: float | Array) -> Array:
         with np.errstate(all="ignore"):
             result = getattr(self._wrapped, f"__{name[3:]}")(_unwrapped(other))
         fits = np.can_cast(result._array.dtype, self._wrapped._array.dtype, "same_kind")
@@ -328,17 +348,18 @@ _CREATORS = {"arange", "asarray", "empty", "eye", "full", "linspace", "ones", "z
 class _Namespace:
     """Functions that both the standard and CuPy have."""
 
-    def __init__(self, module, lacking):
+    def __init__(self, module: ModuleType, lacking: set[str]) -> None:
         self._module, self._lacking = module, lacking
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name in self._lacking:
             raise AttributeError(f"CuPy has no {name}")
         if name in _ALSO_IN_CUPY:
             return lambda *args, **keywords: _held(getattr(np, name)(*map(_key, args), **keywords))
         found = getattr(self._module, name)
         if not callable(found) or isinstance(found, type):
-            return found
+            answer: Callable[..., Any] = found
+            return answer
         if name in (
             "float32",
             "float64",
@@ -351,7 +372,7 @@ class _Namespace:
         ):
             return np.dtype(name)
 
-        def function(*args, **keywords):
+        def function(*args: float | Array | Sequence[int | Array], **keywords: Any) -> Any:
             if name in _CREATORS:
                 keywords.setdefault("device", now.device)
                 at = 2 if name == "full" else 1
@@ -382,16 +403,16 @@ class Engine(ArrayEngine):
     xp = namespace
     ndarray = Array
 
-    def here(self):
+    def here(self) -> str:
         return str(now.device)
 
-    def free_bytes(self):
-        return now.room
+    def free_bytes(self) -> int:
+        return int(now.room)
 
-    def to_host(self, array):
+    def to_host(self, array: Array) -> np.ndarray:
         return back(array)
 
-    def from_host(self, array):
+    def from_host(self, array: np.ndarray) -> Array:
         return to_device(array)
 
 
@@ -399,5 +420,6 @@ _verbs = DeviceOps(cast(Any, Engine()))
 KINDS["device"] = "device"
 
 
-def __getattr__(name):
-    return getattr(_verbs, name)
+def __getattr__(name: str) -> Any:
+    answer: Callable[..., Any] | _Namespace = getattr(_verbs, name)
+    return answer

@@ -1,5 +1,6 @@
 """Every family at a few parameters, with nodes and weights whose sums are its expectations."""
 
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
@@ -8,19 +9,21 @@ from scipy import special, stats
 import fastfisher as ff
 
 
-def hermite(mean, scale, count=40):
+def hermite(mean: float, scale: float, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """Gauss–Hermite nodes of N(mean, scale²): exact for polynomials of degree < 2·count."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(count)
     return mean + scale * nodes, weights / weights.sum()
 
 
-def laguerre(mean, count=40):
+def laguerre(mean: float, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """Gauss–Laguerre nodes of the exponential distribution."""
     nodes, weights = np.polynomial.laguerre.laggauss(count)
     return mean * nodes, weights
 
 
-def hermite_of_several(mean, covariance, count=12):
+def hermite_of_several(
+    mean: np.ndarray, covariance: np.ndarray, count: int = 12
+) -> tuple[np.ndarray, np.ndarray]:
     nodes, weights = hermite(0.0, 1.0, count)
     z = np.array(list(product(nodes, repeat=len(mean))))
     w = np.array([np.prod(one) for one in product(weights, repeat=len(mean))])
@@ -28,12 +31,12 @@ def hermite_of_several(mean, covariance, count=12):
     return mean + root, w
 
 
-def poisson(rate):
+def poisson(rate: float) -> tuple[np.ndarray, np.ndarray]:
     x = np.arange(int(rate + 40 * np.sqrt(rate) + 40))
     return x, stats.poisson.pmf(x, rate)
 
 
-def binomial(trials, p):
+def binomial(trials: int, p: float) -> tuple[np.ndarray, np.ndarray]:
     x = np.arange(trials + 1)
     return x, special.comb(trials, x) * p**x * (1 - p) ** (trials - x)
 
@@ -59,14 +62,22 @@ CASES = {
 }
 
 
-def close(actual, expected, terms=100):
+def close(
+    actual: float | np.ndarray,
+    expected: float | np.ndarray | Sequence[Sequence[float]],
+    terms: int = 100,
+) -> None:
     """Assert agreement to terms·eps of the largest entry: what a sum of so many terms may lose."""
     expected = np.asarray(expected)
     bound = terms * np.finfo(float).eps * max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
 
 
-def slopes(function, theta, steps):
+def slopes(
+    function: Callable[[np.ndarray], np.ndarray],
+    theta: np.ndarray,
+    steps: np.ndarray | Sequence[float],
+) -> np.ndarray:
     """Central differences of function(θ) along each parameter, as the last axis."""
     return np.stack(
         [
@@ -77,5 +88,6 @@ def slopes(function, theta, steps):
     )
 
 
-def step_sizes(theta, relative=1e-5):
-    return relative * np.maximum(0.1, np.abs(theta))
+def step_sizes(theta: np.ndarray, relative: float = 1e-5) -> np.ndarray:
+    answer: np.ndarray = relative * np.maximum(0.1, np.abs(theta))
+    return answer

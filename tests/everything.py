@@ -5,8 +5,11 @@ Run as a script it prints a digest of all results for each number of threads tha
 
 import hashlib
 import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import fastfisher as ff
 
@@ -14,7 +17,7 @@ import fastfisher as ff
 SHAPES = {"tall": (5000, 60), "tiles": (900, 430), "wide": (150, 1100)}
 
 
-def draw(n, p, dtype=np.float64):
+def draw(n: int, p: int, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
     rng = np.random.default_rng([n, p])
     numbers = rng.standard_normal((n, p))
     if np.dtype(dtype).kind == "c":
@@ -22,11 +25,11 @@ def draw(n, p, dtype=np.float64):
     return numbers.astype(dtype)
 
 
-def functions(scores, weights, n_threads=None):
+def functions(scores: Any, weights: Any, n_threads: int | None = None) -> Iterator[tuple[str, Any]]:
     """Yield (name, result) of what takes `n_threads`."""
-    some = {"weights": weights, "n_threads": n_threads}
+    some: dict[str, Any] = {"weights": weights, "n_threads": n_threads}
     for center in (False, True):
-        both = {"center": center, **some}
+        both: dict[str, Any] = {"center": center, **some}
         yield "empirical_fisher", ff.empirical_fisher(scores, **both)
         yield "fisher_diagonal", ff.fisher_diagonal(scores, **both)
         yield (
@@ -67,12 +70,12 @@ def functions(scores, weights, n_threads=None):
     yield "logdet", np.array([factor.logdet, factor.rcond])
 
 
-def batches(scores, n_threads=None):
+def batches(scores: np.ndarray, n_threads: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, result) of what takes a batch of (real) matrices."""
     items = scores[:, :48].reshape(-1, 10, 48)
     F = ff.batch.empirical_fisher(items, n_threads=n_threads)
     yield "batch.empirical_fisher", F
-    some = {"damping": 1.0, "n_threads": n_threads}
+    some: dict[str, Any] = {"damping": 1.0, "n_threads": n_threads}
     yield "batch.solve", ff.batch.solve(F, items[:, 0], **some).value
     for verb in (ff.batch.inverse, ff.batch.inverse_diagonal, ff.batch.logdet):
         yield verb.__name__, verb(F, **some).value
@@ -80,12 +83,12 @@ def batches(scores, n_threads=None):
     yield "extended", ff.batch.inverse(few, precision="extended", **some).value
 
 
-def methods(scores, weights):
+def methods(scores: Any, weights: Any) -> Iterator[tuple[str, Any]]:
     """Yield (name, result) of what follows the default number of threads."""
     params = scores.shape[1]
     sizes = [4] * (params // 8) + [params - 4 * (params // 8)]
 
-    def blocks(scores, **keywords):
+    def blocks(scores: Any, **keywords: Any) -> ff.BlockDiagonalFisher:
         return ff.BlockDiagonalFisher.from_scores(scores, sizes, tridiagonal=True, **keywords)
 
     kinds = (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher, ff.ScoreFisher)
@@ -100,7 +103,11 @@ def methods(scores, weights):
         yield f"{name}.logdet", np.array(F.logdet(0.5))
 
 
-def results(n_threads=None, dtype=np.float64, shapes=None):
+def results(
+    n_threads: int | None = None,
+    dtype: npt.DTypeLike = np.float64,
+    shapes: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
     """Return {name: array} of every public function, for all shapes or those named."""
     found = {}
     dtype = np.dtype(dtype)
@@ -118,7 +125,7 @@ def results(n_threads=None, dtype=np.float64, shapes=None):
     return found
 
 
-def digest(found):
+def digest(found: Any) -> Any:
     state = hashlib.sha256()
     for name, value in found.items():
         state.update(name.encode() + np.ascontiguousarray(value).tobytes())

@@ -15,6 +15,7 @@ import traceback
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -42,7 +43,7 @@ LEAVES: tuple[Any, ...] = (
 DTYPES = ("<f8", "<f4", ">f8", "<c16", "<i8", "<f2", "|b1", "<U3", "|S4", "<M8[s]", "|V3", "<u2")
 
 
-def saved():
+def saved() -> dict[str, bytes]:
     """Return {name: bytes} of a file of every representation, holding samples and empty."""
     some = {}
     for dtype in (np.float64, np.complex64):
@@ -63,56 +64,56 @@ def saved():
 
 
 # ---- damage to bytes ----
-def flip(chance, content):
-    content = bytearray(content)
+def flip(chance: random.Random, content: bytes) -> bytes:
+    damaged = bytearray(content)
     for _ in range(chance.choice((1, 1, 2, 8, 50))):
-        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-    return bytes(content)
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
 
 
-def cut(chance, content):
+def cut(chance: random.Random, content: bytes) -> bytes:
     start, stop = sorted(chance.randrange(len(content) + 1) for _ in range(2))
     return chance.choice((content[:start], content[stop:], content[:start] + content[stop:]))
 
 
-def repeat(chance, content):
+def repeat(chance: random.Random, content: bytes) -> bytes:
     start, stop = sorted(chance.randrange(len(content) + 1) for _ in range(2))
     return content[:stop] + content[start:stop] * chance.choice((1, 2)) + content[stop:]
 
 
-def overwrite(chance, content):
-    content = bytearray(content)
-    place, size = chance.randrange(len(content)), chance.choice((1, 2, 4, 8, 40))
+def overwrite(chance: random.Random, content: bytes) -> bytes:
+    damaged = bytearray(content)
+    place, size = chance.randrange(len(damaged)), chance.choice((1, 2, 4, 8, 40))
     number = chance.choice(NUMBERS) % 256 ** min(size, 8)
-    content[place : place + size] = number.to_bytes(size, "little")
-    return bytes(content)
+    damaged[place : place + size] = number.to_bytes(size, "little")
+    return bytes(damaged)
 
 
 # ---- damage to the archive ----
-def fields(chance, content):
+def fields(chance: random.Random, content: bytes) -> bytes:
     """Set numbers of the archive's own records."""
-    content = bytearray(content)
+    damaged = bytearray(content)
     places = []
     for mark, size in ((b"PK\3\4", 30), (b"PK\1\2", 46), (b"PK\5\6", 22)):
-        place = content.find(mark)
+        place = damaged.find(mark)
         while place >= 0:
             places.append((place, size))
-            place = content.find(mark, place + 1)
+            place = damaged.find(mark, place + 1)
     for _ in range(chance.choice((1, 1, 2, 3))):
         place, size = chance.choice(places)
         width = chance.choice((1, 2, 4))
-        number = chance.choice((*NUMBERS, len(content), len(content) // 2, 8, 14, 99))
+        number = chance.choice((*NUMBERS, len(damaged), len(damaged) // 2, 8, 14, 99))
         at = place + chance.randrange(4, size)
-        content[at : at + width] = (number % 256**width).to_bytes(width, "little")
-    return bytes(content)
+        damaged[at : at + width] = (number % 256**width).to_bytes(width, "little")
+    return bytes(damaged)
 
 
-def members(content):
+def members(content: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {info.filename: archive.read(info) for info in archive.infolist()}
 
 
-def archived(parts, how=zipfile.ZIP_STORED):
+def archived(parts: Any, how: int = zipfile.ZIP_STORED) -> bytes:
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names that come twice
@@ -122,7 +123,7 @@ def archived(parts, how=zipfile.ZIP_STORED):
     return out.getvalue()
 
 
-def shuffled(chance, content):
+def shuffled(chance: random.Random, content: bytes) -> bytes:
     """Drop, repeat, rename, swap, compress or damage members."""
     parts = list(members(content).items())
     chance.shuffle(parts)
@@ -149,7 +150,7 @@ def shuffled(chance, content):
 
 
 # ---- damage by someone who knows the format ----
-def header_of_array(chance, content):
+def header_of_array(chance: random.Random, content: bytes) -> bytes:
     """Rewrite what an array says of its dtype, order and shape."""
     parts = members(content)
     name = chance.choice(list(parts))
@@ -170,7 +171,7 @@ def header_of_array(chance, content):
     return archived(parts.items())
 
 
-def array(chance, content):
+def array(chance: random.Random, content: bytes) -> bytes:
     """Put another array in the place of one."""
     parts = members(content)
     name = chance.choice([name for name in parts if name != "header.npy"] or list(parts))
@@ -195,7 +196,9 @@ def array(chance, content):
     return archived(parts.items())
 
 
-def places_in(value, path=()):
+def places_in(
+    value: Sequence[Any] | dict[str, Any], path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[str | int, ...]]:
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, one in items:
@@ -205,7 +208,7 @@ def places_in(value, path=()):
             yield (*path, key)
 
 
-def header(chance, content):
+def header(chance: random.Random, content: bytes) -> bytes:
     """Set, drop or add entries of the header; what is in `state` most of all."""
     parts = members(content)
     told = json.loads(str(np.load(io.BytesIO(parts["header.npy"]))))
@@ -244,7 +247,7 @@ BROKEN = (
 KINDS = (flip, cut, repeat, overwrite, fields, shuffled, header_of_array, array, header, header)
 
 
-def use(fisher):
+def use(fisher: ff.Fisher) -> None:
     """Use what was loaded: whatever it holds, the answer is numbers or an error of ours."""
     try:
         p = fisher.shape[0]
@@ -258,12 +261,12 @@ def use(fisher):
         pass  # no samples, NaN, not positive definite
 
 
-def most_memory():
+def most_memory() -> int:
     usage = getattr(resource, "getrusage", None)
     return 1024 * usage(resource.RUSAGE_SELF).ru_maxrss if usage else 0
 
 
-def try_one(path, content):
+def try_one(path: Path, content: bytes) -> str:
     """Return what is wrong with what came of it, "" if nothing."""
     path.write_bytes(content)
     before = most_memory()
@@ -286,7 +289,13 @@ def try_one(path, content):
     return f"it took {grown} bytes" if grown > MOST_MEMORY else ""
 
 
-def run(folder, *, cases=None, seconds=None, seed=0):
+def run(
+    folder: Path | str,
+    *,
+    cases: int | None = None,
+    seconds: float | None = None,
+    seed: int | None = 0,
+) -> tuple[int, list[Any]]:
     """Try so many cases, or for so long; return how many and the findings."""
     chance = random.Random(seed)
     files = list(saved().values())

@@ -1,8 +1,12 @@
 """What the verbs are given: scores, weights and vectors of one library and dtype, and answers."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+import fastfisher as ff
 import libraries
 import oracle
 from fastfisher import _check
@@ -17,7 +21,7 @@ N, P = 61, 7  # prime
 class Given:
     """Scores, weights, vectors and verbs of one library and dtype."""
 
-    def __init__(self, library, dtype):
+    def __init__(self, library: libraries.Library, dtype: str) -> None:
         self.library, self.to = library, library.to
         self.dtype = libraries.half(dtype)
         self.sums = _check.sum_dtype(self.dtype)
@@ -32,21 +36,28 @@ class Given:
         self.F = oracle.fisher(self.S, self.w, reduction="sum")
         self.centred = oracle.rooted(self.S, self.w, center=True)
 
-    def triangle(self):
+    def triangle(self) -> Any:
         triangle = self.ops.Triangle(P, self.sums)
         triangle.add_scores(
             self.scores, self.weights, None, fresh=True, check_finite=True, threads=0
         )
         return triangle
 
-    def close(self, actual, expected, terms=N, scale=None, dtype=None):
+    def close(
+        self,
+        actual: Any,
+        expected: np.ndarray,
+        terms: int = N,
+        scale: float | np.floating | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
         if not np.isscalar(actual):
             assert self.library.is_own(actual), f"an array of {type(actual)}"
             actual = self.library.back(actual)
         oracle.close(actual, expected, dtype or self.sums, terms, scale)
 
 
-def agree(library, found, expected):
+def agree(library: libraries.Library, found: ff.Fisher, expected: ff.Fisher) -> None:
     """Assert that two representations hold the same matrix."""
     dense = found.to_dense()
     assert library.is_own(dense)

@@ -1,13 +1,20 @@
 """Kronecker-factored Fishers as explicit matrices: each definition in a few lines of NumPy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import oracle
 
 
-def draw(n, shapes, dtype=np.float64, positions=None):
+def draw(
+    n: int,
+    shapes: Sequence[tuple[int, int]],
+    dtype: npt.DTypeLike = np.float64,
+    positions: int | None = None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return layers (a, g) whose neighbours depend on each other, so that chains have links."""
     layers: list[Any]
     rng, layers = oracle.rng(n, len(shapes), *shapes[0]), []
@@ -21,28 +28,37 @@ def draw(n, shapes, dtype=np.float64, positions=None):
     return layers
 
 
-def unrolled(x):
+def unrolled(x: np.ndarray) -> np.ndarray:
     """Return (n, d) or (n, d, T) as (n, T, d) in float64."""
     x = oracle.wide(x)
     return x[:, None] if x.ndim == 2 else x.transpose(0, 2, 1)
 
 
-def gradients(layers):
+def gradients(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
     """Return the per-sample gradients of each layer, (n, d_out, d_in)."""
     return [np.einsum("ito,itc->ioc", unrolled(g), unrolled(a)) for a, g in layers]
 
 
-def scores(layers):
+def scores(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     rows = np.hstack([grads.reshape(len(grads), -1) for grads in gradients(layers)])
     return rows.astype(layers[0][0].dtype)
 
 
-def factors(layers, weights=None, sharing="expand"):
+def factors(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]],
+    weights: np.ndarray | None = None,
+    sharing: str = "expand",
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (A, G) of each layer."""
     return [cross(one, one, weights, sharing) for one in layers]
 
 
-def cross(one, two, weights=None, sharing="expand"):
+def cross(
+    one: tuple[np.ndarray, np.ndarray],
+    two: tuple[np.ndarray, np.ndarray],
+    weights: np.ndarray | None = None,
+    sharing: str = "expand",
+) -> tuple[np.ndarray, np.ndarray]:
     """Return E[a a'ᵀ] and E[g g'ᵀ] of two layers."""
     (a, g), (b, h) = ([unrolled(x) for x in pair] for pair in (one, two))
     positions = a.shape[1]
@@ -55,11 +71,13 @@ def cross(one, two, weights=None, sharing="expand"):
     return A, np.einsum("i,itj,itk->jk", w, g, h) / w.sum()
 
 
-def whole(layers, weights, reduction):
+def whole(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]], weights: np.ndarray | None, reduction: str
+) -> float:
     return oracle.total(layers[0][0], weights) if reduction == "sum" else 1.0
 
 
-def block_diagonal(blocks):
+def block_diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:
     sizes = np.cumsum([0, *map(len, blocks)])
     out = np.zeros((sizes[-1], sizes[-1]))
     for start, stop, block in zip(sizes, sizes[1:], blocks, strict=False):
@@ -67,13 +85,21 @@ def block_diagonal(blocks):
     return out
 
 
-def kfac(layers, weights=None, reduction="mean", sharing="expand", damping=0.0):
+def kfac(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]],
+    weights: np.ndarray | None = None,
+    reduction: str = "mean",
+    sharing: str = "expand",
+    damping: float = 0.0,
+) -> np.ndarray:
     """Return the block diagonal of G ⊗ A, with factored damping."""
     blocks = [np.kron(G, A) for A, G in damped(factors(layers, weights, sharing), damping)]
     return block_diagonal(blocks) * whole(layers, weights, reduction)
 
 
-def damped(pairs, damping):
+def damped(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], damping: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (A + π √λ I, G + √λ / π I) with π² the ratio of the mean diagonals."""
     out = []
     for A, G in pairs:
@@ -83,7 +109,12 @@ def damped(pairs, damping):
     return out
 
 
-def ekfac(layers, weights=None, reduction="mean", sharing="expand"):
+def ekfac(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]],
+    weights: np.ndarray | None = None,
+    reduction: str = "mean",
+    sharing: str = "expand",
+) -> np.ndarray:
     """Return the per-sample second moments in the eigenbasis of the factors, rotated back."""
     w, blocks = np.ones(len(layers[0][0])) if weights is None else weights, []
     for (A, G), grads in zip(factors(layers, weights, sharing), gradients(layers), strict=True):
@@ -93,7 +124,13 @@ def ekfac(layers, weights=None, reduction="mean", sharing="expand"):
     return block_diagonal(blocks) * whole(layers, weights, reduction)
 
 
-def chain(layers, weights=None, reduction="mean", sharing="expand", damping=0.0):
+def chain(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]],
+    weights: np.ndarray | None = None,
+    reduction: str = "mean",
+    sharing: str = "expand",
+    damping: float = 0.0,
+) -> np.ndarray:
     """Return the Markov completion: Ξ⁻¹ Σ Ξ⁻ᵀ of the tridiagonal blocks G_lm ⊗ A_lm."""
     pairs = damped(factors(layers, weights, sharing), damping)
     own = [np.kron(G, A) for A, G in pairs]
@@ -106,7 +143,10 @@ def chain(layers, weights=None, reduction="mean", sharing="expand", damping=0.0)
         Xi[sizes[i] : sizes[i + 1], sizes[i + 1] : sizes[i + 2]] = -psi
         sigma[i] = own[i] - psi @ beside.T
     inverse = np.linalg.inv(Xi)
-    return inverse @ block_diagonal(sigma) @ inverse.T * whole(layers, weights, reduction)
+    answer: np.ndarray = (
+        inverse @ block_diagonal(sigma) @ inverse.T * whole(layers, weights, reduction)
+    )
+    return answer
 
 
 DEFINITIONS: dict[str, Any] = {"kfac": kfac, "eigen": ekfac, "tridiagonal": chain}

@@ -5,13 +5,16 @@ A routine is a function of (kind, p, dtype) that returns `answer(threads)`, a tu
 says so: a zero row, or what is singular to rounding.
 """
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 import fastfisher as ff
 import lapack
+from fastfisher.fisher.factor import Factor
 from oracle import DTYPES, EPS, EVERY, rng, wide
 
 RESIDUAL = "‖b − A x‖ / (‖A‖ ‖x‖ ε)"
@@ -33,6 +36,10 @@ SINGULAR = ("first row zero", "middle row zero", "last row zero", "singular to r
 COLUMNS = 24  # of a product that are checked against long double
 ROUTINES: dict[str, Any] = {}
 
+# What answers a problem with so many threads, and what judges the answer.
+Posed = tuple[Callable[[int], tuple[np.ndarray, ...]], Callable[..., dict[str, Any]]]
+Pose = Callable[..., Posed]
+
 
 class Routine(NamedTuple):
     """What a row of the table is about."""
@@ -45,35 +52,44 @@ class Routine(NamedTuple):
     may_fail: tuple[Any, ...]
 
 
-def routine(name, dtypes=EVERY, least=1, largest=1000, kinds=lapack.KINDS, may_fail=SINGULAR):
+def routine(
+    name: str,
+    dtypes: tuple[Any, ...] = EVERY,
+    least: int = 1,
+    largest: int = 1000,
+    kinds: tuple[str, ...] = lapack.KINDS,
+    may_fail: tuple[str, ...] = SINGULAR,
+) -> Callable[[Pose], Pose]:
     """Enter a function in the table."""
 
-    def enter(pose):
+    def enter(
+        pose: Pose,
+    ) -> Pose:
         ROUTINES[name] = Routine(pose, dtypes, least, largest, kinds, may_fail)
         return pose
 
     return enter
 
 
-def long(array):
+def long(array: np.ndarray) -> np.ndarray:
     """Return the array in long double, real or complex."""
     array = np.asarray(array)
     return array.astype(np.clongdouble if array.dtype.kind == "c" else np.longdouble)
 
 
-def draw(n, p, dtype):
+def draw(n: int, p: int, dtype: npt.DTypeLike) -> np.ndarray:
     numbers = rng(n, p, 7).standard_normal((n, p))
     if np.dtype(dtype).kind == "c":
         numbers = numbers + 1j * rng(n, p, 8).standard_normal((n, p))
     return numbers.astype(dtype)
 
 
-def size(array):
+def size(array: np.ndarray) -> float:
     """Return ‖array‖₁ of any shape."""
     return float(np.abs(array).sum(axis=0).max(initial=0))
 
 
-def over(error, scale):
+def over(error: float, scale: float | np.floating) -> float:
     """Return error / scale, where 0 / 0 is 0."""
     return float(error / scale) if error else 0.0
 
@@ -81,13 +97,13 @@ def over(error, scale):
 class System:
     """A matrix with a known solution: b = A x*, formed in long double and rounded once."""
 
-    def __init__(self, A, columns=3):
+    def __init__(self, A: np.ndarray, columns: int = 3) -> None:
         self.A, self.eps = A, EPS[A.dtype]
         self.exact = draw(len(A), columns, A.dtype)
         self.b = (long(A) @ long(self.exact)).astype(A.dtype)
 
     @cached_property
-    def rcond(self):
+    def rcond(self) -> float:
         """1 / (‖A‖ ‖A⁻¹‖), 0 of a singular matrix."""
         norm = lapack.norm1(self.A)
         try:
@@ -95,7 +111,7 @@ class System:
         except np.linalg.LinAlgError:
             return 0.0
 
-    def solved(self, x):
+    def solved(self, x: np.ndarray) -> dict[str, Any]:
         """Return the ratios of a solution."""
         A, x, exact = long(self.A), long(x), long(self.exact)
         norm = lapack.norm1(self.A)
@@ -108,7 +124,7 @@ class System:
             FORWARD: max(map(over, errors, sizes), default=0.0),
         }
 
-    def inverted(self, X, variances):
+    def inverted(self, X: np.ndarray, variances: np.ndarray) -> dict[str, Any]:
         """Return the ratios of an inverse and of its diagonal alone."""
         p, norm = len(self.A), lapack.norm1(self.A)
         X = wide(X) * norm
@@ -119,7 +135,7 @@ class System:
             VARIANCES: float((apart / np.abs(X.diagonal())).max(initial=0)) / (p * self.eps),
         }
 
-    def measured(self, logdet, rcond):
+    def measured(self, logdet: float, rcond: float) -> dict[str, Any]:
         """Return the ratios of two numbers: LAPACK's of rcond is max / min − (1 − min / max)."""
         p, norm = len(self.A), lapack.norm1(self.A)
         exact = np.linalg.slogdet(wide(self.A) / norm)[1] + p * np.log(norm)
@@ -130,40 +146,40 @@ class System:
         }
 
 
-def of_factor(make, system, with_inverse=True):
+def of_factor(make: Callable[[int], Factor], system: System, with_inverse: bool = True) -> Posed:
     """Return answer and judge of everything that a factor tells."""
 
-    def answer(threads):
+    def answer(threads: int) -> tuple[np.ndarray, ...]:
         factor = make(threads)
         numbers = np.array([factor.logdet, factor.rcond])
         answers = factor.solve(system.b), numbers
         return (*answers, factor.inverse(), factor.inverse_diagonal()) if with_inverse else answers
 
-    def judge(x, numbers, *inverses):
+    def judge(x: np.ndarray, numbers: np.ndarray, *inverses: np.ndarray) -> dict[str, Any]:
         found = system.solved(x) | system.measured(*numbers)
         return found | system.inverted(*inverses) if inverses else found
 
     return answer, judge
 
 
-def invertible(kind):
+def invertible(kind: str) -> bool:
     """Tell whether the inverse lies within the range: not of what is near an end of it."""
     return not kind.startswith("near")
 
 
 # ---- matrices ----
 @routine("Cholesky")
-def cholesky(kind, p, dtype):
+def cholesky(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
     A, _ = lapack.symmetric(kind, p, dtype)
     system, F = System(A), ff.DenseFisher.from_matrix(A)
     answer, judge = of_factor(lambda threads: F.factor(n_threads=threads), system, invertible(kind))
 
-    def with_panels(threads):
+    def with_panels(threads: int) -> tuple[np.ndarray, ...]:
         factor: Any = F.factor(n_threads=threads)
         held = factor._factor
         return getattr(held, "held", held).panels, *answer(threads)
 
-    def judged(panels, *others):
+    def judged(panels: np.ndarray, *others: np.ndarray) -> dict[str, Any]:
         if A.dtype.kind == "c":  # the panels are of the real form of conj A
             form = np.kron(A.real, np.eye(2)) + np.kron(A.imag, [[0, 1], [-1, 0]])
             L = lapack.lower(panels, 2 * p)
@@ -174,11 +190,13 @@ def cholesky(kind, p, dtype):
     return with_panels, judged
 
 
-def by_solver(solver):
-    def pose(kind, p, dtype):
+def by_solver(
+    solver: Callable[..., Any],
+) -> Pose:
+    def pose(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
         system = System(lapack.symmetric(kind, p, dtype)[0])
 
-        def answer(threads):
+        def answer(threads: int) -> tuple[np.ndarray]:
             return (ff.solve(system.A, system.b, solver=solver(dtype), n_threads=threads).value,)
 
         return answer, system.solved
@@ -197,7 +215,7 @@ routine("CG", largest=193, may_fail=lapack.KINDS[2:])(
 
 
 # ---- blocks; the matrix is what the scores sum to, so that the sum is not judged twice ----
-def block_sizes(p):
+def block_sizes(p: int) -> list[int]:
     """Return sizes from one to a third of p, the last one what is left."""
     sizes, left = [], p
     for size in (1, 2, 2, 5, max(p // 3, 1), max(p // 3, 1)):
@@ -208,7 +226,7 @@ def block_sizes(p):
 
 
 @routine("block-diagonal Cholesky")
-def block_diagonal(kind, p, dtype):
+def block_diagonal(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
     S, start = np.zeros((p, p), dtype), 0
     for size in block_sizes(p):
         S[start : start + size, start : start + size] = lapack.scores(
@@ -219,7 +237,7 @@ def block_diagonal(kind, p, dtype):
 
 
 @routine("block-tridiagonal Cholesky")
-def block_tridiagonal(kind, p, dtype):
+def block_tridiagonal(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
     # Rows of scores that touch two neighbouring blocks: their F is block tridiagonal as it stands.
     sizes, letter = block_sizes(p), np.dtype(dtype).kind
     S, start = np.zeros((p, p), np.result_type(dtype, float)), 0
@@ -236,8 +254,8 @@ def block_tridiagonal(kind, p, dtype):
     return blocks(S.astype(dtype), sizes, kind, tridiagonal=True)
 
 
-def blocks(S, sizes, kind, *, tridiagonal):
-    def make(threads):
+def blocks(S: np.ndarray, sizes: Sequence[int], kind: str, *, tridiagonal: bool) -> Posed:
+    def make(threads: int) -> ff.BlockDiagonalFisher:
         return ff.BlockDiagonalFisher.from_scores(
             S, sizes, tridiagonal=tridiagonal, reduction="sum", n_threads=threads
         )
@@ -251,8 +269,10 @@ def blocks(S, sizes, kind, *, tridiagonal):
 
 
 # ---- Kronecker factors ----
-def kronecker(mode):
-    def pose(kind, p, dtype):
+def kronecker(
+    mode: str,
+) -> Pose:
+    def pose(kind: str, p: int, dtype: type[Any]) -> Posed:
         rows = max(d for d in range(1, int(p**0.5) + 1) if p % d == 0)
         shape, eps = (rows, p // rows), EPS[np.dtype(dtype)]
         n = max(shape)
@@ -290,12 +310,12 @@ for mode in ("absolute", "factored"):
 
 # ---- batches ----
 @routine("batch", DTYPES, largest=50)
-def batch(kind, p, dtype):
+def batch(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
     system = System(lapack.symmetric(kind, p, dtype)[0], 9)
     stack = np.broadcast_to(system.A, (9, p, p))
 
-    def answer(threads):
-        some = {"n_threads": threads}
+    def answer(threads: int) -> Any:
+        some: dict[str, Any] = {"n_threads": threads}
         solution = ff.batch.solve(stack, system.b.T, **some)
         found = solution.value.T, np.array([ff.batch.logdet(stack, **some).value, solution.rcond])
         if not invertible(kind):
@@ -306,7 +326,7 @@ def batch(kind, p, dtype):
             ff.batch.inverse_diagonal(stack, **some).value[-1],
         )
 
-    def judge(x, numbers, *inverses):
+    def judge(x: np.ndarray, numbers: np.ndarray, *inverses: Any) -> Any:
         found = system.solved(x) | system.measured(*numbers[:, 0])
         return found | system.inverted(*inverses) if inverses else found
 
@@ -314,7 +334,7 @@ def batch(kind, p, dtype):
 
 
 @routine("batch, extended precision", (np.float64,), largest=50)
-def extended(kind, p, dtype):
+def extended(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
     A, _ = lapack.symmetric(kind, p, dtype)
     # Of 40 bits, so that b = A x* with x* of -1 and 1 has no rounding: no condition number, then.
     unit = 2.0 ** np.floor(np.log2(lapack.norm1(A) or 1.0) - 40)
@@ -324,12 +344,12 @@ def extended(kind, p, dtype):
     system.b = A @ system.exact
     assert (long(A) @ system.exact == system.b).all()
 
-    def answer(threads):
+    def answer(threads: int) -> Any:
         stack = np.broadcast_to(A, (1, p, p))
         found = ff.batch.solve(stack, system.b[None], precision="extended", n_threads=threads)
         return (found.value[0],)
 
-    def judge(x):
+    def judge(x: np.ndarray) -> Any:
         error = np.abs(x - system.exact).max(initial=0) / EPS[A.dtype]
         return {RESIDUAL: system.solved(x)[RESIDUAL], "‖x − x*‖ / (‖x*‖ ε), at any rcond": error}
 
@@ -337,21 +357,21 @@ def extended(kind, p, dtype):
 
 
 # ---- scores: QR and the dual ----
-def tall(p):
+def tall(p: int) -> int:
     return 2 * p + 3
 
 
 @routine("QR of scores", may_fail=())
-def qr(kind, p, dtype):
+def qr(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
     S = lapack.scores(kind, tall(p), p, dtype)
     n, eps = len(S), EPS[S.dtype]
     unit = 2.0 ** np.floor(np.log2(float(np.abs(S).max()) or 1.0))  # exact: ratios within range
 
-    def answer(threads):
+    def answer(threads: int) -> tuple[np.ndarray]:
         F = ff.SquareRootFisher(p, dtype=dtype, reduction="sum")
         return (F.update(S, n_threads=threads).root(),)
 
-    def judge(R):
+    def judge(R: np.ndarray) -> dict[str, Any]:
         scaled, R = wide(S) / unit, wide(R) / unit
         error = size(R.conj().T @ R - scaled.conj().T @ scaled)
         found = {QR_FACTOR: over(error, n * size(scaled) ** 2 * eps)}
@@ -366,18 +386,18 @@ def qr(kind, p, dtype):
 
 
 @routine("least squares by QR", kinds=MODERATE)
-def least_squares(kind, p, dtype):
+def least_squares(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
     S = lapack.scores(kind, tall(p), p, dtype)
     n, eps = len(S), EPS[S.dtype]
     consistent, other = (long(S) @ draw(p, 1, dtype)[:, 0]).astype(dtype), draw(n, 1, dtype)[:, 0]
 
-    def answer(threads):
+    def answer(threads: int) -> Any:
         F = ff.ScoreFisher(S, reduction="sum")
         return tuple(
             F.least_squares(y, solver=ff.QR(), n_threads=threads).value for y in (consistent, other)
         )
 
-    def judge(x, z):
+    def judge(x: np.ndarray, z: Any) -> Any:
         S_, norm = long(S), size(S)
         first = size(long(consistent) - S_ @ x) / (n * norm * size(x) * eps)
         residual = long(other) - S_ @ z
@@ -389,7 +409,7 @@ def least_squares(kind, p, dtype):
 
 
 @routine("dual", least=2, kinds=MODERATE, may_fail=())
-def dual(kind, p, dtype):
+def dual(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
     S = lapack.scores(kind, p // 2, p, dtype, root=True)
     # The damping that leaves half the digits of a general right-hand side, and little of F.
     F, damping = long(S).conj().T @ long(S), 10 * EPS[S.dtype] ** 0.5
@@ -397,22 +417,22 @@ def dual(kind, p, dtype):
     system.b = (F @ long(system.exact) + damping * long(system.exact)).astype(dtype)
     held = ff.ScoreFisher(S, reduction="sum")
 
-    def answer(threads):
+    def answer(threads: int) -> tuple[np.ndarray]:
         solution = ff.solve(held, system.b, damping=damping, solver=ff.Dual(), n_threads=threads)
         return (solution.value,)
 
-    def judge(x):
+    def judge(x: np.ndarray) -> dict[str, Any]:
         return {FORWARD: system.solved(x)[FORWARD]}
 
     return answer, judge
 
 
 # ---- sums and products, entry by entry ----
-def some_columns(p):
+def some_columns(p: int) -> Any:
     return np.unique(np.linspace(0, p - 1, min(p, COLUMNS)).astype(int))
 
 
-def entries(found, left, right, dtype):
+def entries(found: Any, left: Any, right: Any, dtype: npt.DTypeLike) -> Any:
     """Return the ratio of leftᴴ right on some columns, in long double."""
     which = some_columns(right.shape[1])
     exact = long(left).conj().T @ long(right[:, which])
@@ -423,11 +443,13 @@ def entries(found, left, right, dtype):
     return {ENTRIES: float(error.max(initial=0))}
 
 
-def sums(dtypes=EVERY, largest=1000):
+def sums(dtypes: tuple[Any, ...] = EVERY, largest: int = 1000) -> Callable[[Pose], Pose]:
     """Enter a sum over scores: no kind may fail."""
 
-    def enter(pose):
-        def posed(kind, p, dtype):
+    def enter(
+        pose: Pose,
+    ) -> Pose:
+        def posed(kind: str, p: int, dtype: npt.DTypeLike) -> Posed:
             return pose(lapack.scores(kind, tall(p), p, dtype, root=True), dtype)
 
         routine(pose.__name__, dtypes, largest=largest, may_fail=())(posed)
@@ -437,7 +459,7 @@ def sums(dtypes=EVERY, largest=1000):
 
 
 @sums()
-def empirical_fisher(S, dtype):
+def empirical_fisher(S: np.ndarray, dtype: npt.DTypeLike) -> Posed:
     some: dict[str, Any] = {"reduction": "sum"}
     return (
         lambda threads: (ff.empirical_fisher(S, n_threads=threads, **some),),
@@ -446,7 +468,7 @@ def empirical_fisher(S, dtype):
 
 
 @sums()
-def gram(S, dtype):
+def gram(S: np.ndarray, dtype: npt.DTypeLike) -> Posed:
     U = np.ascontiguousarray(S.conj().T)
     return (
         lambda threads: (ff.gram(U, reduction="sum", n_threads=threads),),
@@ -455,8 +477,8 @@ def gram(S, dtype):
 
 
 @sums()
-def fisher_diagonal(S, dtype):
-    def judge(d):
+def fisher_diagonal(S: np.ndarray, dtype: npt.DTypeLike) -> Posed:
+    def judge(d: np.ndarray) -> dict[str, Any]:
         exact = (np.abs(long(S)) ** 2).sum(axis=0)
         last = len(S) * float(np.finfo(dtype).smallest_subnormal)
         return {
@@ -469,10 +491,10 @@ def fisher_diagonal(S, dtype):
 
 
 @sums()
-def fvp(S, dtype):
+def fvp(S: np.ndarray, dtype: npt.DTypeLike) -> Posed:
     V = draw(S.shape[1], 3, dtype)
 
-    def judge(x):
+    def judge(x: np.ndarray) -> Any:
         A, U = long(S), np.abs(long(S))
         exact, scale = A.conj().T @ (A @ V), U.T @ (U @ np.abs(long(V)))
         last = len(S) * float(np.finfo(dtype).smallest_subnormal)
@@ -483,7 +505,7 @@ def fvp(S, dtype):
 
 
 @sums(DTYPES, 50)
-def batch_empirical_fisher(S, dtype):
+def batch_empirical_fisher(S: np.ndarray, dtype: npt.DTypeLike) -> Posed:
     stack = np.broadcast_to(S, (9, *S.shape))
     return (
         lambda threads: (ff.batch.empirical_fisher(stack, reduction="sum", n_threads=threads)[-1],),

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import fastfisher as ff
 import lapack
@@ -28,7 +30,9 @@ FEWER = (1, 2, 3, 5, 10, 23, 24, 25, 50, 193)  # at levels but the fastest: it t
 NAMES = [np.dtype(dtype).name for dtype in EVERY]
 
 
-def cases(sizes=lapack.SIZES):
+def cases(
+    sizes: Sequence[int] = lapack.SIZES,
+) -> Iterator[tuple[str, str, int, type[np.inexact]]]:
     """Yield (routine, kind, p, dtype) of all that there is to do."""
     for name, how in ROUTINES.items():
         for dtype in how.dtypes:
@@ -38,7 +42,9 @@ def cases(sizes=lapack.SIZES):
                         yield name, kind, p, dtype
 
 
-def run(name, kind, p, dtype, threads=THREADS):
+def run(
+    name: str, kind: str, p: int, dtype: npt.DTypeLike, threads: Sequence[int] = THREADS
+) -> str | dict[str, Any]:
     """Return the ratios of one case, or the name of the error that was its answer.
 
     Every number of threads has to give the same bits, so that ratios are those of all of them.
@@ -58,23 +64,31 @@ def run(name, kind, p, dtype, threads=THREADS):
             assert error.pivot == zero, f"{place}: {error}"
         return type(error).__name__
     assert all(np.isfinite(array).all() for array in answers[0]), f"{place}: not finite"
-    return judge(*answers[0])
+    result: str | dict[str, Any] = judge(*answers[0])
+    return result
 
 
-def outcome(answer, threads):
+def outcome(
+    answer: Callable[[int], tuple[np.ndarray, ...]], threads: int
+) -> ff.FisherError | tuple[np.ndarray, ...]:
     try:
         return answer(threads)
     except ff.FisherError as error:
         return error
 
 
-def same(one, two):
+def same(
+    one: ff.FisherError | Sequence[np.ndarray],
+    two: ff.FisherError | Sequence[np.ndarray],
+) -> bool:
     if isinstance(one, ff.FisherError) or isinstance(two, ff.FisherError):
         return type(one) is type(two) and str(one) == str(two)
     return all(a.tobytes() == b.tobytes() for a, b in zip(one, two, strict=True))
 
 
-def worst(found):
+def worst(
+    found: Any,
+) -> tuple[Any, Any, Any]:
     """Return {routine: {ratio: {dtype: worst}}}, {routine: cases} and {routine: named failures}."""
     ratios: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
     counts: Any
@@ -89,7 +103,7 @@ def worst(found):
     return ratios, counts, failures
 
 
-def every_level():
+def every_level() -> Any:
     """Run all cases at each level in a process of its own; return {level: what it printed}."""
     found: dict[str, Any] = {}
     for level in reversed(_cpu.supported()):
@@ -104,7 +118,7 @@ def every_level():
     return found
 
 
-def table(levels):
+def table(levels: Any) -> Any:
     """Return the Markdown of all levels: the worst of them, and each by itself."""
     lines = [
         "| routine | ratio | below | " + " | ".join(NAMES) + " |",
@@ -142,14 +156,14 @@ def table(levels):
     return "\n".join(lines)
 
 
-def write(text):
+def write(text: Any) -> None:
     page = PAGE.read_text(encoding="utf-8")
     head, rest = page.split(MARKS[0])
     _, tail = rest.split(MARKS[1])
     PAGE.write_text(f"{head}{MARKS[0]}\n{text}\n{MARKS[1]}{tail}", encoding="utf-8")
 
 
-def here(sizes):
+def here(sizes: Sequence[int]) -> Any:
     start = time.monotonic()
     ratios, counts, failures = worst((case, run(*case)) for case in cases(sizes))
     return {

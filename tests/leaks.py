@@ -8,8 +8,10 @@ import ctypes
 import gc
 import resource
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import calls
 
@@ -33,7 +35,7 @@ if counts_bytes:
     library.mallinfo2.restype = _Mallinfo
 
 
-def held():
+def held() -> Any:
     """Return the bytes that C allocations hold, the Python objects, and the resident bytes."""
     gc.collect()
     numbers = library.mallinfo2() if library is not None and counts_bytes else None
@@ -42,11 +44,11 @@ def held():
     return count, sys.getallocatedblocks(), pages * resource.getpagesize()
 
 
-def kept(call, inputs, times):
+def kept(call: Any, inputs: Any, times: Any) -> Any:
     """Return what one call keeps on average: bytes, objects, resident bytes."""
     fisher = inputs.F
 
-    def once():
+    def once() -> None:
         inputs.F = fisher.copy()
         with suppress(Exception):
             call(inputs)
@@ -59,7 +61,7 @@ def kept(call, inputs, times):
     return [(now - then) / times for now, then in zip(held(), before, strict=True)]
 
 
-def run(times, *, resident=False):
+def run(times: Any, *, resident: bool = False) -> Iterator[Any]:
     """Yield (name, bytes, objects, resident bytes, whether that is a leak)."""
     inputs = calls.Inputs(n=300, p=100)
     for table, how in ((calls.CALLS, "works"), (calls.REFUSED, "raises")):

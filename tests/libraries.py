@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -31,15 +31,16 @@ class Library:
     lacks: tuple[str, ...] = ()
 
 
-def half(name):
+def half(name: str) -> np.dtype:
     """Return the dtype of this name; bfloat16 needs ml_dtypes."""
     if name == "bfloat16":
-        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+        answer: np.dtype = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+        return answer
     return np.dtype(name)
 
 
-def _torch(place):
-    def to(array):
+def _torch(place: str) -> Library:
+    def to(array: np.ndarray) -> Any:
         import torch
 
         array = np.asarray(array)
@@ -48,7 +49,7 @@ def _torch(place):
             return bits.view(torch.bfloat16).to(place)
         return torch.from_numpy(np.ascontiguousarray(array)).to(place)
 
-    def is_own(array):
+    def is_own(array: Any) -> bool:
         import torch
 
         return isinstance(array, torch.Tensor) and array.device.type == place
@@ -56,18 +57,18 @@ def _torch(place):
     return Library(f"torch {place}", to, lambda x: x.cpu().numpy(), is_own, has_verbs=False)
 
 
-def _cupy():
-    def to(array):
+def _cupy() -> Library:
+    def to(array: Any) -> Any:
         import cupy
 
         return cupy.asarray(array)
 
-    def back(array):
+    def back(array: Any) -> Any:
         import cupy
 
         return cupy.asnumpy(array)
 
-    def is_own(array):
+    def is_own(array: Any) -> Any:
         import cupy
 
         return isinstance(array, cupy.ndarray)
@@ -75,7 +76,7 @@ def _cupy():
     return Library("CuPy", to, back, is_own)
 
 
-def _gpus():
+def _gpus() -> str | None:
     """Return in words why CuPy cannot be used, None where it can."""
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed"
@@ -87,7 +88,7 @@ def _gpus():
         return f"no GPU: {error}"
 
 
-def _no_torch(place):
+def _no_torch(place: str) -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed"
     if importlib.util.find_spec("fastfisher._ops.border") is None:
@@ -99,7 +100,7 @@ def _no_torch(place):
     return None
 
 
-def _unless(reason):
+def _unless(reason: str | None) -> Any:
     return pytest.mark.skipif(reason is not None, reason=str(reason))
 
 
@@ -120,4 +121,4 @@ EVERY = [
         _torch("cuda"), id="torch-cuda", marks=[pytest.mark.gpu, _unless(_no_torch("cuda"))]
     ),
 ]
-WITH_VERBS = [param for param in EVERY if param.values[0].has_verbs]
+WITH_VERBS = [param for param in EVERY if cast(Library, param.values[0]).has_verbs]

@@ -9,7 +9,9 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import calls
 
@@ -21,12 +23,12 @@ if hasattr(c_library, "mallopt"):
 OUTCOMES = {41: "works", 42: "raises MemoryError"}  # by exit codes that no library ends with
 
 
-def used():
+def used() -> Any:
     """Return the bytes of address space of this process."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def outcome(call, inputs, megabytes):
+def outcome(call: Any, inputs: Any, megabytes: Any) -> Any:
     """Return in words what a call does in a child of limited address space."""
     sys.stdout.flush()
     child = os.fork()
@@ -55,7 +57,7 @@ def outcome(call, inputs, megabytes):
     return "hangs"
 
 
-def run(allowances, names=None):
+def run(allowances: Any, names: Any = None) -> Iterator[Any]:
     """Yield (call, megabytes, outcome)."""
     inputs = calls.Inputs()
     for name, call in calls.CALLS.items():

@@ -1,19 +1,21 @@
 """Networks for the tests: layers of every kind drawn at random, and their scores spelled out."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import fastfisher as ff
 import oracle
 
 
-def draw(n, dtype=np.float64, seed=0):
+def draw(n: int, dtype: npt.DTypeLike = np.float64, seed: int = 0) -> list[Any]:
     """Return layers: plain, with bias, with positions, and convolutions; 49 parameters."""
     rng = oracle.rng(n, seed)
 
-    def normal(*shape):
+    def normal(*shape: int) -> np.ndarray:
         return (0.6 * rng.standard_normal(shape)).astype(dtype)  # scores of about 1
 
     return [
@@ -28,7 +30,7 @@ def draw(n, dtype=np.float64, seed=0):
     ]
 
 
-def moved(layers, to):
+def moved(layers: Sequence[Any], to: Callable[[np.ndarray], Any]) -> list[Any]:
     """Return the layers with their arrays turned into others by `to`."""
     return [
         tuple(map(to, layer))
@@ -38,18 +40,19 @@ def moved(layers, to):
     ]
 
 
-def scores(layers):
+def scores(layers: Sequence[Any]) -> np.ndarray:
     """Return the per-sample gradients (n, p) in double precision, one position at a time."""
     return np.hstack([_scores(layer) for layer in layers])
 
 
-def _scores(layer):
+def _scores(layer: ff.Conv2dLayer | ff.LinearLayer | tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     if not isinstance(layer, ff.Conv2dLayer):
         a, g, bias = (*layer, False) if isinstance(layer, tuple) else _linear(layer)
         a, g = (np.asarray(x, float).reshape(*x.shape[:2], -1) for x in (a, g))
         if bias:
             a = np.concatenate([a, np.ones_like(a[:, :1])], axis=1)
-        return np.einsum("not,nct->noc", g, a).reshape(len(a), -1)
+        answer: np.ndarray = np.einsum("not,nct->noc", g, a).reshape(len(a), -1)
+        return answer
     (kh, kw), (sh, sw), (ph, pw) = (
         np.broadcast_to(x, 2) for x in (layer.kernel_size, layer.stride, layer.padding)
     )
@@ -62,8 +65,9 @@ def _scores(layer):
             if layer.bias:
                 patch = np.hstack([patch, np.ones((len(a), 1))])
             total = total + np.einsum("no,nc->noc", g[:, :, y, x], patch)
-    return total.reshape(len(a), -1)
+    scores: np.ndarray = total.reshape(len(a), -1)
+    return scores
 
 
-def _linear(layer):
+def _linear(layer: ff.LinearLayer) -> tuple[np.ndarray, np.ndarray, bool]:
     return layer.inputs, layer.gradients, layer.bias

@@ -1,6 +1,10 @@
 """The oracle: every verb in one or two lines of NumPy, and the inputs that all tests draw from."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 DTYPES = (np.float64, np.float32)
 COMPLEX = (np.complex128, np.complex64)
@@ -10,24 +14,24 @@ EPS = {np.dtype(t): float(np.finfo(t).eps) for t in EVERY}
 SIZES = (1, 2, 5, 13, 23, 24, 25, 47, 48, 49, 97)
 
 
-def rng(*seed):
+def rng(*seed: int) -> np.random.Generator:
     return np.random.default_rng([20261120, *seed])
 
 
-def draw(n, p, dtype=np.float64):
+def draw(n: int, p: int, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
     numbers = rng(n, p).standard_normal((n, p))
     if np.dtype(dtype).kind == "c":
         numbers = numbers + 1j * rng(n, p, 1).standard_normal((n, p))
     return numbers.astype(dtype)
 
 
-def wide(array):
+def wide(array: np.ndarray) -> np.ndarray:
     """Return the array in float64 or complex128."""
     array = np.asarray(array)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
-def draw_weights(n):
+def draw_weights(n: int) -> np.ndarray:
     weights = rng(n).uniform(0.0, 2.0, n)
     weights[0] = 1.0
     if n > 2:
@@ -35,7 +39,7 @@ def draw_weights(n):
     return weights
 
 
-def layouts(scores):
+def layouts(scores: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the same scores in every kind of memory that a caller may hold them in."""
     n, p = scores.shape
     yield "plain", scores
@@ -54,47 +58,73 @@ def layouts(scores):
     yield "misaligned", misaligned
 
 
-def mean(scores, weights=None):
+def mean(scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     return np.average(wide(scores), axis=0, weights=weights)
 
 
-def rooted(scores, weights=None, center=False):
+def rooted(
+    scores: np.ndarray, weights: np.ndarray | None = None, center: bool = False
+) -> np.ndarray:
     """Return U = W½ (S − 1mᵀ) in float64 or complex128."""
     S = wide(scores)
     S = S - mean(S, weights) if center else S
     return S if weights is None else np.sqrt(weights)[:, None] * S
 
 
-def total(scores, weights=None, reduction="mean"):
+def total(scores: np.ndarray, weights: np.ndarray | None = None, reduction: str = "mean") -> float:
     if reduction == "sum":
         return 1.0
     return float(len(scores) if weights is None else np.sum(weights))
 
 
-def fisher(scores, weights=None, center=False, reduction="mean"):
+def fisher(
+    scores: np.ndarray,
+    weights: np.ndarray | None = None,
+    center: bool = False,
+    reduction: str = "mean",
+) -> np.ndarray:
     U = rooted(scores, weights, center)
-    return U.conj().T @ U / total(scores, weights, reduction)
+    answer: np.ndarray = U.conj().T @ U / total(scores, weights, reduction)
+    return answer
 
 
-def masked(F, sizes, tridiagonal=False):
+def masked(F: np.ndarray, sizes: Sequence[int], tridiagonal: bool = False) -> np.ndarray:
     """Return F with zeros off its diagonal blocks, or off those and their neighbours."""
     block = np.repeat(np.arange(len(sizes)), sizes)
     return np.where(np.abs(block[:, None] - block) <= tridiagonal, F, 0)
 
 
-def gram(scores, weights=None, center=False, reduction="mean"):
+def gram(
+    scores: np.ndarray,
+    weights: np.ndarray | None = None,
+    center: bool = False,
+    reduction: str = "mean",
+) -> np.ndarray:
     U = rooted(scores, weights, center)
-    return U @ U.conj().T / total(scores, weights, reduction)
+    answer: np.ndarray = U @ U.conj().T / total(scores, weights, reduction)
+    return answer
 
 
-def natural_gradient(scores, damping, grad=None, weights=None, center=False):
+def natural_gradient(
+    scores: np.ndarray,
+    damping: float | np.ndarray,
+    grad: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    center: bool = False,
+) -> np.ndarray:
     F = fisher(scores, weights, center)
     g = mean(scores, weights).conj() if grad is None else grad
     D = np.diag(np.broadcast_to(damping, len(F)))
     return np.linalg.solve(F + D, g)
 
 
-def close(actual, expected, dtype, terms, scale=None):
+def close(
+    actual: Any,
+    expected: Any,
+    dtype: npt.DTypeLike,
+    terms: float | np.floating,
+    scale: float | np.floating | None = None,
+) -> None:
     """Assert |actual − expected| ≤ 4 · terms · eps · scale, the size of what is summed."""
     expected = wide(expected)
     if scale is None:

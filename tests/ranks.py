@@ -4,21 +4,25 @@
 pipes between real processes, so that the logic is tested where no MPI is.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import pickle
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 import fastfisher as ff
+from fastfisher.fisher.accumulator import Accumulator
 
 P, ROWS = 30, (70, 0, 41, 200, 13)  # of rank 0, 1, …; one has nothing to add
 EPS = np.finfo(np.float64).eps
 
 
-def scores(rank, dtype=np.float64):
+def scores(rank: int, dtype: type[np.inexact] = np.float64) -> np.ndarray:
     rng = np.random.default_rng([rank, 7])
     S = rng.standard_normal((ROWS[rank], P)) + 5.0
     if np.dtype(dtype).kind == "c":
@@ -26,11 +30,11 @@ def scores(rank, dtype=np.float64):
     return S.astype(dtype)
 
 
-def weights(rank):
+def weights(rank: int) -> np.ndarray:
     return np.linspace(0.5, 1.5, ROWS[rank])
 
 
-def cases():
+def cases() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield (name, what makes a rank's accumulator)."""
     sizes = [4, 20, 6]
     for center in (False, True):
@@ -45,20 +49,28 @@ def cases():
             ):
                 keywords = {**structure, "dtype": dtype, "center": center}
 
-                def make(rank, kind=kind, keywords=keywords, dtype=dtype):
-                    return kind(**keywords).update(scores(rank, dtype), weights(rank))
+                def make(
+                    rank: int,
+                    kind: type[Any] = kind,
+                    keywords: dict[str, Any] = keywords,
+                    dtype: type[np.inexact] = dtype,
+                ) -> Accumulator:
+                    answer: Accumulator = kind(**keywords).update(
+                        scores(rank, dtype), weights(rank)
+                    )
+                    return answer
 
                 yield f"{kind.__name__} {tail}", make
     for options in ({}, {"tridiagonal": True}, {"eigen": True}):
 
-        def network(rank, options=options):
+        def network(rank: int, options: dict[str, Any] = options) -> ff.KroneckerFisher:
             a, g = scores(rank)[:, :4].copy(), scores(rank)[:, 4:7].copy()
             return ff.KroneckerFisher([(3, 4), (3, 4)], **options).update([(a, g), (a, g)])
 
         yield f"KroneckerFisher {options}", network
 
 
-def check(comm):
+def check(comm: PipeCommunicator) -> None:
     """Raise unless this rank finds what it must."""
     rank, size = comm.Get_rank(), comm.Get_size()
     for name, make in cases():
@@ -89,7 +101,7 @@ def check(comm):
     check_refusals(comm)
 
 
-def check_refusals(comm):
+def check_refusals(comm: PipeCommunicator) -> None:
     """Raise unless all ranks refuse alike what one of them gives; else the others would hang."""
     last = comm.Get_rank() == comm.Get_size() - 1
     good = ff.DiagonalFisher(2)
@@ -120,22 +132,22 @@ def check_refusals(comm):
 class PipeCommunicator:
     """The methods of a communicator over one pipe between each two processes."""
 
-    def __init__(self, rank, pipes):
+    def __init__(self, rank: int, pipes: Sequence[None]) -> None:
         self._rank, self._pipes = rank, pipes
 
-    def Get_rank(self):
+    def Get_rank(self) -> int:
         return self._rank
 
-    def Get_size(self):
+    def Get_size(self) -> int:
         return len(self._pipes)
 
-    def send(self, value, dest):
+    def send(self, value: Any, dest: Any) -> None:
         self._pipes[dest].send(value)
 
-    def recv(self, source):
+    def recv(self, source: Any) -> Any:
         return self._pipes[source].recv()
 
-    def bcast(self, value, root):
+    def bcast(self, value: Any, root: int) -> Any:
         if self._rank != root:
             return self.recv(root)
         for other in range(self.Get_size()):
@@ -143,16 +155,18 @@ class PipeCommunicator:
                 self.send(value, other)
         return value
 
-    def allgather(self, value):
+    def allgather(self, value: Any) -> list[Any]:
         return [self.bcast(value, root) for root in range(self.Get_size())]
 
-    def Allreduce(self, sendbuf, recvbuf):
+    def Allreduce(self, sendbuf: None, recvbuf: np.ndarray) -> None:
         assert sendbuf is None  # in place
         assert recvbuf.flags.c_contiguous
         recvbuf[...] = np.sum(self.allgather(recvbuf.copy()), axis=0)
 
 
-def _run(job, rank, pipes, answer):
+def _run(
+    job: Callable[[PipeCommunicator], None], rank: int, pipes: Sequence[None], answer: Any
+) -> None:
     try:
         job(PipeCommunicator(rank, pipes))
         answer.send("")
@@ -160,7 +174,7 @@ def _run(job, rank, pipes, answer):
         answer.send(traceback.format_exc())
 
 
-def over_pipes(job, size, timeout):
+def over_pipes(job: Callable[[PipeCommunicator], None], size: int, timeout: float) -> list[str]:
     """Run ``job(comm)`` in `size` processes, and return what they complain about."""
     context = multiprocessing.get_context("spawn")
     pipes: list[list[Any]] = [[None] * size for _ in range(size)]

@@ -1,8 +1,10 @@
 """Every representation with its explicit matrix, so that one table of tests serves them all."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import fastfisher as ff
 import kronecker
@@ -10,11 +12,14 @@ import network
 import oracle
 
 
-def as_it_is(array):
+def as_it_is(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def cases(dtype=np.float64, to=as_it_is):
+def cases(
+    dtype: npt.DTypeLike = np.float64,
+    to: Callable[[np.ndarray], Any] = as_it_is,
+) -> Iterator[tuple[str, ff.Fisher, np.ndarray, np.ndarray]]:
     """Yield (name, representation, explicit matrix in double precision, the scores).
 
     `to` turns NumPy's arrays into those that the representation is made of.
@@ -25,7 +30,11 @@ def cases(dtype=np.float64, to=as_it_is):
         rows = to(S)
         for center in (False, True):
             for reduction in ("mean", "sum"):
-                keywords = {"weights": weights, "center": center, "reduction": reduction}
+                keywords: dict[str, Any] = {
+                    "weights": weights,
+                    "center": center,
+                    "reduction": reduction,
+                }
                 F = oracle.fisher(S, **keywords)
                 keywords["weights"] = to(weights)
                 tail = f"{n}x{p}-{'centred' if center else 'plain'}-{reduction}"
@@ -58,14 +67,21 @@ def cases(dtype=np.float64, to=as_it_is):
         yield from of_networks(dtype, to)
 
 
-def of_networks(dtype, to=as_it_is):
+def of_networks(
+    dtype: npt.DTypeLike,
+    to: Callable[[np.ndarray], Any] = as_it_is,
+) -> Iterator[tuple[str, ff.LayerFisher, np.ndarray, np.ndarray]]:
     """Yield the cases of a whole network, with more samples than parameters and with fewer."""
     for n, some in ((60, slice(2)), (9, slice(1, 4))):
         layers = network.draw(n, dtype)[some]
         S, weights = network.scores(layers), oracle.draw_weights(n)
         for center in (False, True):
             for reduction in ("mean", "sum"):
-                keywords = {"weights": weights, "center": center, "reduction": reduction}
+                keywords: dict[str, Any] = {
+                    "weights": weights,
+                    "center": center,
+                    "reduction": reduction,
+                }
                 tail = f"{n}-{'centred' if center else 'plain'}-{reduction}"
                 F = oracle.fisher(S, **keywords)
                 keywords["weights"] = to(weights)
@@ -73,13 +89,16 @@ def of_networks(dtype, to=as_it_is):
                 yield f"layer-{tail}", fisher, F, S.astype(dtype)
 
 
-def of_layers(dtype, to=as_it_is):
+def of_layers(
+    dtype: npt.DTypeLike,
+    to: Callable[[np.ndarray], Any] = as_it_is,
+) -> Iterator[tuple[str, ff.KroneckerFisher, np.ndarray, np.ndarray]]:
     """Yield the cases of two layers; their scores are the per-sample gradients."""
     for n, shapes in ((60, ((3, 4), (2, 3))), (9, ((1, 5), (4, 2)))):
         layers = kronecker.draw(n, shapes, dtype)
         weights, S = oracle.draw_weights(n), kronecker.scores(layers)
         for reduction in ("mean", "sum"):
-            keywords = {"weights": weights, "reduction": reduction}
+            keywords: dict[str, Any] = {"weights": weights, "reduction": reduction}
             for name, define in kronecker.DEFINITIONS.items():
                 options = {} if name == "kfac" else {name: True}
                 F = define(layers, **keywords)
@@ -89,13 +108,16 @@ def of_layers(dtype, to=as_it_is):
                 yield f"{name}-{n}-{reduction}", fisher, F, S
 
 
-def streams(dtype=np.float64, to=as_it_is):
+def streams(
+    dtype: npt.DTypeLike = np.float64,
+    to: Callable[[np.ndarray], Any] = as_it_is,
+) -> Iterator[tuple[str, Any, Callable[..., Any]]]:
     """Yield (name, empty representation, what to update with for some of 60 samples).
 
     Of those named "approximate" a merge keeps the trace alone.
     """
     S, weights = to(oracle.draw(60, 13, dtype)), to(oracle.draw_weights(60))
-    empty = {
+    empty: dict[str, Callable[..., Any]] = {
         "dense": lambda **k: ff.DenseFisher(13, **k),
         "diagonal": lambda **k: ff.DiagonalFisher(13, **k),
         "blocks": lambda **k: ff.BlockDiagonalFisher([6, 4, 3], **k),
@@ -123,7 +145,7 @@ def streams(dtype=np.float64, to=as_it_is):
         yield name, fisher, lambda rows: ([(a[rows], g[rows]) for a, g in layers], weights[rows])
 
 
-def frequent_directions(U, rank):
+def frequent_directions(U: np.ndarray, rank: int) -> np.ndarray:
     """Return BᴴB + ρI of the sketch of these rows, by a singular value decomposition per shrink."""
     B, lost = U[:0], 0.0
     for row in U:
@@ -133,4 +155,5 @@ def frequent_directions(U, rank):
             lost += (s**2).sum() - kept.sum()
             B = np.sqrt(kept)[:, None] * V[:rank]
         B = np.vstack([B, row])
-    return B.conj().T @ B + lost / U.shape[1] * np.eye(U.shape[1])
+    answer: np.ndarray = B.conj().T @ B + lost / U.shape[1] * np.eye(U.shape[1])
+    return answer

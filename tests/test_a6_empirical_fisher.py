@@ -1,5 +1,7 @@
 """A6: the empirical, the Monte-Carlo and the exact Fisher are three different things."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -11,42 +13,52 @@ MAP_PENALTY = 1e-2
 
 
 @pytest.fixture(scope="module")
-def iris():
+def iris() -> tuple[np.ndarray, np.ndarray]:
     x, y = load_iris(return_X_y=True)
     return (x - x.mean(axis=0)) / x.std(axis=0), y.astype(np.intp)
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Network:
     return Network(4, 3)
 
 
 @pytest.fixture(scope="module")
-def theta(model):
+def theta(model: Network) -> np.ndarray:
     return model.initial(np.random.default_rng(1))
 
 
-def labels(model, theta, x):
+def labels(model: Network, theta: np.ndarray, x: np.ndarray) -> ff.Categorical:
     """The distribution of the labels at the model's outputs."""
     return ff.Categorical(np.log(model.probabilities(theta, x)))
 
 
-def exact_fisher(model, theta, x):
-    return ff.exact_fisher(model.jacobians(theta, x), labels(model, theta, x))
+def exact_fisher(model: Network, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.exact_fisher(model.jacobians(theta, x), labels(model, theta, x))
+    return answer
 
 
-def monte_carlo_fisher(model, theta, x, draws, rng):
-    return ff.monte_carlo_fisher(model.jacobians(theta, x), labels(model, theta, x), draws, rng=rng)
+def monte_carlo_fisher(
+    model: Network, theta: np.ndarray, x: np.ndarray, draws: int, rng: int | np.random.Generator
+) -> np.ndarray:
+    answer: np.ndarray = ff.monte_carlo_fisher(
+        model.jacobians(theta, x), labels(model, theta, x), draws, rng=rng
+    )
+    return answer
 
 
-def test_a6_exact_sums_the_labels_out(iris, model, theta):
+def test_a6_exact_sums_the_labels_out(
+    iris: tuple[np.ndarray, np.ndarray], model: Network, theta: np.ndarray
+) -> None:
     x, _ = iris
     rows, weights = model.class_scores(theta, x)
     expected = ff.empirical_fisher(rows, weights=weights)
     np.testing.assert_allclose(exact_fisher(model, theta, x), expected, rtol=0, atol=1e-14)
 
 
-def test_a6_monte_carlo_has_the_scores_of_drawn_labels(iris, model, theta):
+def test_a6_monte_carlo_has_the_scores_of_drawn_labels(
+    iris: tuple[np.ndarray, np.ndarray], model: Network, theta: np.ndarray
+) -> None:
     x, _ = iris
     y = labels(model, theta, x).sample(1, rng=7)[0]
     expected = ff.empirical_fisher(model.scores(theta, x, y))
@@ -55,7 +67,9 @@ def test_a6_monte_carlo_has_the_scores_of_drawn_labels(iris, model, theta):
 
 
 @pytest.mark.parametrize("widths", [(4, 3), (4, 5, 3)])
-def test_a6_exact_is_jacobians_around_the_fisher_of_the_output(iris, widths):
+def test_a6_exact_is_jacobians_around_the_fisher_of_the_output(
+    iris: tuple[np.ndarray, np.ndarray], widths: Sequence[int]
+) -> None:
     x, _ = iris
     model = Network(*widths)
     theta = model.initial(np.random.default_rng(2))
@@ -65,7 +79,9 @@ def test_a6_exact_is_jacobians_around_the_fisher_of_the_output(iris, widths):
     np.testing.assert_allclose(exact_fisher(model, theta, x), expected, rtol=0, atol=1e-14)
 
 
-def test_a6_exact_of_softmax_regression_is_a_kronecker_sum(iris, model, theta):
+def test_a6_exact_of_softmax_regression_is_a_kronecker_sum(
+    iris: tuple[np.ndarray, np.ndarray], model: Network, theta: np.ndarray
+) -> None:
     x, _ = iris
     inputs, pi = np.column_stack([x, np.ones(len(x))]), model.probabilities(theta, x)
     expected = np.mean(
@@ -78,7 +94,9 @@ def test_a6_exact_of_softmax_regression_is_a_kronecker_sum(iris, model, theta):
     np.testing.assert_allclose(exact_fisher(model, theta, x), expected, rtol=0, atol=1e-14)
 
 
-def test_a6_exact_is_the_hessian_of_the_loss_in_natural_parameters(iris, model, theta):
+def test_a6_exact_is_the_hessian_of_the_loss_in_natural_parameters(
+    iris: tuple[np.ndarray, np.ndarray], model: Network, theta: np.ndarray
+) -> None:
     x, y = iris
     h, directions = 1e-5, np.eye(model.n_params)
     hessian = np.array(
@@ -91,7 +109,9 @@ def test_a6_exact_is_the_hessian_of_the_loss_in_natural_parameters(iris, model, 
     np.testing.assert_allclose(exact_fisher(model, theta, x), hessian, rtol=0, atol=1e-9)
 
 
-def test_a6_monte_carlo_goes_to_exact_at_one_over_root_m(iris, model, theta):
+def test_a6_monte_carlo_goes_to_exact_at_one_over_root_m(
+    iris: tuple[np.ndarray, np.ndarray], model: Network, theta: np.ndarray
+) -> None:
     x, _ = iris
     rng = np.random.default_rng(3)
     exact = exact_fisher(model, theta, x)
@@ -114,7 +134,9 @@ def test_a6_monte_carlo_goes_to_exact_at_one_over_root_m(iris, model, theta):
     assert errors[-1] < 0.02 * np.linalg.norm(exact)
 
 
-def test_a6_empirical_is_not_exact_away_from_the_optimum(iris, model, theta):
+def test_a6_empirical_is_not_exact_away_from_the_optimum(
+    iris: tuple[np.ndarray, np.ndarray], model: Network, theta: np.ndarray
+) -> None:
     x, y = iris
     empirical = ff.empirical_fisher(model.scores(theta, x, y))
     exact = exact_fisher(model, theta, x)
@@ -124,7 +146,9 @@ def test_a6_empirical_is_not_exact_away_from_the_optimum(iris, model, theta):
     assert np.linalg.norm(natural - true) > 0.2 * np.linalg.norm(true)
 
 
-def test_a6_empirical_is_near_exact_where_the_model_is_true(iris, model, theta):
+def test_a6_empirical_is_near_exact_where_the_model_is_true(
+    iris: tuple[np.ndarray, np.ndarray], model: Network, theta: np.ndarray
+) -> None:
     """At the true parameter the labels *are* drawn from the model: the two agree as n grows."""
     x, _ = iris
     exact = exact_fisher(model, theta, x)

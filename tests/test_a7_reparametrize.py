@@ -1,5 +1,7 @@
 """A7: information about other parameters is JᵀFJ, for any representation, in totals."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,11 +10,11 @@ import oracle
 import representations
 from distributions import close, laguerre
 
-CASES = {name: rest for name, *rest in representations.cases()}
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a7_any_representation_gives_total_information(name):
+def test_a7_any_representation_gives_total_information(name: str) -> None:
     F, matrix, _ = CASES[name]
     J = oracle.rng(3).standard_normal((len(matrix), 4))
     total = 1.0 if F.reduction == "sum" else F.weight_sum
@@ -22,16 +24,16 @@ def test_a7_any_representation_gives_total_information(name):
     np.testing.assert_array_equal(actual, actual.T)
 
 
-def test_a7_exponential_by_mean_and_by_rate():
+def test_a7_exponential_by_mean_and_by_rate() -> None:
     rate = 0.4
     x, w = laguerre(1 / rate)
-    by_rate = w @ (1 / rate - x) ** 2  # the score of r exp(−rx)
+    by_rate: Any = w @ (1 / rate - x) ** 2  # the score of r exp(−rx)
     F = ff.Exponential(1 / rate).fisher_information()
     close(ff.reparametrize(F, [[-1 / rate**2]]), [[by_rate]])
     close(by_rate, 1 / rate**2)
 
 
-def test_a7_gaussian_by_scale_and_by_variance():
+def test_a7_gaussian_by_scale_and_by_variance() -> None:
     """Two families that know nothing of each other: σ in one, Σ = σ² in the other."""
     mu, sigma = 0.4, 1.7
     by_variance = ff.MultivariateGaussian([mu], [[sigma**2]], fixed_covariance=False)
@@ -42,7 +44,7 @@ def test_a7_gaussian_by_scale_and_by_variance():
     )
 
 
-def test_a7_binomial_by_log_odds():
+def test_a7_binomial_by_log_odds() -> None:
     """∂p/∂η = p(1 − p), and by η a trial's score is x − p: two logits of which one is fixed."""
     p = 0.3
     F = ff.Bernoulli(p).fisher_information()
@@ -51,7 +53,7 @@ def test_a7_binomial_by_log_odds():
     close(by_log_odds, logits[1:, 1:])
 
 
-def test_a7_there_and_back():
+def test_a7_there_and_back() -> None:
     rng = oracle.rng(4)
     F = np.cov(rng.standard_normal((5, 50)))
     J = rng.standard_normal((5, 5))
@@ -60,7 +62,7 @@ def test_a7_there_and_back():
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_a7_every_dtype(dtype):
+def test_a7_every_dtype(dtype: type[np.inexact]) -> None:
     S, J = oracle.draw(30, 6, dtype), oracle.draw(6, 3, dtype)
     F = ff.DenseFisher.from_scores(S)
     expected = 30 * oracle.wide(J).conj().T @ oracle.fisher(S) @ oracle.wide(J)
@@ -79,11 +81,13 @@ def test_a7_every_dtype(dtype):
         ("J", TypeError, "jacobian: expected real numbers, got str"),
     ],
 )
-def test_a7_jacobians_that_do_not_fit(jacobian, error, message):
+def test_a7_jacobians_that_do_not_fit(
+    jacobian: str | np.ndarray, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         ff.reparametrize(np.eye(2), jacobian)
 
 
-def test_a7_a_matrix_must_be_square():
+def test_a7_a_matrix_must_be_square() -> None:
     with pytest.raises(ValueError, match="fisher: expected a square matrix"):
         ff.reparametrize(np.ones((2, 3)), np.eye(2))

@@ -10,20 +10,24 @@ from scipy import special, stats
 import fastfisher as ff
 import oracle
 from distributions import CASES, MU, SIGMA, close, hermite, poisson, slopes, step_sizes
+from fastfisher.families.family import Family
 
 each = pytest.mark.parametrize(("family", "quadrature"), CASES.values(), ids=CASES)
 DRAWS = 40_000
 
 
-def second_moment(family, quadrature):
+def second_moment(family: Family, quadrature: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     x, w = quadrature
     s = family.score(x)
-    return s.T @ (w[:, None] * s)
+    answer: np.ndarray = s.T @ (w[:, None] * s)
+    return answer
 
 
 # ---- A1 ----
 @each
-def test_a1_the_score_has_mean_zero(family, quadrature):
+def test_a1_the_score_has_mean_zero(
+    family: Family, quadrature: tuple[np.ndarray, np.ndarray]
+) -> None:
     x, w = quadrature
     scores = family.score(x)
     close(w @ scores, np.zeros(scores.shape[1]), terms=1000)
@@ -33,7 +37,9 @@ def test_a1_the_score_has_mean_zero(family, quadrature):
 
 
 @each
-def test_a1_the_score_is_the_slope_of_log_prob(family, quadrature):
+def test_a1_the_score_is_the_slope_of_log_prob(
+    family: Family, quadrature: tuple[np.ndarray, np.ndarray]
+) -> None:
     x = family.sample(50, rng=2)
     theta = np.asarray(family.parameters)
     steps = step_sizes(theta)
@@ -45,7 +51,9 @@ def test_a1_the_score_is_the_slope_of_log_prob(family, quadrature):
 
 # ---- A2 ----
 @each
-def test_a2_fisher_is_the_covariance_of_the_score(family, quadrature):
+def test_a2_fisher_is_the_covariance_of_the_score(
+    family: Family, quadrature: tuple[np.ndarray, np.ndarray]
+) -> None:
     F = family.fisher_information()
     close(second_moment(family, quadrature), F, terms=1000)
     assert np.array_equal(F, F.T)
@@ -58,7 +66,9 @@ def test_a2_fisher_is_the_covariance_of_the_score(family, quadrature):
 
 
 @each
-def test_a2_fisher_is_minus_the_mean_hessian(family, quadrature):
+def test_a2_fisher_is_minus_the_mean_hessian(
+    family: Family, quadrature: tuple[np.ndarray, np.ndarray]
+) -> None:
     x, w = quadrature
     theta = np.asarray(family.parameters)
     # Differences of the scores at fixed x, averaged over the model.
@@ -69,7 +79,7 @@ def test_a2_fisher_is_minus_the_mean_hessian(family, quadrature):
 
 
 # ---- A3 ----
-def test_a3_closed_forms_of_one_parameter():
+def test_a3_closed_forms_of_one_parameter() -> None:
     close(ff.Gaussian(0.3, 2.0, fixed_scale=True).fisher_information(), [[1 / 4]])
     close(ff.Gaussian(0.3, 2.0).fisher_information(), np.diag([1 / 4, 2 / 4]))
     close(ff.Poisson(2.5).fisher_information(), [[1 / 2.5]])
@@ -80,7 +90,7 @@ def test_a3_closed_forms_of_one_parameter():
 
 @pytest.mark.parametrize("trials", [1, 2, 13])
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.5, 0.95])
-def test_a3_binomial_is_the_sum_over_counts(trials, p):
+def test_a3_binomial_is_the_sum_over_counts(trials: int, p: float) -> None:
     x = np.arange(trials + 1)
     chance = special.comb(trials, x) * p**x * (1 - p) ** (trials - x)
     expected = np.sum((x - trials * p) ** 2 * chance) / (p * (1 - p)) ** 2
@@ -89,7 +99,7 @@ def test_a3_binomial_is_the_sum_over_counts(trials, p):
     )
 
 
-def test_a3_categorical_is_singular_by_one():
+def test_a3_categorical_is_singular_by_one() -> None:
     logits = oracle.rng(1).standard_normal(6)
     pi = special.softmax(logits)
     F = ff.Categorical(logits).fisher_information()
@@ -98,11 +108,11 @@ def test_a3_categorical_is_singular_by_one():
     close(F @ np.ones(6), np.zeros(6))
 
 
-def test_a3_multivariate_mean_has_the_precision():
+def test_a3_multivariate_mean_has_the_precision() -> None:
     close(ff.MultivariateGaussian(MU, SIGMA).fisher_information(), np.linalg.inv(SIGMA))
 
 
-def test_a3_multivariate_covariance_by_its_lower_triangle():
+def test_a3_multivariate_covariance_by_its_lower_triangle() -> None:
     d = len(MU)
     triangle = list(zip(*np.tril_indices(d), strict=True))  # row by row
     D = np.zeros((d * d, len(triangle)))
@@ -117,7 +127,7 @@ def test_a3_multivariate_covariance_by_its_lower_triangle():
 
 
 # ---- A4 ----
-def test_a4_independent_data_add():
+def test_a4_independent_data_add() -> None:
     a, b = oracle.draw(50, 4), oracle.draw(31, 4)
     together = ff.DenseFisher.from_scores(np.vstack([a, b]), reduction="sum").to_dense()
     apart = [ff.DenseFisher.from_scores(s, reduction="sum") for s in (a, b)]
@@ -126,7 +136,7 @@ def test_a4_independent_data_add():
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "multivariate-mean"])
-def test_a4_two_samples_have_twice_the_information(name):
+def test_a4_two_samples_have_twice_the_information(name: str) -> None:
     """The score of (x₁, x₂) is s(x₁) + s(x₂): its second moment over both is 2 F."""
     family, (x, w) = CASES[name]
     s = family.score(x)
@@ -135,7 +145,7 @@ def test_a4_two_samples_have_twice_the_information(name):
     close(two, 2 * family.fisher_information(), terms=1000)
 
 
-def test_a4_chain_rule_of_two_stages():
+def test_a4_chain_rule_of_two_stages() -> None:
     """X ~ N(θ, 1), then Y | X ~ Poisson(exp(½X + θ)): I_XY = I_X + E[I_Y|X]."""
     theta = 0.3
     x, w = hermite(theta, 1.0, 60)
@@ -153,27 +163,27 @@ def test_a4_chain_rule_of_two_stages():
 
 
 # ---- A5 ----
-def test_a5_a_threshold_at_the_mean_leaves_two_over_pi():
+def test_a5_a_threshold_at_the_mean_leaves_two_over_pi() -> None:
     mu, sigma = 0.7, 1.3
     full = ff.Gaussian(mu, sigma, fixed_scale=True).fisher_information()[0, 0]
 
-    def thresholded(cut):
+    def thresholded(cut: float) -> float:
         p = stats.norm.sf(cut, mu, sigma)
         slope = stats.norm.pdf(cut, mu, sigma)  # ∂p/∂μ
-        return slope**2 * ff.Bernoulli(p).fisher_information()[0, 0]
+        return float(slope**2 * ff.Bernoulli(p).fisher_information()[0, 0])
 
     close(thresholded(mu), 2 / np.pi * full)
     others = [thresholded(mu + shift) for shift in (-2.0, -0.5, 0.3, 1.0, 3.0)]
     assert max(others) < 2 / np.pi * full
 
 
-def test_a5_the_sum_of_poissons_loses_nothing():
+def test_a5_the_sum_of_poissons_loses_nothing() -> None:
     n, rate = 7, 1.4
     total = n**2 * ff.Poisson(n * rate).fisher_information()  # ∂(nλ)/∂λ = n
     close(total, n * ff.Poisson(rate).fisher_information())
 
 
-def test_a5_rounding_down_loses_something():
+def test_a5_rounding_down_loses_something() -> None:
     """f(X) = ⌊X⌋ of a waiting time is geometric, with less information, and more for finer bins."""
     theta = 2.0
     kept = []
@@ -190,15 +200,16 @@ def test_a5_rounding_down_loses_something():
 
 
 # ---- A7, with test_a7_reparametrize.py ----
-def test_a7_multivariate_by_a_linear_map_of_the_mean():
+def test_a7_multivariate_by_a_linear_map_of_the_mean() -> None:
     A = oracle.rng(2).standard_normal((3, 2))
     F = ff.MultivariateGaussian(MU, SIGMA).fisher_information()
     drawn = ff.MultivariateGaussian(MU, SIGMA).sample(10, rng=1)
     scores = ff.MultivariateGaussian(MU, SIGMA).score(drawn) @ A
     theta = np.array([0.3, -0.2])
 
-    def log_prob(t):
-        return ff.MultivariateGaussian(MU + A @ (t - theta), SIGMA).log_prob(drawn)
+    def log_prob(t: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = ff.MultivariateGaussian(MU + A @ (t - theta), SIGMA).log_prob(drawn)
+        return answer
 
     np.testing.assert_allclose(scores, slopes(log_prob, theta, [1e-5, 1e-5]), atol=1e-7)
     P = np.linalg.inv(SIGMA)
@@ -206,7 +217,7 @@ def test_a7_multivariate_by_a_linear_map_of_the_mean():
 
 
 # ---- A8 ----
-def test_a8_a_moving_support_has_no_fisher_information():
+def test_a8_a_moving_support_has_no_fisher_information() -> None:
     """Uniform(0, θ): the score is −1/θ where it exists: A1, A2 and the Cramér–Rao bound fail."""
     theta, n = 2.0, 10
     x, w = np.polynomial.legendre.leggauss(20)
@@ -223,7 +234,7 @@ def test_a8_a_moving_support_has_no_fisher_information():
     assert estimate.var() < 0.1 * theta**2 / n
 
 
-def test_a8_no_family_pretends():
+def test_a8_no_family_pretends() -> None:
     assert "Uniform" not in ff.families.__all__
     page = (Path(__file__).parent.parent / "docs" / "families.md").read_text(encoding="utf-8")
     assert re.search(r"Uniform\(0, θ\)", page)

@@ -1,5 +1,7 @@
 """Every array library: the public functions, solvers and accumulators, from end to end."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,22 +11,24 @@ import fastfisher as ff
 import libraries
 import oracle
 from fastfisher import _check
+from fastfisher.fisher.accumulator import Accumulator
 from given import DTYPES, STORED, Given, N, P, agree
 
 
 @pytest.fixture(params=libraries.EVERY)
-def library(request):
-    return request.param
+def library(request: pytest.FixtureRequest) -> libraries.Library:
+    answer: libraries.Library = request.param
+    return answer
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("dtype", STORED)
-def test_functions(library, dtype, center, weighted):
+def test_functions(library: libraries.Library, dtype: str, center: bool, weighted: bool) -> None:
     g = Given(library, dtype)
     w = g.w if weighted else None
-    some = {"weights": g.weights if weighted else None, "center": center}
-    of = {"weights": w, "center": center}
+    some: dict[str, Any] = {"weights": g.weights if weighted else None, "center": center}
+    of: dict[str, Any] = {"weights": w, "center": center}
     F = oracle.fisher(g.S, **of)
     size = np.abs(F).max() * 10
     g.close(ff.empirical_fisher(g.scores, **some), F)
@@ -45,7 +49,7 @@ def test_functions(library, dtype, center, weighted):
     assert solution.method == "cholesky"
 
 
-SOLVERS = {
+SOLVERS: dict[str, Any] = {
     "cholesky": ff.Cholesky(),
     "mixed": ff.Cholesky(precision="mixed"),
     "cg": ff.CG(rtol=1e-14),
@@ -67,10 +71,10 @@ TWO = ("float64", "complex64")
     ("solver", "dtype"),
     [(s, d) for s in SOLVERS for d in (TWO if s in FEW else DTYPES)],
 )
-def test_solvers(library, solver, dtype):
+def test_solvers(library: libraries.Library, solver: Any, dtype: str) -> None:
     g = Given(library, dtype)
     solver = SOLVERS[solver]
-    some = {"weights": g.weights, "solver": solver}
+    some: dict[str, Any] = {"weights": g.weights, "solver": solver}
     for samples in (N, 5):  # the Fisher itself, and of fewer samples than parameters
         S, w = g.S[:samples], g.w[:samples]
         given = {**some, "weights": g.to(w)}
@@ -88,7 +92,7 @@ def test_solvers(library, solver, dtype):
 
 @pytest.mark.parametrize("dtype", TWO)
 @pytest.mark.parametrize("solver", ["cholesky", "cg-plain", "dual", "qr", "eigh"])
-def test_paths(library, solver, dtype):
+def test_paths(library: libraries.Library, solver: str, dtype: str) -> None:
     g = Given(library, dtype)
     F = ff.ScoreFisher(g.scores, weights=g.weights)
     dampings = [0.5, 2.0, 8.0]
@@ -112,10 +116,12 @@ EMPTY: dict[str, Any] = {
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("kind", EMPTY)
-def test_accumulators(library, kind, center, dtype, tmp_path):
+def test_accumulators(
+    library: libraries.Library, kind: str, center: bool, dtype: str, tmp_path: Path
+) -> None:
     g = Given(library, dtype)
 
-    def streamed(to):
+    def streamed(to: Callable[..., Any]) -> tuple[Accumulator, Accumulator]:
         """Return an empty one that met its library at the first update, and another."""
         first, second = (EMPTY[kind](P, dtype=g.sums, center=center) for _ in range(2))
         first.update(to(g.S[:20]), to(g.w[:20])).update(to(g.S[20:30]))
@@ -143,7 +149,7 @@ def test_accumulators(library, kind, center, dtype, tmp_path):
 
 # ---- failures ----
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_matrix_that_is_not_positive_definite(library, dtype):
+def test_a_matrix_that_is_not_positive_definite(library: libraries.Library, dtype: str) -> None:
     g = Given(library, dtype)
     A = oracle.fisher(g.S[:4])  # of rank 4
     held, rhs = g.to(A.astype(g.sums)), g.to(g.V)
@@ -151,6 +157,7 @@ def test_a_matrix_that_is_not_positive_definite(library, dtype):
         ff.solve(held, rhs)
     assert caught.value.pivot == 4
     damping = caught.value.damping
+    assert damping is not None
     assert 0 < damping < 1e-3
     assert ff.solve(held, rhs, damping=2 * damping).status == ff.Status.SUCCESS
 

@@ -1,6 +1,8 @@
 """Arrays of other libraries on the CPU: seen in their own memory, answered with NumPy's."""
 
 import array
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,15 +16,15 @@ S, W = oracle.draw(40, 7), oracle.draw_weights(40)
 class Foreign:
     """An array that NumPy knows nothing of."""
 
-    def __init__(self, held):
+    def __init__(self, held: np.ndarray) -> None:
         self._held = held
         self.asked = 0
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         return self._held.shape
 
-    def __matmul__(self, other):
+    def __matmul__(self, other: Any) -> None:
         raise AssertionError("a matrix, no operator")
 
 
@@ -31,10 +33,10 @@ class Exchanged(Foreign):
 
     device = (1, 0)
 
-    def __dlpack_device__(self):
+    def __dlpack_device__(self) -> tuple[int, int]:
         return self.device
 
-    def __dlpack__(self, **options):
+    def __dlpack__(self, **options: Any) -> Any:
         self.asked += 1
         return self._held.__dlpack__(**options)
 
@@ -43,7 +45,7 @@ class Described(Foreign):
     """One that has the array interface alone."""
 
     @property
-    def __array_interface__(self):
+    def __array_interface__(self) -> dict[str, Any]:
         self.asked += 1
         return self._held.__array_interface__
 
@@ -53,7 +55,7 @@ each = pytest.mark.parametrize("kind", [Exchanged, Described])
 
 @each
 @pytest.mark.parametrize("dtype", [*oracle.EVERY, np.float16])
-def test_every_dtype_and_layout(kind, dtype):
+def test_every_dtype_and_layout(kind: type[Any], dtype: type[np.inexact]) -> None:
     real = np.float32 if dtype is np.float16 else dtype
     weights = W.astype(np.zeros(0, dtype).real.dtype)
     for scores in (oracle.draw(40, 7, real).astype(dtype), oracle.draw(80, 9, real)[::2, 1:8]):
@@ -63,14 +65,14 @@ def test_every_dtype_and_layout(kind, dtype):
 
 
 @each
-def test_the_memory_is_shared(kind):
+def test_the_memory_is_shared(kind: type[Any]) -> None:
     held = S.copy()
     F = ff.ScoreFisher(kind(held))
     assert F._scores.ctypes.data == held.ctypes.data
 
 
 @each
-def test_wherever_arrays_are_taken(kind):
+def test_wherever_arrays_are_taken(kind: type[Any]) -> None:
     matrix = oracle.fisher(S)
     F = ff.DenseFisher(7).update(kind(S), kind(W))
     G = ff.DenseFisher(7).update(S, W)
@@ -91,16 +93,16 @@ def test_wherever_arrays_are_taken(kind):
                           ff.Poisson(rates).score(rates * 0))  # fmt: skip
 
 
-def test_read_only_exports():
+def test_read_only_exports() -> None:
     held = S.copy()
     held.flags.writeable = False
     assert np.array_equal(ff.gram(Exchanged(held)), ff.gram(S))
 
 
-def test_buffers_are_read_as_arrays():
+def test_buffers_are_read_as_arrays() -> None:
     expected = ff.empirical_fisher(S, weights=W)
     assert np.array_equal(ff.empirical_fisher(S, weights=array.array("d", W)), expected)
-    assert np.array_equal(ff.gram(memoryview(S)), ff.gram(S))
+    assert np.array_equal(ff.gram(memoryview(cast(Any, S))), ff.gram(S))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_buffers_are_read_as_arrays():
         (ff.batch.inverse, "F"),
     ],
 )
-def test_memory_of_another_device_is_named(call, name):
+def test_memory_of_another_device_is_named(call: Callable[..., Any], name: str) -> None:
     far = Exchanged(S)
     far.device = (2, 1)  # CUDA, the second
     with pytest.raises(
@@ -124,11 +126,11 @@ def test_memory_of_another_device_is_named(call, name):
     assert far.asked == 0
 
 
-def test_an_array_that_cannot_be_read_says_why():
+def test_an_array_that_cannot_be_read_says_why() -> None:
     class Rows:
         shape, dtype, ndim = S.shape, S.dtype, 2
 
-        def __array__(self, *_, **options):
+        def __array__(self, *_: Any, **options: Any) -> None:
             raise ValueError("disk gone")
 
     with pytest.raises(ValueError, match="disk gone"):

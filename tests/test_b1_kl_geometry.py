@@ -1,33 +1,37 @@
 """B1: Fisher information is the curvature of KL, and of every f-divergence up to a factor."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fastfisher as ff
 import oracle
 from distributions import CASES, close, step_sizes
+from fastfisher.families.family import Family
 
 each = pytest.mark.parametrize("name", CASES)
 STEPS = 0.2 * 0.5 ** np.arange(6)
 # f″(1), so that the divergence is about ½ f″(1) dᵀF d; written with expm1, so that nothing cancels.
-F_DIVERGENCES = {
+F_DIVERGENCES: dict[str, Any] = {
     "chi-squared": (lambda log_ratio: np.expm1(log_ratio) ** 2, 2.0),
     "hellinger": (lambda log_ratio: 0.5 * np.expm1(0.5 * log_ratio) ** 2, 0.25),
 }
 
 
-def direction(family):
+def direction(family: Family) -> np.ndarray:
     """Return a direction in which all of (θ, θ + 0.2 d) lies well inside the domain."""
     theta = np.asarray(family.parameters)
     d = oracle.rng(len(theta)).uniform(-1.0, 1.0, len(theta))
-    return 0.2 * d * np.maximum(0.1, np.abs(theta))
+    answer: np.ndarray = 0.2 * d * np.maximum(0.1, np.abs(theta))
+    return answer
 
 
-def moved(family, d):
+def moved(family: Family, d: np.ndarray) -> Family:
     return family.with_parameters(np.asarray(family.parameters) + d)
 
 
-def falls_as_cube(errors, size):
+def falls_as_cube(errors: np.ndarray, size: np.ndarray) -> None:
     """Assert that errors fall at least as t³, or are rounding of what they are the error of."""
     large = errors > 1e-12 * size  # θ + d is rounded: eps |θ| / |d| of the divergence
     if large.sum() >= 3:
@@ -38,7 +42,7 @@ def falls_as_cube(errors, size):
 
 
 @each
-def test_b1_kl_is_its_definition(name):
+def test_b1_kl_is_its_definition(name: str) -> None:
     family, (x, w) = CASES[name]
     d = direction(family)
     other = moved(family, d)
@@ -49,7 +53,7 @@ def test_b1_kl_is_its_definition(name):
 
 
 @each
-def test_b1_half_the_quadratic_form_is_kl_to_third_order(name):
+def test_b1_half_the_quadratic_form_is_kl_to_third_order(name: str) -> None:
     family, _ = CASES[name]
     F, d = family.fisher_information(), direction(family)
     kl = np.array([family.kl(moved(family, t * d)) for t in STEPS])
@@ -58,7 +62,7 @@ def test_b1_half_the_quadratic_form_is_kl_to_third_order(name):
 
 
 @each
-def test_b1_kl_keeps_its_digits_as_the_step_goes_to_zero(name):
+def test_b1_kl_keeps_its_digits_as_the_step_goes_to_zero(name: str) -> None:
     family, _ = CASES[name]
     F, d = family.fisher_information(), 1e-5 * direction(family)
     kl = family.kl(moved(family, d))
@@ -71,7 +75,7 @@ def test_b1_kl_keeps_its_digits_as_the_step_goes_to_zero(name):
 
 
 @each
-def test_b1_slope_zero_and_hessian_fisher(name):
+def test_b1_slope_zero_and_hessian_fisher(name: str) -> None:
     family, _ = CASES[name]
     k = len(family.parameters)
     h = 20 * step_sizes(np.asarray(family.parameters))
@@ -100,7 +104,7 @@ def test_b1_slope_zero_and_hessian_fisher(name):
 
 @each
 @pytest.mark.parametrize("divergence", F_DIVERGENCES)
-def test_b1_every_f_divergence_agrees_up_to_a_factor(name, divergence):
+def test_b1_every_f_divergence_agrees_up_to_a_factor(name: str, divergence: str) -> None:
     family, (x, w) = CASES[name]
     f, curvature = F_DIVERGENCES[divergence]
     F, d = family.fisher_information(), 0.5 * direction(family)

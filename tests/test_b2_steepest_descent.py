@@ -1,6 +1,8 @@
 """B2: the natural gradient is the steepest descent under KL, whatever the parameters are."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,18 +12,19 @@ from scipy.optimize import brentq, minimize_scalar
 import curved_valley
 import fastfisher as ff
 import oracle
+from fastfisher.families.family import Family
 
 
-def gaussian(theta):
+def gaussian(theta: np.ndarray) -> ff.Gaussian:
     return ff.Gaussian(theta[0], theta[1])
 
 
-def poissons(theta):
+def poissons(theta: np.ndarray) -> ff.Poisson:
     """Two independent counts, whose log rates are linear in θ."""
     return ff.Poisson(np.exp(theta @ MIXED))
 
 
-def bivariate(theta):
+def bivariate(theta: np.ndarray) -> ff.MultivariateGaussian:
     return ff.MultivariateGaussian(theta, [[1.0, 0.8], [0.8, 2.0]])
 
 
@@ -34,11 +37,13 @@ CASES = {
 }
 
 
-def kl(family, theta, other):
+def kl(family: Callable[[np.ndarray], Family], theta: np.ndarray, other: np.ndarray) -> float:
     return float(np.sum(family(theta).kl(family(other))))
 
 
-def model(family, theta, target):
+def model(
+    family: Callable[[np.ndarray], Family], theta: np.ndarray, target: np.ndarray
+) -> tuple[float, np.ndarray, ff.DenseFisher]:
     """Loss KL(target ‖ θ), its gradient, and F, all of θ."""
     if family is poissons:
         rate, wanted = np.exp(theta @ MIXED), np.exp(target @ MIXED)
@@ -54,17 +59,20 @@ def model(family, theta, target):
     return kl(family, target, theta), gradient, ff.DenseFisher.from_matrix(F)
 
 
-def steepest(family, theta, target, radius):
+def steepest(
+    family: Callable[[np.ndarray], Family], theta: np.ndarray, target: np.ndarray, radius: float
+) -> np.ndarray:
     """Return the step to the least loss on the sphere KL(θ ‖ θ + d) = c, by brute force."""
 
-    def on_sphere(angle):
+    def on_sphere(angle: float) -> np.ndarray:
         along = np.array([math.cos(angle), math.sin(angle)])
         reach = brentq(
             lambda r: kl(family, theta, theta + r * along) - radius, 1e-12, 0.9, xtol=1e-15
         )
-        return reach * along
+        answer: np.ndarray = reach * along
+        return answer
 
-    def loss(angle):
+    def loss(angle: float) -> float:
         return kl(family, target, theta + on_sphere(angle))
 
     grid = np.linspace(0, 2 * math.pi, 41)
@@ -77,7 +85,7 @@ def steepest(family, theta, target, radius):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_b2_gradients_are_those_of_the_loss(name):
+def test_b2_gradients_are_those_of_the_loss(name: str) -> None:
     family, theta, target = CASES[name]
     h = 1e-6
     numerical = [
@@ -88,7 +96,7 @@ def test_b2_gradients_are_those_of_the_loss(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_b2_brute_force_on_the_kl_sphere_points_the_same_way(name):
+def test_b2_brute_force_on_the_kl_sphere_points_the_same_way(name: str) -> None:
     """A step of max_kl = c is d = −F⁻¹g / λ with λ = √(gᵀF⁻¹g / 2c), up to O(√c)."""
     family, theta, target = CASES[name]
     _, gradient, F = model(family, theta, target)
@@ -114,7 +122,7 @@ def test_b2_brute_force_on_the_kl_sphere_points_the_same_way(name):
     assert min(turns) > 0.1  # the ordinary gradient points elsewhere, at any radius
 
 
-def test_b2_the_radius_of_the_founding_text():
+def test_b2_the_radius_of_the_founding_text() -> None:
     """c = ½ ‖∇L‖² gives λ = √(gᵀF⁻¹g) / ‖g‖."""
     family, theta, target = CASES["poissons"]
     _, gradient, F = model(family, theta, target)
@@ -132,21 +140,29 @@ def test_b2_the_radius_of_the_founding_text():
 
 
 # ---- by other parameters ----
-def trajectory(model, theta, step_size, metric):
+def trajectory(
+    model: Callable[[np.ndarray], tuple[float, np.ndarray, ff.DenseFisher]],
+    theta: np.ndarray,
+    step_size: float,
+    metric: bool,
+) -> np.ndarray:
     """Follow θ' = −F⁻¹∇L, or with metric=False θ' = −∇L, for one unit of time by Euler's steps."""
 
-    def chosen(at):
+    def chosen(at: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         loss, gradient, F = model(at)
         return loss, gradient, F if metric else ff.DenseFisher.from_matrix(np.eye(len(at)))
 
     steps = round(1 / step_size)
-    return ff.natural_gradient_descent(
+    answer: np.ndarray = ff.natural_gradient_descent(
         chosen, theta, step_size=step_size, max_iterations=steps, tolerance=0.0
     ).theta
+    return answer
 
 
-def exponential_by_mean(x):
-    def model(theta):
+def exponential_by_mean(
+    x: np.ndarray,
+) -> Callable[[np.ndarray], tuple[float, np.ndarray, ff.DenseFisher]]:
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         family = ff.Exponential(theta[0])
         F = ff.DenseFisher.from_matrix(family.fisher_information())
         return -family.log_prob(x).mean(), -family.score(x).mean(axis=0), F
@@ -154,8 +170,10 @@ def exponential_by_mean(x):
     return model
 
 
-def exponential_by_rate(x):
-    def model(theta):
+def exponential_by_rate(
+    x: np.ndarray,
+) -> Callable[[np.ndarray], tuple[float, np.ndarray, ff.DenseFisher]]:
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         rate = theta[0]
         F = ff.DenseFisher.from_matrix([[1 / rate**2]])
         return rate * x.mean() - math.log(rate), np.array([x.mean() - 1 / rate]), F
@@ -163,8 +181,10 @@ def exponential_by_rate(x):
     return model
 
 
-def gaussian_by_scale(x):
-    def model(theta):
+def gaussian_by_scale(
+    x: np.ndarray,
+) -> Callable[[np.ndarray], tuple[float, np.ndarray, ff.DenseFisher]]:
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         family = ff.Gaussian(*theta)
         F = ff.DenseFisher.from_matrix(family.fisher_information())
         return -family.log_prob(x).mean(), -family.score(x).mean(axis=0), F
@@ -172,10 +192,12 @@ def gaussian_by_scale(x):
     return model
 
 
-def gaussian_by_natural_parameters(x):
+def gaussian_by_natural_parameters(
+    x: np.ndarray,
+) -> Callable[[np.ndarray], tuple[float, np.ndarray, ff.DenseFisher]]:
     """η = (μ/σ², −1/2σ²): by the chain rule from (μ, σ), F_η = JᵀFJ and ∇_η = Jᵀ∇."""
 
-    def model(eta):
+    def model(eta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         mu, sigma = to_scale(eta)
         loss, gradient, F = gaussian_by_scale(x)(np.array([mu, sigma]))
         # μ = −η₁/2η₂ and σ = (−2η₂)^−½
@@ -185,15 +207,15 @@ def gaussian_by_natural_parameters(x):
     return model
 
 
-def to_scale(eta):
+def to_scale(eta: np.ndarray) -> np.ndarray:
     return np.array([-eta[0] / (2 * eta[1]), 1 / math.sqrt(-2 * eta[1])])
 
 
-def to_natural(theta):
+def to_natural(theta: np.ndarray) -> np.ndarray:
     return np.array([theta[0] / theta[1] ** 2, -0.5 / theta[1] ** 2])
 
 
-PAIRS = {
+PAIRS: dict[str, Any] = {
     "exponential": (
         exponential_by_mean,
         exponential_by_rate,
@@ -212,7 +234,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_b2_invariant_under_reparametrisation_as_the_step_goes_to_0(name):
+def test_b2_invariant_under_reparametrisation_as_the_step_goes_to_0(name: str) -> None:
     one, other, start, there, back = PAIRS[name]
     x = oracle.rng(2).gamma(2.0, 0.5, 100)
     apart: list[Any]
@@ -233,12 +255,12 @@ def test_b2_invariant_under_reparametrisation_as_the_step_goes_to_0(name):
 
 
 # ---- the example ----
-def test_b2_the_curved_valley_is_rosenbrocks():
+def test_b2_the_curved_valley_is_rosenbrocks() -> None:
     """½ (1 − θ₁)² + 50 (θ₂ − θ₁²)², with the derivatives that the example claims."""
     theta, h = np.array([-0.7, 0.4]), 1e-5
 
-    def loss(at):
-        return 0.5 * (1 - at[0]) ** 2 + 50 * (at[1] - at[0] ** 2) ** 2
+    def loss(at: np.ndarray) -> float:
+        return float(0.5 * (1 - at[0]) ** 2 + 50 * (at[1] - at[0] ** 2) ** 2)
 
     value, gradient, hessian = curved_valley.newton(theta)
     np.testing.assert_allclose(value, loss(theta), rtol=1e-13)
@@ -254,7 +276,7 @@ def test_b2_the_curved_valley_is_rosenbrocks():
     np.testing.assert_allclose(curved_valley.natural(theta)[2].to_dense(), exact, rtol=1e-13)
 
 
-def test_b2_steps_bounded_in_kl_lead_straight_from_distribution_to_distribution():
+def test_b2_steps_bounded_in_kl_lead_straight_from_distribution_to_distribution() -> None:
     path = curved_valley.followed(curved_valley.natural, max_kl=1e-3, max_iterations=30)
     means = np.array([curved_valley.family(theta).mean.ravel() for theta in path])
     along = means[-1] - means[0]
@@ -264,9 +286,11 @@ def test_b2_steps_bounded_in_kl_lead_straight_from_distribution_to_distribution(
     assert bent.max() > 0.02 * np.sum((path[-1] - path[0]) ** 2)
 
 
-def test_b2_the_example_runs_to_its_picture(tmp_path, capsys):
+def test_b2_the_example_runs_to_its_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = tmp_path / "picture.png"
-    curved_valley.main(picture, limit=30)
+    curved_valley.main(str(picture), limit=30)
     assert picture.read_bytes().startswith(b"\x89PNG")
     table = capsys.readouterr().out
     assert table.count("\n") == 7

@@ -1,5 +1,7 @@
 """B4: KL becomes symmetric as the step goes to 0, and minimising it is maximum likelihood."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import optimize
@@ -10,7 +12,7 @@ from test_b1_kl_geometry import direction, moved
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_b4_kl_is_asymptotically_symmetric(name):
+def test_b4_kl_is_asymptotically_symmetric(name: str) -> None:
     family, _ = CASES[name]
     d = direction(family)
     steps = np.array([1.0, 0.1, 0.01])
@@ -21,7 +23,7 @@ def test_b4_kl_is_asymptotically_symmetric(name):
     assert (np.abs(ratios - 1) <= 2 * steps).all()
 
 
-def test_b4_kl_from_the_data_has_the_maximum_likelihood_for_minimum():
+def test_b4_kl_from_the_data_has_the_maximum_likelihood_for_minimum() -> None:
     """KL(data ‖ model) over counts 0 … N, and the log-likelihood, have one optimum: x̄ / N."""
     N, rng = 8, np.random.default_rng(5)
     x = rng.integers(0, N + 1, 400)  # the model is not even true
@@ -29,13 +31,17 @@ def test_b4_kl_from_the_data_has_the_maximum_likelihood_for_minimum():
     with np.errstate(divide="ignore"):
         data = ff.Categorical(np.log(np.bincount(x, minlength=N + 1) / len(x)))
 
-    def divergence(p):
-        return data.kl(ff.Categorical(ff.Binomial(N, p).log_prob(counts)))
+    def divergence(p: float) -> float:
+        return float(data.kl(ff.Categorical(ff.Binomial(N, p).log_prob(counts))))
 
-    def loss(p):
-        return -ff.Binomial(N, p).log_prob(x).mean()
+    def loss(p: float) -> float:
+        return float(-ff.Binomial(N, p).log_prob(x).mean())
 
-    options = {"bounds": (0.01, 0.99), "method": "bounded", "options": {"xatol": 1e-9}}
+    options: dict[str, Any] = {
+        "bounds": (0.01, 0.99),
+        "method": "bounded",
+        "options": {"xatol": 1e-9},
+    }
     of_kl = optimize.minimize_scalar(divergence, **options).x
     of_likelihood = optimize.minimize_scalar(loss, **options).x
     # A minimum found by values alone is known to √eps.
@@ -46,7 +52,7 @@ def test_b4_kl_from_the_data_has_the_maximum_likelihood_for_minimum():
     np.testing.assert_allclose(gaps, gaps[0], rtol=1e-13)
 
 
-def test_b4_at_the_maximum_the_mean_score_is_zero():
+def test_b4_at_the_maximum_the_mean_score_is_zero() -> None:
     rng = np.random.default_rng(6)
     x = rng.normal(2.0, 3.0, 500)
     np.testing.assert_allclose(ff.Gaussian(x.mean(), x.std()).score(x).mean(axis=0), 0, atol=1e-14)

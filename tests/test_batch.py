@@ -17,33 +17,36 @@ COUNT = 19
 VERBS = ("inverse", "inverse_diagonal", "logdet")
 
 
-def systems(p, dtype=np.float64, count=COUNT, k=None):
+def systems(
+    p: int, dtype: type[np.floating] = np.float64, count: int = COUNT, k: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     random = rng(p, count)
     S = random.standard_normal((count, 2 * p + 2, p))
     F = (np.swapaxes(S, 1, 2) @ S).astype(dtype)
     return F, random.standard_normal((count, p) if k is None else (count, p, k)).astype(dtype)
 
 
-def exact(verb, F):
+def exact(verb: str, F: np.ndarray) -> np.ndarray:
     F = F.astype(np.float64)
     if verb == "logdet":
-        return np.linalg.slogdet(F)[1]
+        answer: np.ndarray = np.linalg.slogdet(F)[1]
+        return answer
     inverse = np.linalg.inv(F)
     return inverse if verb == "inverse" else np.einsum("bii->bi", inverse)
 
 
-def close(found, wanted, F):
+def close(found: np.ndarray, wanted: np.ndarray, F: np.ndarray) -> bool:
     """Forward error within p κ eps of the largest entry, as of any backward stable method."""
     p = F.shape[-1]
     kappa = np.linalg.cond(F.astype(np.float64)).max(initial=1.0)
     scale = np.abs(wanted).max(initial=1e-300)
-    return np.abs(found - wanted).max(initial=0.0) <= 4 * p * kappa * EPS[F.dtype] * scale
+    return bool(np.abs(found - wanted).max(initial=0.0) <= 4 * p * kappa * EPS[F.dtype] * scale)
 
 
 # ---- right answers ----
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", SIZES)
-def test_solve(p, dtype):
+def test_solve(p: int, dtype: type[np.floating]) -> None:
     for k in (None, 0, 1, 3, 8, 40):
         F, b = systems(p, dtype, k=k)
         solution = ff.batch.solve(F, b)
@@ -58,7 +61,7 @@ def test_solve(p, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", SIZES)
 @pytest.mark.parametrize("verb", VERBS)
-def test_of_the_matrix_alone(verb, p, dtype):
+def test_of_the_matrix_alone(verb: str, p: int, dtype: type[np.floating]) -> None:
     F, _ = systems(p, dtype)
     solution = getattr(ff.batch, verb)(F)
     assert close(solution.value, exact(verb, F), F)
@@ -67,7 +70,7 @@ def test_of_the_matrix_alone(verb, p, dtype):
 
 
 @pytest.mark.parametrize("p", SIZES)
-def test_rcond_is_not_below_the_truth_and_not_far_above(p):
+def test_rcond_is_not_below_the_truth_and_not_far_above(p: int) -> None:
     F, b = systems(p)
     root = 2.0 ** -np.floor(np.log2(np.einsum("bii->bi", F)) / 2)
     A = F * root[:, :, None] * root[:, None, :]
@@ -80,7 +83,7 @@ def test_rcond_is_not_below_the_truth_and_not_far_above(p):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [1, 3, 4, 8, 9, 17])
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 40, 300])
-def test_empirical_fisher(n, p, dtype):
+def test_empirical_fisher(n: int, p: int, dtype: type[np.floating]) -> None:
     S = rng(n, p).standard_normal((COUNT, n, p)).astype(dtype) + dtype(1)
     W = rng(n).uniform(0.1, 2, (COUNT, n))
     for weights in (None, W, W[0] if n else None):
@@ -103,7 +106,7 @@ def test_empirical_fisher(n, p, dtype):
                 assert (np.abs(found - wanted) <= 2 * (n + 4) * EPS[np.dtype(dtype)] * size).all()
 
 
-def test_empirical_fisher_sums_in_a_wider_type():
+def test_empirical_fisher_sums_in_a_wider_type() -> None:
     S = rng(3).standard_normal((4, 50, 3)).astype(np.float32)
     wide = ff.batch.empirical_fisher(S, dtype=np.float64)
     assert wide.dtype == np.float64
@@ -112,7 +115,7 @@ def test_empirical_fisher_sums_in_a_wider_type():
 
 # ---- layouts ----
 @pytest.mark.parametrize("p", [2, 3, 9])
-def test_any_strides(p):
+def test_any_strides(p: int) -> None:
     F, b = systems(p, k=2)
     wanted = ff.batch.solve(F, b).value
     wide = np.zeros((2 * COUNT, 3 * p, 2 * p))
@@ -140,7 +143,7 @@ def test_any_strides(p):
     assert (ff.batch.empirical_fisher(np.asfortranarray(S)) == ff.batch.empirical_fisher(S)).all()
 
 
-def test_only_the_lower_triangle_is_read():
+def test_only_the_lower_triangle_is_read() -> None:
     F, b = systems(9)
     spoilt = F + np.triu(np.full((9, 9), np.nan), 1)
     assert (ff.batch.solve(spoilt, b).value == ff.batch.solve(F, b).value).all()
@@ -149,14 +152,14 @@ def test_only_the_lower_triangle_is_read():
         assert np.isfinite(ff.batch.solve(spoilt, b, on_failure=policy).value).all()
 
 
-def test_one_matrix_serves_every_right_hand_side():
+def test_one_matrix_serves_every_right_hand_side() -> None:
     F, b = systems(5)
     one = ff.batch.solve(F[:1], b).value
     assert (one == ff.batch.solve(np.repeat(F[:1], COUNT, 0), b).value).all()
     assert ff.batch.solve(F, b[:1]).value.shape == (COUNT, 5)
 
 
-def test_nothing_in_nothing_out():
+def test_nothing_in_nothing_out() -> None:
     F, b = np.zeros((0, 3, 3)), np.zeros((0, 3))
     assert ff.batch.solve(F, b).value.shape == (0, 3)
     assert ff.batch.solve(F, b, on_failure="pinv").rank.shape == (0,)
@@ -167,7 +170,7 @@ def test_nothing_in_nothing_out():
 # ---- bits ----
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [2, 3, 8, 17])
-def test_bits_depend_on_the_item_alone(p, dtype):
+def test_bits_depend_on_the_item_alone(p: int, dtype: type[np.floating]) -> None:
     F, b = systems(p, dtype, count=2000)
     S = rng(p).standard_normal((2000, 6, p)).astype(dtype)
     wanted = ff.batch.solve(F, b, n_threads=1)
@@ -190,7 +193,7 @@ def test_bits_depend_on_the_item_alone(p, dtype):
 
 # ---- bad items ----
 @pytest.mark.parametrize("p", [2, 3, 8, 17])
-def test_a_bad_item_harms_no_other(p):
+def test_a_bad_item_harms_no_other(p: int) -> None:
     F, b = systems(p, count=200)
     wanted = ff.batch.solve(F, b)
     bad = F.copy()
@@ -228,7 +231,7 @@ def test_a_bad_item_harms_no_other(p):
         assert (answer.value[others] == one[others]).all()
 
 
-def test_decimal_units():
+def test_decimal_units() -> None:
     F, b = systems(4, count=3)
     A = F * np.array([1e-300, 1.0, 1e300])[:, None, None] / np.abs(F).max()
     x = ff.batch.solve(A, b * np.array([1e-300, 1.0, 1e300])[:, None]).value
@@ -236,27 +239,27 @@ def test_decimal_units():
     assert np.isfinite(ff.batch.logdet(A).value).all()
 
 
-def test_an_answer_that_overflows_is_told():
+def test_an_answer_that_overflows_is_told() -> None:
     solution = ff.batch.solve(1e-300 * np.ones((1, 1, 1)), [[1e300]], on_failure="nan")
     assert solution.status[0] == Status.NON_FINITE
     assert np.isnan(solution.value).all()
 
 
-def test_raise_names_the_first_and_counts():
+def test_raise_names_the_first_and_counts() -> None:
     F, b = systems(3)
     F[4] = 0
     F[7] = np.nan
     with pytest.raises(ff.NotPositiveDefiniteError, match=r"item 4 and 1 more") as raised:
         ff.batch.solve(F, b)
     assert np.isfinite(raised.value.solution.value[5]).all()
-    with pytest.raises(ff.NonFiniteError, match=r"item 2,") as raised:
+    with pytest.raises(ff.NonFiniteError, match=r"item 2,") as other:
         ff.batch.logdet(F[5:8])
-    assert raised.value.row == 2
+    assert other.value.row == 2
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
-def test_shift_takes_the_smallest_rung_that_works(dtype, scale):
+def test_shift_takes_the_smallest_rung_that_works(dtype: type[np.floating], scale: float) -> None:
     F, b = systems(5, dtype)
     F[2] = 0
     F[3] = np.ones((5, 5))
@@ -278,7 +281,7 @@ def test_shift_takes_the_smallest_rung_that_works(dtype, scale):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pinv_cuts_and_tells_the_rank(dtype):
+def test_pinv_cuts_and_tells_the_rank(dtype: type[np.floating]) -> None:
     V = np.linalg.qr(rng(9).standard_normal((6, 6)))[0]
     F = np.stack([np.eye(6), (V * [0, 0, 0, 1, 2, 3]) @ V.T, np.zeros((6, 6)), -np.eye(6)])
     F = F.astype(dtype)
@@ -297,7 +300,7 @@ def test_pinv_cuts_and_tells_the_rank(dtype):
 
 
 # ---- damping ----
-def test_damping_modes():
+def test_damping_modes() -> None:
     F, b = systems(4)
     eye, diagonal = np.eye(4), np.einsum("bii->bi", F)
     each = np.linspace(0.1, 2, COUNT)
@@ -315,7 +318,7 @@ def test_damping_modes():
 
 
 # ---- what is refused ----
-def test_messages():
+def test_messages() -> None:
     F, b = systems(3)
     for call, text in (
         (lambda: ff.batch.solve(F[0], b), "F: expected square matrices"),
@@ -358,7 +361,7 @@ def test_messages():
             call()
 
 
-def test_the_size_guard():
+def test_the_size_guard() -> None:
     F = np.broadcast_to(np.eye(1000), (1 << 30, 1000, 1000))
     with pytest.raises(ff.MemoryLimitError, match=r"batch\.inverse: expected at most"):
         ff.batch.inverse(F)
@@ -367,7 +370,7 @@ def test_the_size_guard():
 
 
 @pytest.mark.parametrize("name", ff.batch.__all__)
-def test_example_runs(name):
+def test_example_runs(name: str) -> None:
     thing = getattr(ff.batch, name)
     found = doctest.DocTestFinder(recurse=False).find(thing, name, globs={})
     assert any(test.examples for test in found)
@@ -377,7 +380,7 @@ def test_example_runs(name):
         assert not report, "".join(report)
 
 
-def test_batch_is_imported_when_asked_for():
+def test_batch_is_imported_when_asked_for() -> None:
     code = "import sys, fastfisher as ff; print('fastfisher.batch' in sys.modules, ff.batch.solve)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("False <function solve")

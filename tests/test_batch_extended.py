@@ -1,5 +1,6 @@
 """Extended precision against exact rational arithmetic: right to condition 1e25, and bounded."""
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastfisher import Status
 from oracle import rng
 
 
-def rational(hi, lo=None):
+def rational(hi: np.ndarray, lo: np.ndarray | None = None) -> list[list[Fraction]]:
     rows = [[Fraction(float(x)) for x in row] for row in hi]
     if lo is not None:
         rows = [
@@ -21,14 +22,16 @@ def rational(hi, lo=None):
     return rows
 
 
-def fisher(S):
+def fisher(S: np.ndarray) -> list[list[Fraction]]:
     """Return the exact Σ s sᵀ."""
     R = rational(S)
     p = len(R[0])
-    return [[sum(r[i] * r[j] for r in R) for j in range(p)] for i in range(p)]
+    return [[sum((r[i] * r[j] for r in R), Fraction()) for j in range(p)] for i in range(p)]
 
 
-def solved(A, B):
+def solved(
+    A: Sequence[Sequence[Fraction]], B: Sequence[Sequence[Fraction]]
+) -> list[list[Fraction]]:
     """Return the exact A⁻¹ B by elimination; A and B are lists of rows."""
     p = len(A)
     rows = [list(a) + list(b) for a, b in zip(A, B, strict=True)]
@@ -40,7 +43,7 @@ def solved(A, B):
     return [[x / rows[i][i] for x in rows[i][p:]] for i in range(p)]
 
 
-def split(A):
+def split(A: Sequence[Sequence[Fraction]]) -> tuple[np.ndarray, np.ndarray]:
     """Return hi and lo, float64, of a rational matrix."""
     hi = np.array([[float(x) for x in row] for row in A])
     lo = np.array(
@@ -52,21 +55,21 @@ def split(A):
     return hi, lo
 
 
-def relative(found, exact):
+def relative(found: np.ndarray, exact: Sequence[Sequence[Fraction]]) -> float:
     worst = max(abs(Fraction(float(x)) - e[0]) for x, e in zip(np.ravel(found), exact, strict=True))
     return float(worst / max(abs(e[0]) for e in exact))
 
 
-def column(b):
+def column(b: np.ndarray) -> list[list[Fraction]]:
     return [[Fraction(float(x))] for x in b]
 
 
-def hilbert(p):
+def hilbert(p: int) -> list[list[Fraction]]:
     return [[Fraction(1, i + j + 1) for j in range(p)] for i in range(p)]
 
 
 @pytest.mark.parametrize("p", [1, 2, 5, 8, 12, 17])
-def test_hilbert_pairs(p):
+def test_hilbert_pairs(p: int) -> None:
     """Condition 1e11 at p = 8, 1e16 at 12, 1e24 at 17."""
     hi, lo = split(hilbert(p))
     b = rng(p).standard_normal(p)
@@ -78,7 +81,7 @@ def test_hilbert_pairs(p):
 
 
 @pytest.mark.parametrize("p", [3, 9, 14])
-def test_vandermonde_scores(p):
+def test_vandermonde_scores(p: int) -> None:
     S = np.vander(np.linspace(0, 1, p + 3), p)
     b = rng(p).standard_normal((p, 2))
     exact = fisher(S)
@@ -91,7 +94,7 @@ def test_vandermonde_scores(p):
 
 
 @pytest.mark.parametrize("p", [2, 7])
-def test_float64_matrices_in_bad_units(p):
+def test_float64_matrices_in_bad_units(p: int) -> None:
     S = rng(p).standard_normal((p + 1, p)) * 10.0 ** np.linspace(-12, 12, p)
     F = S.T @ S
     F = np.tril(F) + np.tril(F, -1).T
@@ -108,7 +111,7 @@ def test_float64_matrices_in_bad_units(p):
 
 
 @pytest.mark.parametrize("p", [3, 10])
-def test_inverse(p):
+def test_inverse(p: int) -> None:
     hi, lo = split(hilbert(p))
     solution = ff.batch.inverse((hi[None], lo[None]), precision="extended")
     eye = [[Fraction(int(i == j)) for j in range(p)] for i in range(p)]
@@ -120,7 +123,7 @@ def test_inverse(p):
     assert 0.01 < solution.rcond[0] * kappa < 100 * p**2
 
 
-def test_the_bound_is_infinite_where_nothing_is_proven():
+def test_the_bound_is_infinite_where_nothing_is_proven() -> None:
     """Hilbert of order 24 has condition 1e35, past double-double: the answer is worth nothing."""
     hi, lo = split(hilbert(24))
     solution = ff.batch.solve(
@@ -131,7 +134,7 @@ def test_the_bound_is_infinite_where_nothing_is_proven():
     assert solution.error_bound[0] > 1e-6
 
 
-def test_products_and_sums_are_exact():
+def test_products_and_sums_are_exact() -> None:
     """1 + 2⁻³⁰ squared needs 61 bits: F⁻¹ b of p = 2 sees the last of them, or nothing."""
     x = 1 + 2.0**-30
     S = np.array([[x, 1.0], [x, x]])
@@ -140,7 +143,7 @@ def test_products_and_sums_are_exact():
     assert relative(solution.value[0], solved(fisher(S), column(b))) <= 2**-52
 
 
-def test_bits_threads_and_bad_items():
+def test_bits_threads_and_bad_items() -> None:
     F = np.stack([np.eye(4) * (i + 1) + 0.1 for i in range(40)])
     b = rng(4).standard_normal((40, 4, 2))
     wanted = ff.batch.solve(F, b, precision="extended", n_threads=1)
@@ -167,7 +170,7 @@ def test_bits_threads_and_bad_items():
     assert (one.value == wanted.value[7]).all()
 
 
-def test_zero_sizes_and_strides():
+def test_zero_sizes_and_strides() -> None:
     empty = ff.batch.solve(np.zeros((0, 3, 3)), np.zeros((0, 3)), precision="extended")
     assert empty.value.shape == (0, 3)
     assert empty.error_bound.shape == (0,)
@@ -181,9 +184,10 @@ def test_zero_sizes_and_strides():
     assert (ff.batch.solve(wide[:, ::2, ::3], b, precision="extended").value == wanted).all()
 
 
-def test_messages():
+def test_messages() -> None:
     F, b = np.eye(3)[None], np.ones((1, 3))
     exact: dict[str, Any] = {"precision": "extended"}
+    call: Callable[[], Any]
     for call, text in (
         (lambda: ff.batch.solve(F, b, precision="x"), "precision: expected one of"),
         (lambda: ff.batch.solve(F, b, damping_mode="trace", **exact), "damping_mode: expected"),

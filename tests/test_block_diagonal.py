@@ -1,6 +1,8 @@
 """BlockDiagonalFisher: blocks are those of the dense Fisher; it solves the masked matrix."""
 
 import pickle
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -27,21 +29,29 @@ both = pytest.mark.parametrize("tridiagonal", [False, True])
 each_list = pytest.mark.parametrize("sizes", LISTS, ids=lambda sizes: f"{len(sizes)}x{max(sizes)}")
 
 
-def built(S, sizes, tridiagonal=False, weights=None, **keywords):
+def built(
+    S: np.ndarray,
+    sizes: Sequence[int],
+    tridiagonal: bool = False,
+    weights: np.ndarray | None = None,
+    **keywords: Any,
+) -> ff.BlockDiagonalFisher:
     return ff.BlockDiagonalFisher.from_scores(
         S, sizes, tridiagonal=tridiagonal, weights=weights, **keywords
     )
 
 
-def size_of(S, weights):
-    return np.abs(oracle.fisher(S, weights)).max()
+def size_of(S: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.abs(oracle.fisher(S, weights)).max())
 
 
 @each_list
 @both
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("center", [False, True])
-def test_blocks_are_those_of_the_dense_fisher(sizes, tridiagonal, dtype, center):
+def test_blocks_are_those_of_the_dense_fisher(
+    sizes: Sequence[int], tridiagonal: bool, dtype: type[np.inexact], center: bool
+) -> None:
     p = sum(sizes)
     for n in (1, 9, 1100):
         S = oracle.draw(n, p, dtype) + dtype(2)
@@ -60,7 +70,7 @@ def test_blocks_are_those_of_the_dense_fisher(sizes, tridiagonal, dtype, center)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_halves_are_widened(dtype):
+def test_halves_are_widened(dtype: type[np.generic]) -> None:
     S = oracle.draw(300, 60).astype(dtype)
     for sizes in ([20] * 3, [50, 10]):
         F = built(S, sizes, True)
@@ -73,7 +83,7 @@ def test_halves_are_widened(dtype):
 
 @both
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_every_layout(tridiagonal, dtype):
+def test_every_layout(tridiagonal: bool, dtype: type[np.inexact]) -> None:
     for n, sizes in ((40, [3, 30, 5]), (5, [200, 10, 10])):
         S = oracle.draw(n, sum(sizes), dtype)
         expected = oracle.masked(oracle.fisher(S), sizes, tridiagonal)
@@ -86,7 +96,9 @@ def test_every_layout(tridiagonal, dtype):
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.booleans(), st.integers(0, 2**20))
-def test_random_blocks_solve_the_masked_matrix(sizes, tridiagonal, seed):
+def test_random_blocks_solve_the_masked_matrix(
+    sizes: Sequence[int], tridiagonal: bool, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     p = sum(sizes)
     S = rng.standard_normal((3 * p + 5, p))
@@ -99,7 +111,7 @@ def test_random_blocks_solve_the_masked_matrix(sizes, tridiagonal, seed):
     for solver in ("auto", ff.CG(rtol=1e-13)):
         x = F.solve(rhs, damping=damping, solver=solver)
         oracle.close(x, expected, float, 10 * p * kappa)
-    factor = F.factor(damping=damping)
+    factor: Any = F.factor(damping=damping)
     inverse = np.linalg.inv(A)
     starts = np.cumsum([0, *sizes])
     scale = np.abs(inverse).max()
@@ -115,7 +127,7 @@ def test_random_blocks_solve_the_masked_matrix(sizes, tridiagonal, seed):
 
 @both
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_damping_in_every_mode(tridiagonal, dtype):
+def test_damping_in_every_mode(tridiagonal: bool, dtype: type[np.inexact]) -> None:
     sizes = [4, 30, 2]
     S = oracle.draw(400, sum(sizes), dtype)
     F = built(S, sizes, tridiagonal)
@@ -140,7 +152,7 @@ def test_damping_in_every_mode(tridiagonal, dtype):
 
 
 @pytest.mark.parametrize("solver", ["auto", ff.Eigh(), ff.CG(preconditioner=None)])
-def test_long_paths(solver):
+def test_long_paths(solver: Any) -> None:
     S, sizes = oracle.draw(90, 40), [7, 7, 20, 6]
     F, g = built(S, sizes), np.ones(40)
     dampings = np.geomspace(0.1, 10, 120)
@@ -151,7 +163,7 @@ def test_long_paths(solver):
     assert path.method == {"auto": "cholesky"}.get(solver, path.method)
 
 
-def test_auto_takes_the_block_factor_at_any_size():
+def test_auto_takes_the_block_factor_at_any_size() -> None:
     count, p = 9000, 18000
     assert p > ff.solvers.auto.DIRECT_LIMIT
     S = oracle.draw(30, p)
@@ -164,7 +176,7 @@ def test_auto_takes_the_block_factor_at_any_size():
         assert "blocks" in ff.solve(F, np.ones(p), damping=4.0, solver=ff.Cholesky("mixed")).message
 
 
-def test_masking_to_tridiagonal_can_lose_definiteness_and_is_named():
+def test_masking_to_tridiagonal_can_lose_definiteness_and_is_named() -> None:
     # One score (1, 1, 1): F is all ones. Without its corner the eigenvalue 1 − √2 is negative.
     F = ff.BlockDiagonalFisher([1, 1, 1], tridiagonal=True).update(np.ones((1, 3)))
     assert np.linalg.eigvalsh(F.to_dense())[0] == pytest.approx(1 - np.sqrt(2))
@@ -189,7 +201,7 @@ def test_masking_to_tridiagonal_can_lose_definiteness_and_is_named():
 
 @pytest.mark.parametrize("sizes", [[2, 3, 1], [2, 50, 2], [400, 5, 9]])
 @pytest.mark.parametrize("dtype", [np.float64, np.complex64])
-def test_a_singular_block_is_named(sizes, dtype):
+def test_a_singular_block_is_named(sizes: Sequence[int], dtype: type[np.inexact]) -> None:
     S = oracle.draw(3 * sum(sizes), sum(sizes), dtype)
     last = sum(sizes) - 1
     S[:, last] = 0
@@ -208,11 +220,13 @@ def test_a_singular_block_is_named(sizes, dtype):
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=5), st.booleans(), st.booleans())
-def test_streaming_and_merging_are_one_shot(parts, center, tridiagonal):
+def test_streaming_and_merging_are_one_shot(
+    parts: Sequence[int], center: bool, tridiagonal: bool
+) -> None:
     n, sizes = sum(parts) + 1, [3, 1, 5]
     S, weights = oracle.draw(n, 9) + 2.0, oracle.draw_weights(n) + 0.1
     rows = np.split(np.arange(n), np.cumsum(parts))
-    kind = {"tridiagonal": tridiagonal, "center": center}
+    kind: dict[str, Any] = {"tridiagonal": tridiagonal, "center": center}
     streamed = ff.BlockDiagonalFisher(sizes, **kind)
     for some in rows:
         streamed.update(S[some], weights[some])
@@ -228,7 +242,9 @@ def test_streaming_and_merging_are_one_shot(parts, center, tridiagonal):
 @both
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_later_updates_read_once_or_in_advance(tridiagonal, center, dtype):
+def test_later_updates_read_once_or_in_advance(
+    tridiagonal: bool, center: bool, dtype: type[np.inexact]
+) -> None:
     # Sums larger than the scores are not held twice; smaller ones are.
     for sizes in ([30, 2, 220], [3, 4]):
         n, p = 40, sum(sizes)
@@ -241,7 +257,7 @@ def test_later_updates_read_once_or_in_advance(tridiagonal, center, dtype):
 
 
 @each_list
-def test_offsets_cost_no_digits(sizes):
+def test_offsets_cost_no_digits(sizes: Sequence[int]) -> None:
     p = sum(sizes)
     S = oracle.draw(800, p)
     moved = S + 1e8  # exact to 1.5e-8
@@ -251,7 +267,7 @@ def test_offsets_cost_no_digits(sizes):
 
 
 @both
-def test_a_bad_update_changes_nothing(tridiagonal):
+def test_a_bad_update_changes_nothing(tridiagonal: bool) -> None:
     for sizes in ([2, 1], [250, 2]):
         p = sum(sizes)
         for F in (
@@ -272,7 +288,7 @@ def test_a_bad_update_changes_nothing(tridiagonal):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128])
-def test_the_same_bits_for_any_number_of_threads(dtype):
+def test_the_same_bits_for_any_number_of_threads(dtype: type[np.inexact]) -> None:
     half = 2 if np.dtype(dtype).kind == "c" else 1
     for n, sizes in (
         (5000, [4] * 30),
@@ -293,7 +309,7 @@ def test_the_same_bits_for_any_number_of_threads(dtype):
             assert all(other == found[0] for other in found[1:])
 
 
-def test_work_is_linear_in_the_number_of_blocks():
+def test_work_is_linear_in_the_number_of_blocks() -> None:
     # What is held, of the matrix and of its factor, is all that a solve reads.
     for tridiagonal in (False, True):
         held, factored = [], []
@@ -307,7 +323,7 @@ def test_work_is_linear_in_the_number_of_blocks():
             assert lengths[2] < 4 * 1000 * 30 * 48
 
 
-def test_many_small_blocks_are_held_tightly():
+def test_many_small_blocks_are_held_tightly() -> None:
     F = ff.BlockDiagonalFisher([4] * 100_000)
     assert F._sums_arrays()["sums"].nbytes == 100_000 * 16 * 8
     F.update(oracle.draw(3, 400_000))
@@ -317,11 +333,11 @@ def test_many_small_blocks_are_held_tightly():
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("size", [1, 3, 16, 24])
-def test_stacks_of_small_blocks(size, dtype):
+def test_stacks_of_small_blocks(size: int, dtype: type[np.inexact]) -> None:
     count = 37  # more than enough for a stack, and an odd number of lanes
     S = oracle.draw(3 * size + 2, count * size, dtype)
     F = built(S, [size] * count)
-    stacked = F.factor(damping=0.5)
+    stacked: Any = F.factor(damping=0.5)
     A = np.array(F.blocks(), oracle.wide(S).dtype) + 0.5 * np.eye(size)
     inverse, rhs = np.linalg.inv(A), oracle.draw(count * size, 3, dtype)
     solution = inverse @ rhs.reshape(count, size, 3)
@@ -340,14 +356,14 @@ def test_stacks_of_small_blocks(size, dtype):
     oracle.close(F.effective_dimension(0.5), free, dtype, terms)
 
 
-def test_a_bad_block_of_a_stack_is_named():
+def test_a_bad_block_of_a_stack_is_named() -> None:
     S = oracle.draw(20, 200)
     S[:, 87] = S[:, 86]
     with pytest.raises(ff.NotPositiveDefiniteError, match="at parameter 87 in block 21, not above"):
         built(S, [4] * 50).factor()
 
 
-def test_uniform_stacks_have_the_spectrum_of_the_blocks():
+def test_uniform_stacks_have_the_spectrum_of_the_blocks() -> None:
     S, sizes = oracle.draw(60, 24), [5, 5, 9, 5]
     F = built(S, sizes)
     values, vectors = F.eigsh(24)
@@ -359,7 +375,7 @@ def test_uniform_stacks_have_the_spectrum_of_the_blocks():
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @both
-def test_files_and_pickles(tridiagonal, dtype, tmp_path):
+def test_files_and_pickles(tridiagonal: bool, dtype: type[np.inexact], tmp_path: Path) -> None:
     S, sizes = oracle.draw(20, 36, dtype), [3, 30, 2, 1]
     F = built(S, sizes, tridiagonal, oracle.draw_weights(20), center=True)
     F.save(tmp_path / "f.npz")
@@ -384,7 +400,7 @@ def test_files_and_pickles(tridiagonal, dtype, tmp_path):
         ({"mean": np.ones(2)}, "mean: expected shape"),
     ],
 )
-def test_damaged_states(change, message):
+def test_damaged_states(change: dict[str, Any], message: str) -> None:
     state = built(oracle.draw(5, 3), [2, 1], center=True)._state()
     with pytest.raises((ValueError, TypeError), match=message):
         ff.BlockDiagonalFisher._from_state(state | change)
@@ -403,12 +419,14 @@ def test_damaged_states(change, message):
         (["a"], TypeError, "block_sizes: expected whole numbers, got str"),
     ],
 )
-def test_bad_sizes(sizes, error, message):
+def test_bad_sizes(
+    sizes: int | Sequence[float | Sequence[int]], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         ff.BlockDiagonalFisher(sizes)
 
 
-def test_sizes_that_do_not_add_up():
+def test_sizes_that_do_not_add_up() -> None:
     with pytest.raises(
         ValueError,
         match=r"block_sizes: expected sizes that add up to the 5 columns of the scores, got 4",
@@ -418,7 +436,7 @@ def test_sizes_that_do_not_add_up():
         ff.BlockDiagonalFisher([1], tridiagonal="yes")  # type: ignore[arg-type]
 
 
-def test_other_structures_do_not_merge():
+def test_other_structures_do_not_merge() -> None:
     F = built(oracle.draw(3, 4), [2, 2])
     for other in (ff.BlockDiagonalFisher([1, 3]), ff.BlockDiagonalFisher([2, 2], tridiagonal=True)):
         with pytest.raises(
@@ -429,10 +447,10 @@ def test_other_structures_do_not_merge():
     with pytest.raises(ValueError, match=r"others: expected \(class"):
         F.merge(ff.BlockDiagonalFisher([4], center=True))
     with pytest.raises(TypeError, match="others: expected BlockDiagonalFisher"):
-        F.merge(ff.DenseFisher(4))
+        F.merge(ff.DenseFisher(4))  # type: ignore[arg-type]
 
 
-def test_sizes_that_wrap_are_refused():
+def test_sizes_that_wrap_are_refused() -> None:
     for sizes in ([2**62, 2**62], [2**62] * 4 + [5], np.array([5, 2**64 - 2], np.uint64)):
         with pytest.raises(ValueError, match="block_sizes: expected a sum of at most"):
             ff.BlockDiagonalFisher(sizes)

@@ -1,5 +1,6 @@
 """Bounds: every refusal, masks, dtypes, units, and the digits that a solver keeps."""
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,12 +14,13 @@ import oracle
 SINGULAR = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 4.0]])
 
 
-def information(p=5, dtype=np.float64):
+def information(p: int = 5, dtype: type[np.inexact] = np.float64) -> np.ndarray:
     S = oracle.draw(3 * p, p, dtype)
-    return S.conj().T @ S
+    answer: np.ndarray = S.conj().T @ S
+    return answer
 
 
-def exact_inverse(S):
+def exact_inverse(S: np.ndarray) -> np.ndarray:
     """Return (SᵀS)⁻¹ by rational arithmetic."""
     p = S.shape[1]
     Q = [[Fraction(x) for x in row] for row in S.tolist()]
@@ -46,7 +48,9 @@ def exact_inverse(S):
         ([True] * 5, [0, 1, 2, 3, 4]),
     ],
 )
-def test_what_is_kept(function, keep, same):
+def test_what_is_kept(
+    function: Callable[..., Any], keep: range | np.ndarray | Sequence[int], same: Sequence[int]
+) -> None:
     F = information()
     actual = function(F, keep)
     assert actual.shape == (len(same), len(same))
@@ -72,13 +76,15 @@ def test_what_is_kept(function, keep, same):
         (["H0"], TypeError, "keep: expected whole numbers or bools, got str"),
     ],
 )
-def test_what_cannot_be_kept(function, keep, error, message):
+def test_what_cannot_be_kept(
+    function: Callable[..., Any], keep: int | Sequence[float], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         function(information(), keep)
 
 
 @pytest.mark.parametrize("function", [ff.marginalize, ff.condition_on])
-def test_more_than_fits(function):
+def test_more_than_fits(function: Callable[..., Any]) -> None:
     F = ff.DiagonalFisher.from_scores(np.ones((1, 2_000_000)))
     with pytest.raises(ff.MemoryLimitError, match=r"keep: expected at most .* Keep fewer"):
         function(F, range(1_000_000))
@@ -96,12 +102,14 @@ def test_more_than_fits(function):
         ("J", TypeError, "jacobian: expected real numbers, got str"),
     ],
 )
-def test_jacobians_that_do_not_fit(jacobian, error, message):
+def test_jacobians_that_do_not_fit(
+    jacobian: str | np.ndarray, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         ff.cramer_rao_bound(np.eye(2), jacobian)
 
 
-def test_diagonal_is_a_flag():
+def test_diagonal_is_a_flag() -> None:
     with pytest.raises(TypeError, match="diagonal: expected True or False, got int"):
         ff.cramer_rao_bound(np.eye(2), diagonal=1)  # type: ignore[arg-type]
 
@@ -118,8 +126,9 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_priors_that_are_none(name):
+def test_priors_that_are_none(name: str) -> None:
     prior, error, message = NUMBERS[name]
+    function: Callable[..., Any]
     for function in (
         lambda: ff.add_prior(np.eye(2), prior),
         lambda: ff.cramer_rao_bound(np.eye(2), prior=prior),
@@ -141,18 +150,20 @@ def test_priors_that_are_none(name):
         (np.full((2, 2), np.nan), ff.NonFiniteError, "expected finite values, got nan"),
     ],
 )
-def test_matrices_that_are_no_prior(prior, error, message):
+def test_matrices_that_are_no_prior(
+    prior: np.ndarray | ff.DenseFisher, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         ff.add_prior(np.eye(2), prior)
 
 
 @pytest.mark.parametrize("prior", [np.eye(2), ff.DenseFisher.from_matrix(np.eye(2))])
-def test_the_keyword_takes_numbers_alone(prior):
+def test_the_keyword_takes_numbers_alone(prior: np.ndarray | ff.DenseFisher) -> None:
     with pytest.raises(ValueError, match=r"prior: expected a number .*add_prior takes matrices"):
         ff.cramer_rao_bound(np.eye(2), prior=prior)
 
 
-def test_a_prior_counts_as_total_information():
+def test_a_prior_counts_as_total_information() -> None:
     """A mean over five samples adds five times itself, and the prior itself is not multiplied."""
     S = oracle.draw(5, 3)
     F = ff.DenseFisher.from_scores(S)
@@ -162,7 +173,7 @@ def test_a_prior_counts_as_total_information():
 
 
 # ---- singular information ----
-def test_singular_information_says_which_parameter_and_what_would_do():
+def test_singular_information_says_which_parameter_and_what_would_do() -> None:
     F = ff.DenseFisher.from_matrix(SINGULAR / 50, n_samples=50)  # in all what SINGULAR is
     with pytest.raises(ff.NotPositiveDefiniteError) as caught:
         ff.cramer_rao_bound(F)
@@ -171,21 +182,24 @@ def test_singular_information_says_which_parameter_and_what_would_do():
     assert "Damping here is a prior, of precision " in str(error)
     assert "condition_on, or reparametrize" in str(error)
     assert error.pivot == 1
+    assert error.value is not None
     assert abs(error.value) <= 3 * np.finfo(float).eps
     # What it names does, and in units of total information.
+    assert error.damping is not None
     assert ff.cramer_rao_bound(F, prior=2 * error.damping, diagonal=True)[2] == pytest.approx(0.25)
     with pytest.raises(ff.NotPositiveDefiniteError):
         ff.cramer_rao_bound(F, prior=error.damping / 100)
 
 
-def test_the_pivot_is_that_of_the_total():
+def test_the_pivot_is_that_of_the_total() -> None:
     F = ff.DenseFisher.from_matrix(np.diag([1.0, -0.5]), n_samples=50)
     with pytest.raises(ff.NotPositiveDefiniteError) as caught:
         ff.cramer_rao_bound(F)
     assert (caught.value.pivot, caught.value.value) == (1, -25.0)
 
 
-def test_each_way_out_of_singular_information():
+def test_each_way_out_of_singular_information() -> None:
+    call: Callable[..., Any]
     for call in (ff.cramer_rao_bound, lambda F: ff.marginalize(F, [2])):
         with pytest.raises(ff.NotPositiveDefiniteError):
             call(SINGULAR)
@@ -197,7 +211,7 @@ def test_each_way_out_of_singular_information():
     np.testing.assert_array_equal(ff.cramer_rao_bound(total, diagonal=True), [1.0, 0.25])
 
 
-def test_fewer_samples_than_parameters_need_a_prior():
+def test_fewer_samples_than_parameters_need_a_prior() -> None:
     S = oracle.draw(5, 9)
     F = ff.ScoreFisher(S)
     with pytest.raises(
@@ -208,7 +222,7 @@ def test_fewer_samples_than_parameters_need_a_prior():
     oracle.close(ff.cramer_rao_bound(F, prior=1.0), expected, np.float64, 1000)
 
 
-def test_a_prior_on_some_of_more_parameters_than_samples():
+def test_a_prior_on_some_of_more_parameters_than_samples() -> None:
     S, prior = oracle.draw(5, 6), np.array([0.0, 0.0, 2.0, 0.0, 1.0, 0.0])
     F = ff.ScoreFisher(S)
     with pytest.raises(ff.NotPositiveDefiniteError, match=r"in the dual, got a vector with a zero"):
@@ -218,7 +232,8 @@ def test_a_prior_on_some_of_more_parameters_than_samples():
     oracle.close(actual, np.linalg.inv(A), np.float64, 10 * np.linalg.cond(A))
 
 
-def test_no_samples_have_no_mean():
+def test_no_samples_have_no_mean() -> None:
+    call: Callable[..., Any]
     for call in (
         lambda F: ff.cramer_rao_bound(F, prior=1.0),
         lambda F: ff.marginalize(F, [0]),
@@ -229,7 +244,7 @@ def test_no_samples_have_no_mean():
             call(ff.DenseFisher(3))
 
 
-def infinite():
+def infinite() -> ff.DenseFisher:
     F = ff.DenseFisher(2, dtype=np.float32)
     return F.update(np.full((4, 2), 1.2e19, np.float32), check_finite=False)
 
@@ -255,12 +270,13 @@ def infinite():
         ),
     ],
 )
-def test_answers_that_leave_the_range(name, call):
+def test_answers_that_leave_the_range(name: str, call: Callable[..., Any]) -> None:
     with pytest.raises(ff.NonFiniteError, match=f"{name}: expected a finite answer, got NaN or"):
         call()
 
 
-def test_advice_fits_the_array():
+def test_advice_fits_the_array() -> None:
+    call: Callable[..., Any]
     for call in (ff.cramer_rao_bound, lambda F: ff.condition_on(F, [0])):
         with pytest.raises(ValueError, match=r"shape \(3, 4, 4\)\. Stacks .* ff\.batch takes"):
             call(np.ones((3, 4, 4)))
@@ -268,13 +284,14 @@ def test_advice_fits_the_array():
             call(np.eye(2, dtype=np.int64))
 
 
-def test_matrices_must_be_square():
+def test_matrices_must_be_square() -> None:
+    call: Callable[..., Any]
     for call in (ff.cramer_rao_bound, lambda F: ff.condition_on(F, [0])):
         with pytest.raises(ValueError, match="fisher: expected a square matrix"):
             call(np.ones((2, 3)))
 
 
-def test_kept_parameters_that_no_matrix_tells_apart():
+def test_kept_parameters_that_no_matrix_tells_apart() -> None:
     """κ = 10¹⁸ between two: QR knows their errors, but no matrix of doubles their information."""
     S = np.array([[1, 1, 0], [1, 1 + 1e-9, 0], [0, 0, 1.0], [1, 1 - 1e-9, 3]])
     F = ff.ScoreFisher(S, reduction="sum")
@@ -288,7 +305,7 @@ def test_kept_parameters_that_no_matrix_tells_apart():
 
 # ---- dtypes, order, the caller's arrays ----
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_every_dtype(dtype):
+def test_every_dtype(dtype: type[np.inexact]) -> None:
     F, J = information(dtype=dtype), oracle.draw(2, 5, dtype)
     wide = oracle.wide(F)
     inverse, terms = np.linalg.inv(wide), 10 * np.linalg.cond(wide)
@@ -312,7 +329,7 @@ def test_every_dtype(dtype):
         oracle.close(variances, np.diag(expected).real, dtype, terms)
 
 
-def test_callers_arrays_stay_as_they_are():
+def test_callers_arrays_stay_as_they_are() -> None:
     F, J, prior, keep = information(), oracle.draw(2, 5), np.ones(5), np.array([-1, 0])
     before = [array.copy() for array in (F, J, prior, keep)]
     for array in (F, J, prior, keep):
@@ -334,14 +351,14 @@ def test_callers_arrays_stay_as_they_are():
     np.testing.assert_array_equal(held.to_dense(), as_it_was)
 
 
-def test_only_the_lower_triangle_is_read():
+def test_only_the_lower_triangle_is_read() -> None:
     F = information()
     lower = np.tril(F) + np.triu(np.full((5, 5), 7.0), 1)
     np.testing.assert_array_equal(ff.marginalize(lower, [1, 2]), ff.marginalize(F, [1, 2]))
     np.testing.assert_array_equal(ff.add_prior(np.eye(5), lower), ff.add_prior(np.eye(5), F))
 
 
-def test_one_parameter():
+def test_one_parameter() -> None:
     F = np.array([[4.0]])
     for call in (ff.marginalize, ff.condition_on):
         np.testing.assert_array_equal(call(F, [0]), F)
@@ -351,7 +368,7 @@ def test_one_parameter():
 
 # ---- solvers and digits ----
 @pytest.mark.parametrize("solver", [ff.Cholesky(), ff.QR(), ff.CG(rtol=1e-13), ff.Eigh(), "auto"])
-def test_any_solver(solver):
+def test_any_solver(solver: Any) -> None:
     S = oracle.draw(30, 6)
     F, J = ff.ScoreFisher(S), oracle.draw(2, 6)
     inverse = np.linalg.inv(S.T @ S)
@@ -361,19 +378,19 @@ def test_any_solver(solver):
     oracle.close(ff.marginalize(F, [1, 2], solver=solver), expected, np.float64, terms)
 
 
-def test_an_iteration_leaves_no_inverse():
+def test_an_iteration_leaves_no_inverse() -> None:
     with pytest.raises(TypeError, match=r"solver: expected .* for a factor, got CG"):
         ff.cramer_rao_bound(np.eye(2), solver=ff.CG())
 
 
 @pytest.mark.parametrize("S", [np.vander(np.linspace(0, 1, 20), p) for p in (6, 10)])
-def test_qr_of_the_scores_has_errors_of_their_condition(S):
+def test_qr_of_the_scores_has_errors_of_their_condition(S: np.ndarray) -> None:
     """Monomials, against rational arithmetic: κ·eps by QR, where Cholesky of F may have κ²·eps."""
     truth, p = exact_inverse(S), S.shape[1]
     F, cond = ff.ScoreFisher(S, reduction="sum"), np.linalg.cond(S)
     pair = np.linalg.inv(truth[:2, :2])
 
-    def errors(solver):
+    def errors(solver: ff.Cholesky | ff.QR) -> np.ndarray:
         bound, both = (
             ff.cramer_rao_bound(F, solver=solver),
             ff.marginalize(F, [0, 1], solver=solver),
@@ -405,7 +422,7 @@ UNITS = np.array([1e100, 1e-100, 1.0, 1e-60, 1e77, 1e-9])
     ],
     ids=["dense", "tridiagonal", "root", "score", "score-qr", "matrix"],
 )
-def test_units_do_not_matter(fisher, solver):
+def test_units_do_not_matter(fisher: Callable[..., Any], solver: str | ff.QR) -> None:
     """Parameters from 10⁻¹⁰⁰ to 10¹⁰⁰ of their unit: nothing but rounding changes."""
     S = oracle.draw(40, 6)
     F, G = fisher(S), fisher(S * UNITS)
@@ -424,7 +441,7 @@ def test_units_do_not_matter(fisher, solver):
     assert np.abs((actual - kept) / size[:, None] / size).max() < tolerance
 
 
-def test_condition_number_in_units_of_each_error():
+def test_condition_number_in_units_of_each_error() -> None:
     """What the page on bounds advises: with a unit diagonal, rcond is that of the problem."""
     F = information()
     scaled = UNITS[:5, None] * F * UNITS[:5]
@@ -437,7 +454,7 @@ def test_condition_number_in_units_of_each_error():
     assert ff.DenseFisher.from_matrix(scaled).factor().rcond < 1e-100
 
 
-def test_many_parameters_without_a_matrix():
+def test_many_parameters_without_a_matrix() -> None:
     """p = 20000 of which two are asked for: the dual, where F alone would take 3.2 GB."""
     S = oracle.draw(40, 20_000)
     information = ff.marginalize(ff.ScoreFisher(S), [7, -1], prior=50.0)

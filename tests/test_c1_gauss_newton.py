@@ -20,7 +20,7 @@ BY_DIFFERENCES = {"Bennett5", "Lanczos3"}
 
 
 @functools.cache
-def fitted(name, start):
+def fitted(name: str, start: int) -> tuple[float, float, ff.LeastSquaresResult]:
     """Return digits of the parameters and of their standard errors, and the fit."""
     problem = nist.problem(name)
     fit = ff.levenberg_marquardt(
@@ -31,7 +31,7 @@ def fitted(name, start):
 
 
 @pytest.mark.parametrize("name", nist.MODELS)
-def test_c1_the_data_are_those_of_nist(name):
+def test_c1_the_data_are_those_of_nist(name: str) -> None:
     """Certified parameters give certified residuals, and derivatives are those of the model."""
     problem = nist.problem(name)
     b, J = problem.certified, problem.jacobian(problem.certified)
@@ -48,7 +48,7 @@ def test_c1_the_data_are_those_of_nist(name):
 
 
 @pytest.mark.parametrize(("name", "start"), RUNS)
-def test_c1_certified_values_from_both_starts(name, start):
+def test_c1_certified_values_from_both_starts(name: str, start: int) -> None:
     parameters, errors, fit = fitted(name, start)
     problem = nist.problem(name)
     assert fit.status is ff.Status.SUCCESS
@@ -59,9 +59,9 @@ def test_c1_certified_values_from_both_starts(name, start):
     assert fit.degrees_of_freedom == len(problem.y) - len(problem.certified)
 
 
-@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="long double is double here")
+@pytest.mark.skipif(bool(np.finfo(np.longdouble).eps > 1e-18), reason="long double is double here")
 @pytest.mark.parametrize("start", [0, 1])
-def test_c1_lanczos1_has_its_standard_errors_where_residuals_have_digits(start):
+def test_c1_lanczos1_has_its_standard_errors_where_residuals_have_digits(start: int) -> None:
     problem = nist.problem("Lanczos1")
     x, y = (np.array([np.longdouble(str(v)) for v in data]) for data in (problem.x, problem.y))
     fit = ff.levenberg_marquardt(
@@ -74,7 +74,7 @@ def test_c1_lanczos1_has_its_standard_errors_where_residuals_have_digits(start):
 
 
 @pytest.mark.parametrize(("name", "start"), RUNS)
-def test_c1_differences_of_three_points(name, start):
+def test_c1_differences_of_three_points(name: str, start: int) -> None:
     problem = nist.problem(name)
     fit = ff.levenberg_marquardt(problem.residuals, problem.starts[start], jacobian="3-point")
     least = 6.5 if name in BY_DIFFERENCES else 8
@@ -84,7 +84,7 @@ def test_c1_differences_of_three_points(name, start):
 
 
 @pytest.mark.parametrize("name", nist.MODELS)
-def test_c1_gauss_newton_from_close_by(name):
+def test_c1_gauss_newton_from_close_by(name: str) -> None:
     problem = nist.problem(name)
     start = problem.certified * (1 + 1e-4 * (-1.0) ** np.arange(len(problem.certified)))
     fit = ff.gauss_newton(problem.residuals, start, jacobian=problem.jacobian)
@@ -92,14 +92,14 @@ def test_c1_gauss_newton_from_close_by(name):
     assert fit.status is ff.Status.SUCCESS
 
 
-def table_of(heading):
+def table_of(heading: str) -> dict[str, list[float]]:
     """Return the rows of numbers below this heading of the page."""
     text = PAGE.read_text(encoding="utf-8").split(heading)[1].split("## ")[0]
     rows = re.findall(r"^\| (\w+) \| ([\d. |]+) \|$", text, re.MULTILINE)
     return {name: [float(cell) for cell in cells.split(" | ")] for name, cells in rows}
 
 
-def test_c1_the_table_of_the_page_is_what_is_computed():
+def test_c1_the_table_of_the_page_is_what_is_computed() -> None:
     """Digits differ by a hair from processor to processor, so a row may be off by one."""
     table = table_of("## The NIST regression sets")
     assert set(table) == set(nist.MODELS)
@@ -112,21 +112,23 @@ def test_c1_the_table_of_the_page_is_what_is_computed():
             assert abs(fit.iterations - shown[2]) <= 2 + 0.25 * shown[2]
 
 
-def test_c1_gauss_newton_leaves_second_derivatives_out():
+def test_c1_gauss_newton_leaves_second_derivatives_out() -> None:
     """H = JᵀJ + Σ r ∇²r: equal where residuals vanish, and then convergence is quadratic."""
     x = np.linspace(0.0, 2.0, 20)
     truth = np.array([2.0, 1.3])
 
-    def model(b):
-        return b[0] * np.exp(-b[1] * x)
+    def model(b: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = b[0] * np.exp(-b[1] * x)
+        return answer
 
-    def jacobian(b):
+    def jacobian(b: np.ndarray) -> np.ndarray:
         return np.column_stack([np.exp(-b[1] * x), -b[0] * x * np.exp(-b[1] * x)])
 
-    def gradient(b, y):
-        return jacobian(b).T @ (model(b) - y)
+    def gradient(b: np.ndarray, y: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = jacobian(b).T @ (model(b) - y)
+        return answer
 
-    def hessian(b, y):
+    def hessian(b: np.ndarray, y: np.ndarray) -> np.ndarray:
         h = 1e-5 * np.eye(2)
         columns = [(gradient(b + e, y) - gradient(b - e, y)) / 2e-5 for e in h]
         return np.column_stack(columns)
@@ -147,12 +149,12 @@ def test_c1_gauss_newton_leaves_second_derivatives_out():
 
 
 @pytest.mark.parametrize("name", table_of("## Against BFGS"))
-def test_c1_fewer_steps_than_a_quasi_newton_method(name):
+def test_c1_fewer_steps_than_a_quasi_newton_method(name: str) -> None:
     """BFGS of SciPy builds its Hessian from gradients alone, and needs more of them."""
     problem = nist.problem(name)
     scale = np.abs(problem.certified)  # what BFGS is not told by the Jacobian
 
-    def loss(b):
+    def loss(b: np.ndarray) -> tuple[float, np.ndarray]:
         r, J = problem.residuals(b * scale), problem.jacobian(b * scale) * scale
         return 0.5 * r @ r, J.T @ r
 

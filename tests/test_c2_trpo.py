@@ -1,17 +1,21 @@
 """C2: TRPO's step is the best one of its KL divergence, and a policy learns by it."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fastfisher as ff
 import oracle
 import representations
+from fastfisher.families.family import Family
 
-CASES = {name: rest for name, *rest in representations.cases()}
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
 LAMBDA = 0.3
 
 
-def draw(p, *seed):
+def draw(p: int, *seed: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return a positive definite matrix of condition near 100, and a gradient."""
     rng = oracle.rng(p, *seed)
     Q, _ = np.linalg.qr(rng.standard_normal((p, p)))
@@ -22,7 +26,7 @@ def draw(p, *seed):
 # ---- the closed form ----
 @pytest.mark.parametrize("p", oracle.SIZES)
 @pytest.mark.parametrize("delta", [1e-8, 0.01, 30.0])
-def test_c2_is_the_closed_form(p, delta):
+def test_c2_is_the_closed_form(p: int, delta: float) -> None:
     F, g = draw(p)
     x = np.linalg.solve(F, g)
     expected = np.sqrt(2 * delta / (g @ x)) * x
@@ -40,7 +44,7 @@ def test_c2_is_the_closed_form(p, delta):
     ids=repr,
 )  # fmt: skip
 @pytest.mark.parametrize(("n", "p"), [(60, 13), (9, 26)])
-def test_c2_every_solver_gives_one_step(solver, n, p):
+def test_c2_every_solver_gives_one_step(solver: Any, n: int, p: int) -> None:
     S = oracle.draw(n, p)
     F, g = oracle.fisher(S), oracle.rng(7).standard_normal(p)
     x = np.linalg.solve(F + LAMBDA * np.eye(p), g)
@@ -53,7 +57,7 @@ def test_c2_every_solver_gives_one_step(solver, n, p):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_c2_any_representation(name):
+def test_c2_any_representation(name: str) -> None:
     F, matrix, _ = CASES[name]
     p = len(matrix)
     g = oracle.rng(p, 5).standard_normal(p)
@@ -66,10 +70,10 @@ def test_c2_any_representation(name):
     size = np.linalg.norm(matrix, 2) * (expected @ expected)
     oracle.close(F.quadratic_form(solution.value) / 2, 0.01, np.float64, 100 * p, size)
 
-    def objective(theta):
+    def objective(theta: np.ndarray) -> float:
         return float(g @ theta)
 
-    def kl(theta):
+    def kl(theta: np.ndarray) -> float:
         return float(theta @ matrix @ theta) / 2
 
     update = ff.trpo_step(
@@ -83,7 +87,7 @@ def test_c2_any_representation(name):
 
 
 # ---- the best step there is ----
-def test_c2_no_other_step_of_that_kl_ascends_as_much():
+def test_c2_no_other_step_of_that_kl_ascends_as_much() -> None:
     """Sampled on the ellipsoid ½ΔᵀFΔ = δ, all directions and those near the best."""
     F, g = draw(3)
     delta = 0.05
@@ -97,7 +101,7 @@ def test_c2_no_other_step_of_that_kl_ascends_as_much():
     assert (D @ g).max() > g @ best * (1 - 1e-5)  # the sample comes close: it would have shown
 
 
-def test_c2_is_what_a_general_optimiser_finds():
+def test_c2_is_what_a_general_optimiser_finds() -> None:
     optimize = pytest.importorskip("scipy.optimize")
     F, g = draw(4)
     delta = 0.3
@@ -119,7 +123,7 @@ def test_c2_is_what_a_general_optimiser_finds():
 
 
 # ---- true divergences ----
-def families():
+def families() -> Iterator[Family]:
     F = ff.families
     yield F.Gaussian(0.4, 1.7, fixed_scale=True)
     yield F.Gaussian(0.4, 1.7)
@@ -135,7 +139,7 @@ def families():
 
 @pytest.mark.parametrize("family", list(families()), ids=repr)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_c2_the_divergence_of_a_step_tends_to_max_kl(family, sign):
+def test_c2_the_divergence_of_a_step_tends_to_max_kl(family: Family, sign: float) -> None:
     """KL(Δ) = δ (1 + O(√δ)): the relative error falls by ten where δ falls by a hundred."""
     theta, F = family.parameters, family.fisher_information()
     g = sign * F @ np.linspace(0.5, 1.0, len(theta)) ** 2  # in the range of a singular F
@@ -152,7 +156,7 @@ def test_c2_the_divergence_of_a_step_tends_to_max_kl(family, sign):
     assert errors[0] <= floor[0] or rate > 0.4  # half, or better where the third order vanishes
 
 
-def test_c2_a_linear_change_of_parameters_changes_nothing():
+def test_c2_a_linear_change_of_parameters_changes_nothing() -> None:
     """θ = Jφ: the step of φ, with JᵀFJ and Jᵀg, is J⁻¹ times that of θ."""
     F, g = draw(5)
     J = oracle.rng(12).standard_normal((5, 5))
@@ -161,7 +165,7 @@ def test_c2_a_linear_change_of_parameters_changes_nothing():
     oracle.close(J @ by_phi, ff.trust_region_step(F, g, 0.3).value, np.float64, 10 * kappa)
 
 
-def test_c2_invariance_under_reparametrisation():
+def test_c2_invariance_under_reparametrisation() -> None:
     """By the log of the mean or by the mean: the same distribution as δ → 0, only then."""
     mean, gradient = 0.7, 1.3
     gaps = []
@@ -195,8 +199,15 @@ TRUNCATED = ff.CG(max_iterations=10, preconditioner=None, allow_truncated=True)
         (np.eye(2), [-np.inf, 1.0], "NON_FINITE", ff.NonFiniteError),
     ],
 )  # fmt: skip
-def test_c2_what_fails_has_a_name_and_moves_nothing(fisher, grad, statuses, error, damping, solver):
-    options = {"damping": damping, "solver": solver}
+def test_c2_what_fails_has_a_name_and_moves_nothing(
+    fisher: np.ndarray | ff.ScoreFisher,
+    grad: Sequence[float],
+    statuses: str,
+    error: type[Exception],
+    damping: float,
+    solver: str | ff.CG,
+) -> None:
+    options: dict[str, Any] = {"damping": damping, "solver": solver}
     with pytest.raises(error):
         ff.trust_region_step(fisher, grad, 0.01, **options)
     solution = ff.trust_region_step(fisher, grad, 0.01, on_failure="zero", **options)
@@ -216,7 +227,7 @@ def test_c2_what_fails_has_a_name_and_moves_nothing(fisher, grad, statuses, erro
 
 
 @pytest.mark.parametrize("fisher", [np.eye(2), SINGULAR, INDEFINITE, NOT_A_NUMBER])
-def test_c2_zero_gradient(fisher):
+def test_c2_zero_gradient(fisher: np.ndarray | ff.ScoreFisher) -> None:
     solution = ff.trust_region_step(fisher, [0.0, 0.0], 0.01)
     assert solution.status == ff.Status.ZERO_GRADIENT
     np.testing.assert_array_equal(solution.value, [0.0, 0.0])
@@ -226,12 +237,12 @@ def test_c2_zero_gradient(fisher):
     np.testing.assert_array_equal(update.theta, [1.0, 1.0])
 
 
-def test_c2_the_curvature_of_a_wrong_divergence_is_refused():
+def test_c2_the_curvature_of_a_wrong_divergence_is_refused() -> None:
     """rllab #24: the curvature of a KL that is not 0 at the parameters need not be positive."""
     old, here = ff.Bernoulli(0.05), 0.9
 
-    def kl(z):
-        return old.kl(ff.Bernoulli(1 / (1 + np.exp(-(z + 0.3 * np.sin(9 * z))))))
+    def kl(z: float) -> float:
+        return float(old.kl(ff.Bernoulli(1 / (1 + np.exp(-(z + 0.3 * np.sin(9 * z)))))))
 
     h = 1e-4
     curvature = (kl(here + h) - 2 * kl(here) + kl(here - h)) / h**2
@@ -240,7 +251,7 @@ def test_c2_the_curvature_of_a_wrong_divergence_is_refused():
         ff.trust_region_step(lambda v: curvature * v, [1.0], 0.01, damping=2 * abs(curvature))
 
 
-def test_c2_truncated_conjugate_gradients_still_spend_max_kl():
+def test_c2_truncated_conjugate_gradients_still_spend_max_kl() -> None:
     F, g = draw(97)
     slopes = []
     for iterations in (1, 3, 10, 300):
@@ -256,7 +267,7 @@ def test_c2_truncated_conjugate_gradients_still_spend_max_kl():
 
 # ---- a control task ----
 @pytest.mark.slow
-def test_c2_a_policy_learns_to_balance():
+def test_c2_a_policy_learns_to_balance() -> None:
     """CartPole-v1 counts as solved at 475 of 500; an untrained policy gets about 25."""
     pytest.importorskip("gymnasium")
     import trpo_cartpole as example

@@ -1,7 +1,9 @@
 """C3: Adam is the published update, and its squares of mean gradients are not a Fisher."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,14 @@ import fastfisher as ff
 import oracle
 
 
-def published(theta, gradients, step_size=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8):
+def published(
+    theta: Any,
+    gradients: np.ndarray,
+    step_size: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> np.ndarray:
     """Algorithm 1 of Kingma and Ba (2015), number by number and line by line."""
     theta, path = [float(x) for x in theta], []
     m, v, t = [0.0] * len(theta), [0.0] * len(theta), 0
@@ -34,7 +43,7 @@ def published(theta, gradients, step_size=0.001, beta1=0.9, beta2=0.999, epsilon
         {"beta1": 0.0, "beta2": 0.0},
     ],
 )
-def test_c3_identical_to_the_published_update(constants):
+def test_c3_identical_to_the_published_update(constants: dict[str, Any]) -> None:
     gradients = oracle.draw(50, 7) * np.geomspace(1e-6, 1e3, 7)
     theta = oracle.rng(1).standard_normal(7)
     adam = ff.Adam(**constants)
@@ -48,14 +57,14 @@ def test_c3_identical_to_the_published_update(constants):
     assert state.iteration == 50
 
 
-def test_c3_its_first_step_has_the_size_alpha_whatever_the_scale():
+def test_c3_its_first_step_has_the_size_alpha_whatever_the_scale() -> None:
     """m̂ = g and v̂ = g² at t = 1."""
     adam = ff.Adam(step_size=0.01, epsilon=1e-300)
     state = adam.start(np.zeros(3))
     np.testing.assert_allclose(adam.step(state, [1e-9, -1.0, 1e9]).theta, [-0.01, 0.01, -0.01])
 
 
-def test_c3_squares_of_mean_gradients_are_not_the_diagonal_fisher():
+def test_c3_squares_of_mean_gradients_are_not_the_diagonal_fisher() -> None:
     """E ḡ² = F_ii/B + (1 − 1/B) (E s)², exactly: over all batches of B draws from six samples."""
     S = oracle.draw(6, 3)
     F = ff.fisher_diagonal(S)
@@ -65,7 +74,7 @@ def test_c3_squares_of_mean_gradients_are_not_the_diagonal_fisher():
         oracle.close(np.mean(squares, axis=0), expected, np.float64, 6**size)
 
 
-def test_c3_its_second_moment_is_too_small_by_the_size_of_the_batch():
+def test_c3_its_second_moment_is_too_small_by_the_size_of_the_batch() -> None:
     """At the optimum, where the mean score is 0, v̂ estimates F_ii / B and not F_ii."""
     rng = oracle.rng(3)
     batch, steps = 16, 4000
@@ -84,14 +93,14 @@ def test_c3_its_second_moment_is_too_small_by_the_size_of_the_batch():
     np.testing.assert_allclose(diagonal.diagonal() * scale**2, 1.0, atol=5 * np.sqrt(2 / 32000))
 
 
-def test_c3_the_diagonal_natural_gradient_beside_it():
+def test_c3_the_diagonal_natural_gradient_beside_it() -> None:
     """On a valley along the axes it arrives in a step of any scale; Adam walks at its pace."""
     X = np.linspace(-1, 1, 101)[:, None] * [1.0, 0.0] + np.linspace(0, 1, 101)[:, None] * [0.0, 1e3]
     target = np.array([3.0, -2e-3])
     diagonal = ff.DiagonalFisher.from_scores(X)
     curvature = diagonal.diagonal()
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DiagonalFisher]:
         return 0.5 * curvature @ (theta - target) ** 2, curvature * (theta - target), diagonal
 
     natural = ff.natural_gradient_descent(model, np.zeros(2))
@@ -107,7 +116,7 @@ def test_c3_the_diagonal_natural_gradient_beside_it():
 
 
 # ---- the rest ----
-def test_c3_a_state_stays_as_it_is_and_so_do_callers_data():
+def test_c3_a_state_stays_as_it_is_and_so_do_callers_data() -> None:
     adam, start = ff.Adam(), np.array([1.0, 2.0])
     gradient = np.array([1.0, -1.0])
     first = adam.start(start)
@@ -124,13 +133,13 @@ def test_c3_a_state_stays_as_it_is_and_so_do_callers_data():
     np.testing.assert_array_equal(adam.step(second, [0.5, 0.5]).theta, again.theta)
 
 
-def test_c3_float32_stays_float32():
+def test_c3_float32_stays_float32() -> None:
     adam = ff.Adam()
     state = adam.step(adam.start(np.ones(2, np.float32)), np.ones(2))
     assert state.theta.dtype == state.first_moment.dtype == state.second_moment.dtype == np.float32
 
 
-def test_c3_bias_correction_is_exact_for_a_constant_gradient():
+def test_c3_bias_correction_is_exact_for_a_constant_gradient() -> None:
     """m̂ = g and v̂ = g² at every t: each step is α g / (|g| + ε)."""
     adam = ff.Adam(step_size=0.5, epsilon=0.25)
     state = adam.start([0.0])
@@ -150,7 +159,7 @@ def test_c3_bias_correction_is_exact_for_a_constant_gradient():
         ({"epsilon": 0.0}, r"epsilon: expected a finite number above 0"),
     ],
 )
-def test_c3_constants_that_make_no_sense(options, message):
+def test_c3_constants_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ff.Adam(**options)
 
@@ -164,13 +173,15 @@ def test_c3_constants_that_make_no_sense(options, message):
         (["a", "b"], TypeError, r"gradient: expected real numbers"),
     ],
 )
-def test_c3_gradients_that_do_not_fit(gradient, error, message):
+def test_c3_gradients_that_do_not_fit(
+    gradient: np.ndarray | Sequence[str | float], error: type[Exception], message: str
+) -> None:
     adam = ff.Adam()
     with pytest.raises(error, match=message):
         adam.step(adam.start(np.zeros(2)), gradient)
 
 
-def test_c3_a_start_that_makes_no_sense():
+def test_c3_a_start_that_makes_no_sense() -> None:
     with pytest.raises(ValueError, match=r"theta: expected shape \(p,\)"):
         ff.Adam().start(np.zeros((2, 2)))
     with pytest.raises(ff.NonFiniteError, match="theta: expected finite values"):

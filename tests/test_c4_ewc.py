@@ -1,5 +1,8 @@
 """C4: on real tasks EWC keeps the old and learns the new better than no penalty and plain L2."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,17 +16,22 @@ NOTICEABLE = 0.03
 
 
 @pytest.fixture(scope="module")
-def two():
+def two() -> list[tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
     return ewc_digits.tasks(2)
 
 
 @pytest.fixture(scope="module")
-def runs(two):
+def runs(
+    two: Any,
+) -> dict[str, list[tuple[float, Any]]]:
     return ewc_digits.second_tasks(two, ewc_digits.STEPS)
 
 
 @pytest.fixture(scope="module")
-def ends(runs, two):
+def ends(
+    runs: dict[str, Any],
+    two: Any,
+) -> dict[str, np.ndarray]:
     """Return the accuracies on both tasks of each run, (strengths, 2)."""
     return {
         kind: np.array([ewc_digits.accuracies(path[-1], two) for _, path in several])
@@ -31,7 +39,11 @@ def ends(runs, two):
     }
 
 
-def test_c4_the_second_task_makes_the_network_forget(runs, ends, two):
+def test_c4_the_second_task_makes_the_network_forget(
+    runs: dict[str, Any],
+    ends: dict[str, np.ndarray],
+    two: Any,
+) -> None:
     start = ewc_digits.accuracies(runs["no penalty"][0][1][0], two)
     (after,) = ends["no penalty"]
     assert start[0] > 0.95
@@ -39,7 +51,7 @@ def test_c4_the_second_task_makes_the_network_forget(runs, ends, two):
     assert after[1] > 0.9 > 0.3 > start[1]
 
 
-def test_c4_ewc_is_better_on_both_tasks_together(ends):
+def test_c4_ewc_is_better_on_both_tasks_together(ends: dict[str, np.ndarray]) -> None:
     means = {kind: several.mean(axis=1) for kind, several in ends.items()}
     for kind in ("L2", "EWC"):  # the grids are fair: neither is best at an end of its own
         assert 0 < means[kind].argmax() < len(means[kind]) - 1
@@ -47,13 +59,13 @@ def test_c4_ewc_is_better_on_both_tasks_together(ends):
     assert means["L2"].max() > means["no penalty"].max() + NOTICEABLE
 
 
-def test_c4_ewc_keeps_the_first_task(ends):
+def test_c4_ewc_keeps_the_first_task(ends: dict[str, np.ndarray]) -> None:
     kept = {kind: several[several.sum(axis=1).argmax()][0] for kind, several in ends.items()}
     assert kept["EWC"] > kept["L2"] + 1.5 * NOTICEABLE
     assert kept["L2"] > kept["no penalty"] + NOTICEABLE
 
 
-def test_c4_whatever_l2_reaches_ewc_keeps_more_or_learns_more(ends):
+def test_c4_whatever_l2_reaches_ewc_keeps_more_or_learns_more(ends: dict[str, np.ndarray]) -> None:
     """Accuracy on B that is left at A kept as well: EWC's frontier lies outside that of L2."""
     for kept, learned in ends["L2"]:
         as_kept = ends["EWC"][ends["EWC"][:, 0] >= kept]
@@ -61,7 +73,9 @@ def test_c4_whatever_l2_reaches_ewc_keeps_more_or_learns_more(ends):
         assert as_kept[:, 1].max() > learned - NOTICEABLE / 3
 
 
-def test_c4_the_objective_is_that_of_the_text(two):
+def test_c4_the_objective_is_that_of_the_text(
+    two: Any,
+) -> None:
     """The slope of L_B(θ) + ½ α Σ F_ii (θ_i − θ*_A,i)², by differences of the sum written out."""
     (first, _), (second, _) = two
     network, rng = ewc_digits.NETWORK, np.random.default_rng(0)
@@ -70,8 +84,8 @@ def test_c4_the_objective_is_that_of_the_text(two):
     F = ewc_digits.diagonal(anchor, first[0][:100]).diagonal()
     ewc = ff.ElasticWeightConsolidation(20.0).consolidate(anchor, F)
 
-    def objective(at):
-        return network.evaluate(at, *second)[0] + 0.5 * 20.0 * (F * (at - anchor) ** 2).sum()
+    def objective(at: np.ndarray) -> float:
+        return float(network.evaluate(at, *second)[0] + 0.5 * 20.0 * (F * (at - anchor) ** 2).sum())
 
     gradient = ewc.penalty(theta)[1] - network.mean_score(theta, *second)
     d = rng.standard_normal(network.n_params)
@@ -81,11 +95,11 @@ def test_c4_the_objective_is_that_of_the_text(two):
 
 
 @pytest.mark.slow
-def test_c4_three_tasks_in_a_row():
+def test_c4_three_tasks_in_a_row() -> None:
     """Mean accuracies: online EWC > online L2 > nothing, separate EWC > nothing."""
     several, steps = ewc_digits.tasks(3), ewc_digits.STEPS
 
-    def best(kind, strengths, mode):
+    def best(kind: Any, strengths: Any, mode: str) -> Any:
         return max(
             np.mean(ewc_digits.sequence(several, kind, strength, steps, mode=mode))
             for strength in strengths
@@ -100,7 +114,10 @@ def test_c4_three_tasks_in_a_row():
     assert online > plain + NOTICEABLE
 
 
-def test_c4_the_square_of_the_mean_gradient_is_not_the_diagonal(runs, two):
+def test_c4_the_square_of_the_mean_gradient_is_not_the_diagonal(
+    runs: dict[str, Any],
+    two: Any,
+) -> None:
     """At a solution the mean gradient is about 0, however much the task depends on θ."""
     (x, y), _ = two[0]
     solution = runs["no penalty"][0][1][0]
@@ -114,7 +131,7 @@ def test_c4_the_square_of_the_mean_gradient_is_not_the_diagonal(runs, two):
 
 
 @pytest.mark.parametrize("mode", ["separate", "online"])
-def test_c4_of_linear_models_the_whole_fisher_in_online_mode_forgets_nothing(mode):
+def test_c4_of_linear_models_the_whole_fisher_in_online_mode_forgets_nothing(mode: str) -> None:
     """Three regressions one after the other, and all data at once: Bayes' rule, for sums.
 
     Separate mode agrees for two tasks and counts the first one twice from the third on.
@@ -139,10 +156,12 @@ def test_c4_of_linear_models_the_whole_fisher_in_online_mode_forgets_nothing(mod
         ewc.consolidate(theta, curvature)
 
 
-def test_c4_the_example_runs_to_a_picture(tmp_path, capsys):
+def test_c4_the_example_runs_to_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = tmp_path / "ewc.png"
     ewc_digits.main(
-        picture,
+        str(picture),
         steps=10,
         strengths={"L2": np.array([0.01]), "EWC": np.array([30.0])},
         count=2,

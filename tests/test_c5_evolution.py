@@ -1,7 +1,9 @@
 """C5 of the theory: evolution strategies are the natural gradient of a search distribution."""
 
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import floor, log, sqrt
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -13,47 +15,57 @@ import fastfisher as ff
 import oracle
 import xnes_rosenbrock
 from distributions import hermite, hermite_of_several
+from fastfisher.applications.evolution.strategy import EvolutionStrategy
 
 EPS = np.finfo(np.float64).eps
 MU, SIGMA = np.array([0.4, -1.1]), np.array([[1.3, -0.4], [-0.4, 0.6]])
 STRATEGIES = [ff.SNES, ff.XNES]
 
 
-def sphere(x):
-    return (x**2).sum(axis=-1)
+def sphere(x: np.ndarray) -> float | np.ndarray:
+    answer: float | np.ndarray = (x**2).sum(axis=-1)
+    return answer
 
 
-def ellipsoid(x):
+def ellipsoid(x: np.ndarray) -> float | np.ndarray:
     """Axes whose curvatures grow from 1 to 10⁶."""
     p = x.shape[-1]
-    return (10.0 ** (6 * np.arange(p) / max(1, p - 1)) * x**2).sum(axis=-1)
+    answer: float | np.ndarray = (10.0 ** (6 * np.arange(p) / max(1, p - 1)) * x**2).sum(axis=-1)
+    return answer
 
 
-def rosenbrock(x):
-    return (100 * (x[..., 1:] - x[..., :-1] ** 2) ** 2 + (1 - x[..., :-1]) ** 2).sum(axis=-1)
+def rosenbrock(x: np.ndarray) -> float | np.ndarray:
+    answer: float | np.ndarray = (
+        100 * (x[..., 1:] - x[..., :-1] ** 2) ** 2 + (1 - x[..., :-1]) ** 2
+    ).sum(axis=-1)
+    return answer
 
 
-def rastrigin(x):
+def rastrigin(x: np.ndarray) -> np.ndarray:
     """About 10^p minima, one of them 0."""
-    return (10 + x**2 - 10 * np.cos(2 * np.pi * x)).sum(axis=-1)
+    answer: np.ndarray = (10 + x**2 - 10 * np.cos(2 * np.pi * x)).sum(axis=-1)
+    return answer
 
 
-def rotation(p):
+def rotation(p: int) -> np.ndarray:
     return np.linalg.qr(oracle.draw(p, p))[0]
 
 
 class Turned(np.random.Generator):
     """Normal draws, turned by a matrix."""
 
-    def __init__(self, seed, by):
+    def __init__(self, seed: int, by: np.ndarray) -> None:
         super().__init__(np.random.PCG64(seed))
         self.by = by
 
-    def standard_normal(self, shape):  # type: ignore[override]
-        return super().standard_normal(shape) @ self.by.T
+    def standard_normal(self, shape: tuple[int, int]) -> np.ndarray:  # type: ignore[override]
+        answer: np.ndarray = super().standard_normal(shape) @ self.by.T
+        return answer
 
 
-def five_points(f, theta, step=0.1):
+def five_points(
+    f: Callable[[np.ndarray], float], theta: np.ndarray, step: float = 0.1
+) -> np.ndarray:
     """Return the gradient of a polynomial of degree at most 4 in each coordinate: no error."""
     e = step * np.eye(len(theta))
     return np.array([
@@ -63,16 +75,17 @@ def five_points(f, theta, step=0.1):
 
 
 # ---- the gradient of the expected loss ----
-def quartic(x):
-    return x[:, 0] ** 4 + x[:, 0] * x[:, 1] ** 2 - 3 * x[:, 0] * x[:, 1] + x[:, 1]
+def quartic(x: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = x[:, 0] ** 4 + x[:, 0] * x[:, 1] ** 2 - 3 * x[:, 0] * x[:, 1] + x[:, 1]
+    return answer
 
 
-def expected(loss, family):
+def expected(loss: Callable[[np.ndarray], Any], family: ff.MultivariateGaussian) -> float:
     x, w = hermite_of_several(family.mean, family.covariance)
-    return w @ loss(x)
+    return float(w @ loss(x))
 
 
-def test_c5_gradient_of_the_expected_loss_is_the_mean_of_loss_times_score():
+def test_c5_gradient_of_the_expected_loss_is_the_mean_of_loss_times_score() -> None:
     """∇E[ℓ] = E[ℓ ∇log p], exactly: quadrature of polynomials against differences of the same."""
     family = ff.MultivariateGaussian(MU, SIGMA, fixed_covariance=False)
     x, w = hermite_of_several(MU, SIGMA)
@@ -85,14 +98,14 @@ def test_c5_gradient_of_the_expected_loss_is_the_mean_of_loss_times_score():
     )
 
 
-def test_c5_a_baseline_changes_nothing():
+def test_c5_a_baseline_changes_nothing() -> None:
     """E[b ∇log p] = 0, so utilities may be shifted: the published ones sum to zero."""
     family = ff.MultivariateGaussian(MU, SIGMA, fixed_covariance=False)
     x, w = hermite_of_several(MU, SIGMA)
     np.testing.assert_allclose(w @ family.score(x), 0, atol=1e2 * EPS)
 
 
-def test_c5_natural_gradient_of_a_quadratic_is_known():
+def test_c5_natural_gradient_of_a_quadratic_is_known() -> None:
     """Of ½ xᵀHx it is Σ H μ for the mean and Σ H Σ for the covariance: no curvature is left."""
     H = np.array([[2.0, 0.3], [0.3, 1.0]])
     family = ff.MultivariateGaussian(MU, SIGMA, fixed_covariance=False)
@@ -103,7 +116,7 @@ def test_c5_natural_gradient_of_a_quadratic_is_known():
     np.testing.assert_allclose(natural, known, rtol=1e3 * EPS)
 
 
-def test_c5_monte_carlo_gradient_is_unbiased():
+def test_c5_monte_carlo_gradient_is_unbiased() -> None:
     family = ff.MultivariateGaussian(MU, SIGMA, fixed_covariance=False)
     x, w = hermite_of_several(MU, SIGMA)
     exact = (w * quartic(x)) @ family.score(x)
@@ -113,7 +126,7 @@ def test_c5_monte_carlo_gradient_is_unbiased():
     assert (abs(terms.mean(axis=0) - exact) <= 5 * error).all()
 
 
-def test_c5_fisher_is_the_identity_in_local_coordinates():
+def test_c5_fisher_is_the_identity_in_local_coordinates() -> None:
     """By z and M of x = μ + A exp(½M) z: I, and ½ for the diagonal of M, 1 for the rest."""
     A = np.linalg.cholesky(SIGMA)
     F = ff.MultivariateGaussian(MU, SIGMA, fixed_covariance=False).fisher_information()
@@ -143,14 +156,16 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def moved(search, generations=4):
+def moved(search: EvolutionStrategy, generations: int = 4) -> tuple[EvolutionStrategy, np.ndarray]:
     """Return a strategy whose distribution is no longer what it began with, and has been asked."""
     for _ in range(generations):
         search.tell(ellipsoid(search.ask()))
     return search, search.ask()
 
 
-def utilities_by_rank(search, losses, given):
+def utilities_by_rank(
+    search: EvolutionStrategy, losses: Any, given: Sequence[float] | None
+) -> np.ndarray:
     if given is None:
         n = len(losses)
         shares = np.maximum(0, np.log(n / 2 + 1) - np.log(np.arange(1, n + 1)))
@@ -162,8 +177,9 @@ def utilities_by_rank(search, losses, given):
 
 @pytest.mark.parametrize("name", [*OPTIONS, *SHAPES])
 @pytest.mark.parametrize("p", [1, 2, 3, 6])
-def test_c5_xnes_moves_by_the_inverse_fisher_times_the_score(p, name):
+def test_c5_xnes_moves_by_the_inverse_fisher_times_the_score(p: int, name: str) -> None:
     options = (OPTIONS | SHAPES)[name]
+    search: Any
     search, x = moved(ff.XNES(np.ones(p), 1.0, rng=0, **options))
     mean, C = search.mean, search.covariance()
     family = ff.MultivariateGaussian(mean, C, fixed_covariance=False)
@@ -187,8 +203,9 @@ def test_c5_xnes_moves_by_the_inverse_fisher_times_the_score(p, name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("p", [1, 2, 5])
-def test_c5_snes_moves_by_the_inverse_fisher_times_the_score(p, name):
+def test_c5_snes_moves_by_the_inverse_fisher_times_the_score(p: int, name: str) -> None:
     options = OPTIONS[name]
+    search: Any
     search, x = moved(ff.SNES(np.ones(p), np.linspace(1.0, 2.0, p), rng=0, **options))
     family = ff.Gaussian(search.mean, search.sigma)
     u = utilities_by_rank(search, sphere(x), options.get("utilities"))
@@ -203,7 +220,7 @@ def test_c5_snes_moves_by_the_inverse_fisher_times_the_score(p, name):
     np.testing.assert_allclose(search.sigma, grown, rtol=wide)
 
 
-def test_c5_large_populations_follow_the_expected_gradient():
+def test_c5_large_populations_follow_the_expected_gradient() -> None:
     """With the loss itself as utility a step is the Monte-Carlo natural gradient of its mean."""
     p, n = 3, 200_000
     u = np.sort(oracle.draw(n, 1)[:, 0])[::-1]
@@ -215,7 +232,15 @@ def test_c5_large_populations_follow_the_expected_gradient():
 
 
 # ---- the published algorithms ----
-def published(kind, p, mean, sigma, generations, rng, loss):
+def published(
+    kind: Any,
+    p: int,
+    mean: np.ndarray,
+    sigma: float,
+    generations: int,
+    rng: np.random.Generator,
+    loss: Callable[[np.ndarray], Any],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield means and covariances of the pseudo-code of the paper, draw by draw."""
     n = 4 + floor(3 * log(p))
     u = np.array([max(0.0, log(n / 2 + 1) - log(k)) for k in range(1, n + 1)])
@@ -244,7 +269,7 @@ def published(kind, p, mean, sigma, generations, rng, loss):
 
 @pytest.mark.parametrize("kind", STRATEGIES)
 @pytest.mark.parametrize("p", [2, 3, 10])
-def test_c5_generations_are_those_of_the_paper(kind, p):
+def test_c5_generations_are_those_of_the_paper(kind: Any, p: int) -> None:
     search = kind(-np.ones(p), 0.5, rng=3)
     theirs = published(kind, p, -np.ones(p), 0.5, 60, np.random.default_rng(3), rosenbrock)
     for generation, (mu, covariance) in enumerate(theirs, 1):
@@ -259,7 +284,7 @@ def test_c5_generations_are_those_of_the_paper(kind, p):
 # Evaluations to 1e-10, medians of 21 seeds: the XNES of cmaes 0.13.1 and the SNES of pypop7 0.0.82,
 # from (1, …, 1) with sigma 1 on sphere and ellipsoid, from (−1, …, −1) with 0.5 on Rosenbrock. The
 # paper draws its own counts in figures without a table.
-BUDGETS = {
+BUDGETS: dict[Any, dict[int, int]] = {
     (ff.XNES, sphere): {2: 384, 4: 1256, 8: 4930},
     (ff.XNES, ellipsoid): {2: 648, 4: 1832, 8: 6880},
     (ff.XNES, rosenbrock): {2: 738, 4: 1904, 8: 7830},
@@ -268,7 +293,13 @@ BUDGETS = {
 }
 
 
-def evaluations(kind, loss, p, seeds, turned=False):
+def evaluations(
+    kind: Any,
+    loss: Callable[[np.ndarray], Any],
+    p: int,
+    seeds: int,
+    turned: bool = False,
+) -> Iterator[int]:
     Q = rotation(p) if turned else np.eye(p)
     start, sigma = (-np.ones(p), 0.5) if loss is rosenbrock else (np.ones(p), 1.0)
     for seed in range(seeds):
@@ -285,7 +316,9 @@ def evaluations(kind, loss, p, seeds, turned=False):
 @pytest.mark.parametrize(
     ("kind", "loss", "p"), [(*case, p) for case, table in BUDGETS.items() for p in table]
 )
-def test_c5_reaches_1e_10_within_the_evaluations_of_others(kind, loss, p):
+def test_c5_reaches_1e_10_within_the_evaluations_of_others(
+    kind: Any, loss: Callable[[np.ndarray], Any], p: int
+) -> None:
     """Medians of some runs differ by chance: by a third in two dimensions and on Rosenbrock.
 
     From 8 dimensions on one run is as good: nine differ from their median by 6 %, on Rosenbrock by
@@ -297,7 +330,7 @@ def test_c5_reaches_1e_10_within_the_evaluations_of_others(kind, loss, p):
 
 
 @pytest.mark.parametrize("loss", [sphere, ellipsoid, rosenbrock])
-def test_c5_xnes_needs_no_axes(loss):
+def test_c5_xnes_needs_no_axes(loss: Callable[[np.ndarray], Any]) -> None:
     median = np.median(list(evaluations(ff.XNES, loss, 4, 5, turned=True)))
     assert median <= 4 / 3 * BUDGETS[ff.XNES, loss][4]
 
@@ -306,12 +339,14 @@ def test_c5_xnes_needs_no_axes(loss):
 @pytest.mark.parametrize(
     ("loss", "median"), [(sphere, 20688), (ellipsoid, 27864), (rosenbrock, 30660)]
 )
-def test_c5_xnes_reaches_1e_10_in_16_dimensions(loss, median):
+def test_c5_xnes_reaches_1e_10_in_16_dimensions(
+    loss: Callable[[np.ndarray], Any], median: Any
+) -> None:
     """Single runs differ from the median by 2 %, on Rosenbrock by 8 %."""
     assert next(evaluations(ff.XNES, loss, 16, 1, turned=True)) <= 7 / 6 * median
 
 
-def test_c5_snes_needs_its_axes():
+def test_c5_snes_needs_its_axes() -> None:
     """A turned ellipsoid is what SNES cannot learn: the condition stays in its way."""
     Q = rotation(4)
     result = ff.SNES(np.ones(4), 1.0, rng=0).minimize(
@@ -322,7 +357,7 @@ def test_c5_snes_needs_its_axes():
 
 # ---- invariance ----
 @pytest.mark.parametrize("population", [None, 5, 20])
-def test_c5_xnes_does_not_see_a_rotation(population):
+def test_c5_xnes_does_not_see_a_rotation(population: int | None) -> None:
     """The same draws, turned with problem, mean and covariance, meet the same losses."""
     p, generations = 6, 150
     Q, C = rotation(p), np.diag(np.linspace(0.1, 0.5, p))
@@ -339,7 +374,7 @@ def test_c5_xnes_does_not_see_a_rotation(population):
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
-def test_c5_strategies_see_nothing_but_ranks(kind):
+def test_c5_strategies_see_nothing_but_ranks(kind: Any) -> None:
     """Any rising function of the loss gives the same bits."""
     plain = kind(-np.ones(4), 0.5, rng=0)
     others = [kind(-np.ones(4), 0.5, rng=0) for _ in range(3)]
@@ -355,7 +390,7 @@ def test_c5_strategies_see_nothing_but_ranks(kind):
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
-def test_c5_strategies_do_not_see_units(kind):
+def test_c5_strategies_do_not_see_units(kind: Any) -> None:
     """Powers of two round nothing: SNES searches in any units of each coordinate."""
     units = 2.0 ** np.array([3, -5, 40]) if kind is ff.SNES else np.full(3, 2.0**-7)
     one, two = kind(np.ones(3), 0.5, rng=0), kind(units, 0.5 * units, rng=0)
@@ -368,7 +403,7 @@ def test_c5_strategies_do_not_see_units(kind):
 
 
 # ---- many minima ----
-def test_c5_restarts_find_the_lowest_of_many_minima():
+def test_c5_restarts_find_the_lowest_of_many_minima() -> None:
     start = np.full(2, 3.0)
     found = []
     for restarts in (0, 9):
@@ -382,7 +417,7 @@ def test_c5_restarts_find_the_lowest_of_many_minima():
     assert found[0] < found[1] == 5
 
 
-def test_c5_one_dimension():
+def test_c5_one_dimension() -> None:
     """The published rates at p = 1, on a loss whose minimum is elsewhere than its median."""
     nodes, weights = hermite(0.0, 1.0)
     assert weights @ nodes**2 == pytest.approx(1.0)
@@ -393,9 +428,11 @@ def test_c5_one_dimension():
         assert result.theta[0] == pytest.approx(log(2), abs=1e-6)
 
 
-def test_c5_the_example_draws_its_picture(tmp_path, capsys):
+def test_c5_the_example_draws_its_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "picture.png"
     with mpl.rc_context():
-        xnes_rosenbrock.main(path, dimensions=(2,), evaluations=2000)
+        xnes_rosenbrock.main(str(path), dimensions=(2,), evaluations=2000)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert "XNES          2" in capsys.readouterr().out

@@ -9,26 +9,27 @@ from oracle import EPS, draw, draw_weights, rng
 SHAPES = [(1, 3), (2, 1), (700, 5), (3000, 40), (2000, 131), (500, 300)]
 
 
-def covariance(S, weights=None):
+def covariance(S: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Weighted covariance in long double."""
     w = np.ones(len(S)) if weights is None else weights
     S, w = np.asarray(S, np.longdouble), np.asarray(w, np.longdouble)
     centred = S - (w @ S) / w.sum()
-    return ((w[:, None] * centred).T @ centred / w.sum()).astype(np.float64)
+    answer: np.ndarray = ((w[:, None] * centred).T @ centred / w.sum()).astype(np.float64)
+    return answer
 
 
-def tolerance(S, exact, dtype):
+def tolerance(S: np.ndarray, exact: np.ndarray, dtype: type[np.floating]) -> float:
     """c·n·eps of the spread, and eps of the offset that each score itself was rounded by."""
     eps = EPS[np.dtype(dtype)]
     offset = abs(S.astype(np.float64)).max()
     spread = np.sqrt(exact.diagonal().max())
-    return 8 * len(S) * eps * spread**2 + 8 * eps * offset * spread + (8 * eps * offset) ** 2
+    return float(8 * len(S) * eps * spread**2 + 8 * eps * offset * spread + (8 * eps * offset) ** 2)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])
 @pytest.mark.parametrize(("n", "p"), SHAPES)
-def test_an_offset_costs_nothing(n, p, offset, dtype):
+def test_an_offset_costs_nothing(n: int, p: int, offset: float, dtype: type[np.floating]) -> None:
     S = (draw(n, p, np.float64) + offset * (1 + np.arange(p) / p)).astype(dtype)
     for weights in (None, draw_weights(n).astype(dtype)):
         exact = covariance(S, weights)
@@ -41,7 +42,7 @@ def test_an_offset_costs_nothing(n, p, offset, dtype):
         assert abs(F.to_dense() - exact).max() <= 2 * limit
 
 
-def test_rows_that_say_nothing_about_the_mean():
+def test_rows_that_say_nothing_about_the_mean() -> None:
     """The rows that a first guess looks at weigh next to nothing and lie far away."""
     n, p = 6400, 6
     S = draw(n, p, np.float64) + 1e8
@@ -53,7 +54,7 @@ def test_rows_that_say_nothing_about_the_mean():
     assert abs(found - exact).max() <= tolerance(S, exact, np.float64)
 
 
-def test_a_level_that_wanders():
+def test_a_level_that_wanders() -> None:
     n, p = 5000, 9
     S = draw(n, p, np.float64) + np.linspace(-1e6, 1e6, n)[:, None]
     exact = covariance(S)
@@ -62,7 +63,7 @@ def test_a_level_that_wanders():
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 1e100, 1e-300, -7e8])
-def test_a_constant_has_no_variance(value):
+def test_a_constant_has_no_variance(value: float) -> None:
     S = np.full((1000, 3), value)
     S[:, 1] = rng(0).standard_normal(1000)
     F = ff.empirical_fisher(S, center=True)
@@ -70,7 +71,7 @@ def test_a_constant_has_no_variance(value):
     assert F[0, 0] <= (8 * EPS[S.dtype] * value) ** 2
 
 
-def test_bits_do_not_depend_on_threads():
+def test_bits_do_not_depend_on_threads() -> None:
     S, w = draw(20000, 33, np.float64) + 3.0, draw_weights(20000)
     first = ff.empirical_fisher(S, weights=w, center=True, n_threads=1)
     for threads in (2, 3, 8):
@@ -79,7 +80,7 @@ def test_bits_do_not_depend_on_threads():
 
 
 @pytest.mark.parametrize("shape", [(2000, 7), (300, 200)])
-def test_a_bad_score_changes_nothing(shape):
+def test_a_bad_score_changes_nothing(shape: tuple[int, int]) -> None:
     n, p = shape
     S = draw(n, p, np.float64) + 1.0
     F = ff.DenseFisher(shape[1], center=True).update(S)

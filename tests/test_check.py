@@ -1,5 +1,7 @@
 """Bad input: each raises one clear error, in one grammar, and nothing changes."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,13 +58,15 @@ each = pytest.mark.parametrize("call", FUNCTIONS.values(), ids=FUNCTIONS)
         ),
     ],
 )
-def test_scores(call, scores, error, message):
+def test_scores(
+    call: Callable[..., Any], scores: np.ndarray, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         call(scores)
 
 
 @each
-def test_no_samples(call):
+def test_no_samples(call: Callable[..., Any]) -> None:
     accumulators = ("BlockDiagonal", "Dense", "Diagonal", "SquareRoot")
     if call in [FUNCTIONS[f"{kind}Fisher"] for kind in accumulators]:
         assert call(np.empty((0, 3))).n_samples == 0
@@ -78,13 +82,19 @@ def test_no_samples(call):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("place", [(0, 0), (5, 2), (150, 61)])
-def test_values_that_are_not_finite(call, place, center, bad, dtype):
+def test_values_that_are_not_finite(
+    call: Callable[..., Any],
+    place: tuple[int, int],
+    center: bool,
+    bad: float,
+    dtype: type[np.floating],
+) -> None:
     scores = oracle.draw(max(6, place[0] + 1), max(3, place[1] + 3), dtype)
     scores[place] = bad
     scores[place[0], -1] = bad
     before = scores.copy()
 
-    def use():
+    def use() -> None:
         result = call(scores, center=center)
         result.diagonal()  # a ScoreFisher meets its scores when it is used
 
@@ -96,13 +106,13 @@ def test_values_that_are_not_finite(call, place, center, bad, dtype):
 
 
 @pytest.mark.parametrize("name", ["empirical_fisher", "fisher_diagonal", "fvp", "gram"])
-def test_looking_for_nan_can_be_left_out(name):
+def test_looking_for_nan_can_be_left_out(name: str) -> None:
     scores = S.copy()
     scores[1, 1] = np.nan
     assert np.isnan(FUNCTIONS[name](scores, check_finite=False)).any()
 
 
-def test_a_bad_vector_is_named():
+def test_a_bad_vector_is_named() -> None:
     with pytest.raises(ff.NonFiniteError, match="v: expected finite values"):
         ff.fvp(S, [1.0, np.nan, 1.0])
     F = ff.DenseFisher.from_scores(S)
@@ -137,7 +147,12 @@ def test_a_bad_vector_is_named():
         (["a"] * 6, TypeError, r"weights: expected real numbers, got str"),
     ],
 )
-def test_weights(call, weights, error, message):
+def test_weights(
+    call: Callable[..., Any],
+    weights: float | np.ndarray | Sequence[float],
+    error: type[Exception],
+    message: str,
+) -> None:
     with pytest.raises(error, match=message):
         call(S, weights=weights)
 
@@ -151,13 +166,15 @@ def test_weights(call, weights, error, message):
         ({"n_threads": 1.5}, TypeError, "n_threads: expected a whole number, got float"),
     ],
 )
-def test_options(call, option, error, message):
+def test_options(
+    call: Callable[..., Any], option: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         call(S, **option)
 
 
 @each
-def test_reduction(call):
+def test_reduction(call: Callable[..., Any]) -> None:
     if call is FUNCTIONS["natural_gradient"]:
         return
     with pytest.raises(ValueError, match="reduction: expected 'mean' or 'sum', got 'none'"):
@@ -186,7 +203,7 @@ def test_reduction(call):
         ),
     ],
 )
-def test_solving_options(options, error, message):
+def test_solving_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ff.natural_gradient(S, **options)
 
@@ -200,18 +217,18 @@ def test_solving_options(options, error, message):
         ({"preconditioner": "ilu"}, "preconditioner: expected 'jacobi'"),
     ],
 )
-def test_cg_options(options, message):
+def test_cg_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ff.CG(**options)
 
 
-def test_cg_preconditioner_array():
+def test_cg_preconditioner_array() -> None:
     for bad in (np.ones(2), np.array([1.0, 0.0, 1.0])):
         with pytest.raises(ValueError, match=r"preconditioner: expected \(3,\) positive"):
             ff.solve(np.eye(3), np.ones(3), solver=ff.CG(preconditioner=bad))
 
 
-def test_matrices():
+def test_matrices() -> None:
     for bad in (np.ones(3), np.ones((2, 3)), np.ones((0, 0))):
         with pytest.raises(ValueError, match="expected a square matrix"):
             ff.solve(bad, np.ones(3))
@@ -238,14 +255,16 @@ def test_matrices():
         (S[:3], ValueError, "out: expected memory of its own"),
     ],
 )
-def test_out(out, error, message):
+def test_out(
+    out: np.ndarray | Sequence[Sequence[float]], error: type[Exception], message: str
+) -> None:
     before = S.copy()
     with pytest.raises(error, match=message):
         ff.empirical_fisher(S, out=out)
     assert np.array_equal(S, before)
 
 
-def test_accumulators():
+def test_accumulators() -> None:
     for size in (2**40, 2**62, 10**30):
         with pytest.raises(ff.MemoryLimitError):
             ff.DenseFisher(size)
@@ -312,20 +331,22 @@ def test_a_prompt_completes_and_corrects_every_name() -> None:
         (lambda: ff.DiagonalFisher(5_000_000, reduction="sum").to_dense(), "F @ v"),
     ],
 )
-def test_what_will_not_fit_is_refused_before_it_is_allocated(call, advice):
+def test_what_will_not_fit_is_refused_before_it_is_allocated(
+    call: Callable[..., Any], advice: str
+) -> None:
     with pytest.raises(ff.MemoryLimitError, match=rf"got a need of [\d.e+]+ GiB\. .*{advice}"):
         call()
 
 
-def wide():
+def wide() -> np.ndarray:
     return np.broadcast_to(np.float64(1.0), (1, 5_000_000))
 
 
-def one():
+def one() -> np.ndarray:
     return np.ones(5_000_000)
 
 
-def test_the_guard_reads_control_groups(tmp_path):
+def test_the_guard_reads_control_groups(tmp_path: Path) -> None:
     group = tmp_path / "group"
     group.mkdir()
     names = ("memory.max", "memory.current", "inactive_file")
@@ -340,7 +361,7 @@ def test_the_guard_reads_control_groups(tmp_path):
     assert available is None or available > 0
 
 
-def test_memory_errors_are_memory_errors():
+def test_memory_errors_are_memory_errors() -> None:
     assert issubclass(ff.MemoryLimitError, MemoryError)
 
 
@@ -350,7 +371,7 @@ def test_every_verb_is_there() -> None:
     assert all(hasattr(numpy_ops, verb) for verb in VERBS)
 
 
-def test_unserved_kinds_are_named():
+def test_unserved_kinds_are_named() -> None:
     assert ops_of([[1.0]]) is numpy_ops
     for package in [kind for kind, module in KINDS.items() if module is None]:
         foreign = type("Tensor", (), {"__module__": f"{package}.something"})
@@ -358,7 +379,7 @@ def test_unserved_kinds_are_named():
             ff.empirical_fisher(foreign())
 
 
-def test_memmaps_and_lists_are_arrays(tmp_path):
+def test_memmaps_and_lists_are_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", S)
     mapped = np.load(tmp_path / "s.npy", mmap_mode="r")
     assert np.array_equal(ff.empirical_fisher(mapped), ff.empirical_fisher(S))

@@ -12,19 +12,26 @@ from oracle import DTYPES, EPS, rng
 CASES = [(kind, p, dtype) for kind in lapack.KINDS for p in lapack.SIZES for dtype in DTYPES]
 
 
-def packed(A):
+def packed(A: np.ndarray) -> np.ndarray:
     triangle = core.triangle_zeros(len(A), A.itemsize)
     assert core.triangle_from_dense(A, triangle, 0)[0] == Status.SUCCESS
     return triangle
 
 
-def factored(A, *, scale=1.0, shift=None, tolerance=0.0, threads=0):
+def factored(
+    A: np.ndarray,
+    *,
+    scale: float = 1.0,
+    shift: np.ndarray | None = None,
+    tolerance: float = 0.0,
+    threads: int = 0,
+) -> tuple[np.ndarray, tuple[int, int, int, float]]:
     triangle = packed(A)
     return triangle, core.cholesky(triangle, len(A), scale, shift, tolerance, threads)
 
 
 @pytest.mark.parametrize(("kind", "p", "dtype"), CASES)
-def test_ratios(kind, p, dtype):
+def test_ratios(kind: str, p: int, dtype: type[np.floating]) -> None:
     A, zero = lapack.symmetric(kind, p, dtype)
     triangle, report = factored(A)
     if zero is not None and p:
@@ -44,7 +51,7 @@ def test_ratios(kind, p, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["diagonal", "well-conditioned", "ill-conditioned"])
 @pytest.mark.parametrize("p", lapack.SIZES)
-def test_inverse_logdet_rcond(kind, p, dtype):
+def test_inverse_logdet_rcond(kind: str, p: int, dtype: type[np.floating]) -> None:
     A, _ = lapack.symmetric(kind, p, dtype)
     triangle, report = factored(A)
     assert report[0] == Status.SUCCESS
@@ -68,7 +75,7 @@ def test_inverse_logdet_rcond(kind, p, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [1, 25, 97, 500])
-def test_scale_and_shift(p, dtype):
+def test_scale_and_shift(p: int, dtype: type[np.floating]) -> None:
     A, _ = lapack.symmetric("well-conditioned", p, dtype)
     shift = rng(p).uniform(0.5, 1.0, p).astype(dtype)
     triangle, report = factored(A, scale=0.25, shift=shift)
@@ -79,7 +86,7 @@ def test_scale_and_shift(p, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [24, 193, 700])
-def test_same_bits_for_any_thread_count(p, dtype):
+def test_same_bits_for_any_thread_count(p: int, dtype: type[np.floating]) -> None:
     A, _ = lapack.symmetric("well-conditioned", p, dtype)
     B = rng(p).standard_normal((p, 101)).astype(dtype)
     answers = []
@@ -99,7 +106,7 @@ def test_same_bits_for_any_thread_count(p, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [0, 1, 3, 8, 9, 24, 25, 48, 49, 130])
-def test_right_hand_sides_in_any_layout(columns, dtype):
+def test_right_hand_sides_in_any_layout(columns: int, dtype: type[np.floating]) -> None:
     p = 61
     A, _ = lapack.symmetric("well-conditioned", p, dtype)
     triangle, _ = factored(A)
@@ -123,7 +130,9 @@ def test_right_hand_sides_in_any_layout(columns, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rank", [1, 30, 149])
-def test_a_singular_matrix_is_named_not_factored_by_luck(rank, dtype):
+def test_a_singular_matrix_is_named_not_factored_by_luck(
+    rank: int, dtype: type[np.floating]
+) -> None:
     p = 150
     factor = rng(rank).standard_normal((p, rank)).astype(dtype)
     A = (factor @ factor.T).astype(dtype)
@@ -135,7 +144,7 @@ def test_a_singular_matrix_is_named_not_factored_by_luck(rank, dtype):
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("place", [0, 1, 30, 191, 192, 400, 599])
-def test_the_first_bad_pivot_is_named(place, threads):
+def test_the_first_bad_pivot_is_named(place: int, threads: int) -> None:
     p = 600
     A, _ = lapack.symmetric("well-conditioned", p, np.float64)
     A[place, place] = -1.0
@@ -146,7 +155,7 @@ def test_the_first_bad_pivot_is_named(place, threads):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_bad_number_is_not_called_indefinite(bad):
+def test_a_bad_number_is_not_called_indefinite(bad: float) -> None:
     A, _ = lapack.symmetric("well-conditioned", 300, np.float64)
     triangle = packed(A)
     triangle[-24 * 24] = bad  # the first of the last panel's diagonal block
@@ -155,7 +164,7 @@ def test_a_bad_number_is_not_called_indefinite(bad):
     assert report[1] == 288
 
 
-def test_an_overflow_on_the_way_is_not_a_success():
+def test_an_overflow_on_the_way_is_not_a_success() -> None:
     A = np.full((30, 30), 1e308)
     A[np.arange(30), np.arange(30)] = 1e300
     _, report = factored(A)

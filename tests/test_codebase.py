@@ -102,12 +102,12 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", [p for room in ROOMS for p in sources(room)], ids=name)
-def test_every_file_opens_with_one_sentence(path):
+def test_every_file_opens_with_one_sentence(path: Path) -> None:
     sentence = first_sentence(path)
     assert sentence.endswith("."), f"{name(path)}: expected a first sentence, got {sentence!r}."
 
 
-def test_architecture_has_the_map():
+def test_architecture_has_the_map() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     found = MAP.search(text)
     assert found is not None
@@ -115,7 +115,7 @@ def test_architecture_has_the_map():
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=name)
-def test_kernels_know_no_python(path):
+def test_kernels_know_no_python(path: Path) -> None:
     for header in included(path):
         assert not re.search(r"pybind11|Python\.h|numpy|bindings/", header), header
 
@@ -130,7 +130,7 @@ def floors() -> dict[str, int]:
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=name)
-def test_kernels_include_only_what_stands_below(path):
+def test_kernels_include_only_what_stands_below(path: Path) -> None:
     floor = floors()
     assert path.stem in floor, f"Draw {path.stem} into the floors of ARCHITECTURE.md."
     for header in (Path(h) for h in included(path) if h.endswith(".hpp")):
@@ -138,7 +138,7 @@ def test_kernels_include_only_what_stands_below(path):
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=name)
-def test_kernels_never_throw_or_print(path):
+def test_kernels_never_throw_or_print(path: Path) -> None:
     text = code(path)
     assert not re.search(r"\b(std::cout|std::cerr|printf)\b", text)
     # memory.hpp reports exhausted memory the way the language does.
@@ -146,13 +146,13 @@ def test_kernels_never_throw_or_print(path):
 
 
 @pytest.mark.parametrize("path", KERNELS + BINDINGS, ids=name)
-def test_only_parallel_names_openmp(path):
+def test_only_parallel_names_openmp(path: Path) -> None:
     if path.stem != "parallel":
         assert not re.search(r"\bomp_\w+|#\s*pragma\s+omp|\b_OPENMP\b|<omp\.h>", code(path))
 
 
 @pytest.mark.parametrize("path", KERNELS + BINDINGS, ids=name)
-def test_only_simd_names_instructions(path):
+def test_only_simd_names_instructions(path: Path) -> None:
     if path.name not in {"simd.hpp", "cpu_module.cpp"}:
         pattern = (
             r"\b__m(128|256|512)|\b_mm\d*_|\bfloat32x|\bfloat64x|immintrin|arm_neon|vector_size"
@@ -162,7 +162,7 @@ def test_only_simd_names_instructions(path):
 
 
 @pytest.mark.parametrize("path", KERNELS + BINDINGS, ids=name)
-def test_sums_have_a_fixed_order(path):
+def test_sums_have_a_fixed_order(path: Path) -> None:
     text = code(path)
     assert "reduction(" not in text
     assert not re.search(r"#\s*pragma\s+omp\s+atomic|fast-math|pragma\s+STDC|optimize\s*\(", text)
@@ -194,20 +194,20 @@ def test_parts_import_only_what_stands_below(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name)
-def test_only_ops_imports_another_array_library(path):
+def test_only_ops_imports_another_array_library(path: Path) -> None:
     if "_ops" not in path.parts:
         assert not imported(path) & {"cupy", "cupyx", "torch", "jax", "tensorflow"}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name)
-def test_only_one_file_imports_dask(path):
+def test_only_one_file_imports_dask(path: Path) -> None:
     # Its arrays are lists of tasks, each of which meets NumPy's: a scheduler, no kind of array.
     allowed = name(path).endswith("fastfisher/distributed/dask.py")
     assert allowed or not imported(path) & {"dask", "distributed"}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name)
-def test_only_ops_and_native_touch_the_core(path):
+def test_only_ops_and_native_touch_the_core(path: Path) -> None:
     # The demo asks for the roofs, which are no array's business.
     if "_ops" in path.parts or name(path).endswith(("/_native.py", "demo/clock.py")):
         return
@@ -221,7 +221,7 @@ def test_only_ops_and_native_touch_the_core(path):
 
 
 @pytest.mark.parametrize("path", [p for p in LIBRARY if "applications" in p.parts], ids=name)
-def test_applications_leave_linear_algebra_to_fisher(path):
+def test_applications_leave_linear_algebra_to_fisher(path: Path) -> None:
     # Eigenbases are NumPy's everywhere; what solves, factors or inverts belongs to a Fisher.
     theirs = {"inv", "solve", "cholesky", "lstsq", "pinv", "qr", "svd", "det", "slogdet"}
     called = {
@@ -232,14 +232,14 @@ def test_applications_leave_linear_algebra_to_fisher(path):
     assert not called & theirs
 
 
-def test_flags_keep_the_bits():
+def test_flags_keep_the_bits() -> None:
     text = re.sub(r"#[^\n]*", "", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
     for flag in ("fast-math", "march=native", "mtune=native", "-Ofast", "/fp:fast", "unsafe-math"):
         assert flag not in text
     assert set(re.findall(r"-march=(\S+)\b", text)) == {"x86-64-v3", "x86-64-v4"}
 
 
-def test_cmake_lists_every_source():
+def test_cmake_lists_every_source() -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     for room in ("kernels", "bindings"):
         found = re.search(rf"^set\({room} ([^)]*)\)$", text, re.MULTILINE)
@@ -249,12 +249,12 @@ def test_cmake_lists_every_source():
         assert sorted(listed) == sorted(there)
 
 
-def test_numpy_is_the_only_requirement():
+def test_numpy_is_the_only_requirement() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["dependencies"] == ["numpy>=2.0"]
 
 
-def test_every_example_is_typed():
+def test_every_example_is_typed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
     strict = {
         module

@@ -1,6 +1,7 @@
 """Complex scores: the Hermitian Fisher in every layout, streamed, factored, solved and refused."""
 
 import pickle
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, cast
 
@@ -21,14 +22,15 @@ each_dtype = pytest.mark.parametrize("dtype", COMPLEX)
 SHAPES = [(n, p) for p in (1, 2, 11, 12, 13, 24, 25) for n in (1, 7, 16, 20 * p)] + [(50, 97)]
 
 
-def hermitian(p, dtype=np.complex128):
+def hermitian(p: int, dtype: type[np.complexfloating] = np.complex128) -> np.ndarray:
     S = oracle.draw(2 * p, p, dtype)
     F = S.conj().T @ S / (2 * p)
     below = np.tril(F, -1)
-    return (below + below.conj().T + np.diag(F.diagonal().real)).astype(dtype)
+    answer: np.ndarray = (below + below.conj().T + np.diag(F.diagonal().real)).astype(dtype)
+    return answer
 
 
-def layouts(scores):
+def layouts(scores: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the layouts of all tests, and those that only matter to pairs of numbers."""
     yield from (array for _, array in oracle.layouts(scores))
     yield np.ascontiguousarray(scores.T).T[::1]
@@ -41,7 +43,9 @@ def layouts(scores):
 # ---- products ----
 @each_dtype
 @pytest.mark.parametrize(("n", "p"), SHAPES)
-def test_the_product_is_exact_to_rounding_in_every_layout(n, p, dtype):
+def test_the_product_is_exact_to_rounding_in_every_layout(
+    n: int, p: int, dtype: type[np.complexfloating]
+) -> None:
     # Each entry against a wider sum: |F − F_ref| ≤ γ |S|ᵀ|S|, as for a real product of 2n terms.
     S = oracle.draw(n, p, dtype)
     exact = S.astype(np.clongdouble)
@@ -59,10 +63,15 @@ def test_the_product_is_exact_to_rounding_in_every_layout(n, p, dtype):
 @each_dtype
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_every_layout_weighted_and_centred(weighted, center, dtype):
+def test_every_layout_weighted_and_centred(
+    weighted: bool, center: bool, dtype: type[np.complexfloating]
+) -> None:
     n, p = 37, 25
     S = oracle.draw(n, p, dtype) + dtype(3 - 4j)
-    options = {"weights": oracle.draw_weights(n) if weighted else None, "center": center}
+    options: dict[str, Any] = {
+        "weights": oracle.draw_weights(n) if weighted else None,
+        "center": center,
+    }
     F, K = oracle.fisher(S, **options), oracle.gram(S, **options)
     V = oracle.draw(p, 3, dtype)
     size = np.abs(oracle.fisher(S, options["weights"])).max()
@@ -81,7 +90,7 @@ def test_every_layout_weighted_and_centred(weighted, center, dtype):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_strides_of_zero(axis):
+def test_strides_of_zero(axis: int) -> None:
     S = np.broadcast_to(oracle.draw(9, 1, complex) if axis else oracle.draw(1, 7, complex), (9, 7))
     oracle.close(ff.empirical_fisher(S), oracle.fisher(S), complex, 9)
     oracle.close(ff.gram(S), oracle.gram(S), complex, 9)
@@ -89,14 +98,14 @@ def test_strides_of_zero(axis):
     oracle.close(ff.fvp(S, S[0]), oracle.fisher(S) @ S[0], complex, 20)
 
 
-def test_real_numbers_in_complex_form_give_the_real_fisher():
+def test_real_numbers_in_complex_form_give_the_real_fisher() -> None:
     S = oracle.draw(40, 13)
     found = ff.empirical_fisher(S.astype(complex))
     assert np.array_equal(found.imag, np.zeros((13, 13)))
     oracle.close(found.real, ff.empirical_fisher(S), float, 40)
 
 
-def test_dtype_and_out():
+def test_dtype_and_out() -> None:
     S = oracle.draw(300, 20, np.complex64)
     wide = ff.empirical_fisher(S, dtype=np.complex128)
     assert wide.dtype == np.complex128
@@ -114,7 +123,7 @@ def test_dtype_and_out():
     )
 
 
-def test_nothing_at_all():
+def test_nothing_at_all() -> None:
     S = np.empty((0, 3), complex)
     assert np.array_equal(ff.empirical_fisher(S, reduction="sum"), np.zeros((3, 3), complex))
     assert np.array_equal(ff.fvp(S, np.ones(3), reduction="sum"), np.zeros(3, complex))
@@ -128,7 +137,9 @@ def test_nothing_at_all():
 # ---- sums ----
 @each_dtype
 @pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher])
-def test_a_huge_offset_is_harmless_when_centred_and_streamed(kind, dtype):
+def test_a_huge_offset_is_harmless_when_centred_and_streamed(
+    kind: type[Any], dtype: type[np.complexfloating]
+) -> None:
     offset = 1e8 if dtype == np.complex128 else 1e3
     spread = oracle.draw(200, 6, np.complex128)
     S = (spread + offset * (1 + 2j)).astype(dtype)
@@ -146,7 +157,7 @@ def test_a_huge_offset_is_harmless_when_centred_and_streamed(kind, dtype):
 
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher])
-def test_any_split_merged_in_any_way_is_the_same_sum(kind, center):
+def test_any_split_merged_in_any_way_is_the_same_sum(kind: type[Any], center: bool) -> None:
     S = oracle.draw(90, 14, complex) + (2 - 1j)
     weights = oracle.draw_weights(90) + 0.1
     expected = kind.from_scores(S, weights=weights, center=center).to_dense()
@@ -166,7 +177,7 @@ def test_any_split_merged_in_any_way_is_the_same_sum(kind, center):
     assert halved.weight_sum == pytest.approx(weights.sum() / 2)
 
 
-def test_small_updates_keep_the_form_exactly():
+def test_small_updates_keep_the_form_exactly() -> None:
     # Each update adds to what is held, which must stay the real form of a Hermitian matrix.
     F = ff.DenseFisher(13, dtype=complex)
     S = oracle.draw(64, 13, complex)
@@ -182,7 +193,7 @@ def test_small_updates_keep_the_form_exactly():
 @each_dtype
 @pytest.mark.parametrize("p", [0, 1, 2, 5, 11, 12, 13, 24, 25, 96, 97, 300])
 @pytest.mark.parametrize("kind", lapack.KINDS)
-def test_ratios(kind, p, dtype):
+def test_ratios(kind: str, p: int, dtype: type[np.complexfloating]) -> None:
     A, zero = lapack.symmetric(kind, p, dtype)
     if p == 0:
         assert Triangle.length(0, np.dtype(dtype)) == 0
@@ -224,7 +235,7 @@ def test_ratios(kind, p, dtype):
 
 
 @each_dtype
-def test_half_solves_are_those_of_the_complex_factor(dtype):
+def test_half_solves_are_those_of_the_complex_factor(dtype: type[np.complexfloating]) -> None:
     p = 61
     A = hermitian(p, dtype)
     L = np.linalg.cholesky(oracle.wide(A))
@@ -236,7 +247,7 @@ def test_half_solves_are_those_of_the_complex_factor(dtype):
     oracle.close(factor.half_solve(B, transposed=True), expected, dtype, terms)
 
 
-def test_only_the_lower_half_and_the_real_diagonal_are_read():
+def test_only_the_lower_half_and_the_real_diagonal_are_read() -> None:
     A = hermitian(30)
     given = np.tril(A) + np.triu(np.full_like(A, np.nan), 1)
     given.imag[np.arange(30), np.arange(30)] = np.nan
@@ -248,7 +259,7 @@ def test_only_the_lower_half_and_the_real_diagonal_are_read():
 
 
 @pytest.mark.parametrize("bad", [np.nan, 1j * np.nan, complex(0, np.inf)])
-def test_a_bad_entry_of_a_matrix_is_named(bad):
+def test_a_bad_entry_of_a_matrix_is_named(bad: complex) -> None:
     A = hermitian(30)
     A[20, 3] = A[25, 1] = bad
     with pytest.raises(ff.NonFiniteError, match=r"matrix: .* at row 20, column 3"):
@@ -256,7 +267,7 @@ def test_a_bad_entry_of_a_matrix_is_named(bad):
 
 
 # ---- failures ----
-def test_a_singular_matrix_is_named_shifted_or_truncated():
+def test_a_singular_matrix_is_named_shifted_or_truncated() -> None:
     S = oracle.draw(8, 20, complex)
     F = S.conj().T @ S / 8
     rhs = F @ oracle.draw(20, 1, complex)[:, 0]
@@ -283,7 +294,9 @@ def test_a_singular_matrix_is_named_shifted_or_truncated():
 @pytest.mark.parametrize("bad", [np.nan, 1j * np.nan, complex(1, -np.inf)])
 @pytest.mark.parametrize("place", [(0, 0), (5, 2), (150, 61)])
 @each_dtype
-def test_the_first_bad_score_is_named(dtype, place, bad, center, layout):
+def test_the_first_bad_score_is_named(
+    dtype: type[np.complexfloating], place: tuple[int, int], bad: complex, center: bool, layout: Any
+) -> None:
     S = oracle.draw(place[0] + 6, place[1] + 3, dtype)
     S[place] = S[place[0], -1] = bad
     S = np.asarray(S, order=layout)
@@ -304,7 +317,7 @@ def test_the_first_bad_score_is_named(dtype, place, bad, center, layout):
     assert np.isnan(ff.fisher_diagonal(S, check_finite=False)).any() or not np.isnan(bad)
 
 
-def test_a_failed_update_changes_nothing():
+def test_a_failed_update_changes_nothing() -> None:
     F = ff.DenseFisher.from_scores(oracle.draw(20, 40, complex))
     before = F.to_dense()
     bad = oracle.draw(30, 40, complex)
@@ -316,7 +329,7 @@ def test_a_failed_update_changes_nothing():
 
 
 @each_dtype
-def test_sums_that_overflow_are_named(dtype):
+def test_sums_that_overflow_are_named(dtype: type[np.complexfloating]) -> None:
     S = oracle.draw(30, 5, dtype)
     S[:, 3] = dtype(0.9 * float(np.finfo(dtype).max) ** 0.5 * (1 + 1j) * 30**-0.5)
     for order in "CF":
@@ -327,7 +340,7 @@ def test_sums_that_overflow_are_named(dtype):
                 call(scores, reduction="sum")
 
 
-def test_real_and_complex_do_not_mix_silently():
+def test_real_and_complex_do_not_mix_silently() -> None:
     S, C = oracle.draw(6, 3), oracle.draw(6, 3, complex)
     real, both = ff.DenseFisher.from_scores(S), ff.DenseFisher.from_scores(C)
     for F, scores, kind in ((real, C, "real"), (both, S, "complex")):
@@ -359,14 +372,14 @@ def test_real_and_complex_do_not_mix_silently():
     assert both.solve(np.ones(3), damping=1.0).dtype == complex  # real numbers are complex ones
 
 
-def test_the_size_guard_knows_that_a_hermitian_matrix_needs_p_squared():
+def test_the_size_guard_knows_that_a_hermitian_matrix_needs_p_squared() -> None:
     assert Triangle.bytes_for(1200, np.dtype(complex)) == pytest.approx(16 * 1200**2, rel=0.02)
     with pytest.raises(ff.MemoryLimitError, match="Use ScoreFisher"):
         ff.DenseFisher(10_000_000, dtype=complex)
 
 
 # ---- iterations ----
-def textbook_cg(A, b, rtol, divisor):
+def textbook_cg(A: np.ndarray, b: np.ndarray, rtol: float, divisor: np.ndarray) -> int:
     """Return the iterations of preconditioned conjugate gradients in complex arithmetic."""
     x, r = np.zeros_like(b), b.copy()
     z = r / divisor
@@ -384,7 +397,7 @@ def textbook_cg(A, b, rtol, divisor):
 
 @pytest.mark.parametrize("kind", ["score", "fortran", "dense", "matrix"])
 @pytest.mark.parametrize("precondition", ["jacobi", None, "array", "callable"])
-def test_cg_takes_the_steps_of_complex_arithmetic(kind, precondition):
+def test_cg_takes_the_steps_of_complex_arithmetic(kind: str, precondition: str | None) -> None:
     S = oracle.draw(300, 60, complex) * np.geomspace(1, 4, 60)
     A = oracle.fisher(S) + 0.5 * np.eye(60)
     b = oracle.draw(60, 2, complex)
@@ -395,9 +408,8 @@ def test_cg_takes_the_steps_of_complex_arithmetic(kind, precondition):
         "matrix": oracle.fisher(S),
     }[kind]
     divisor = np.ones((60, 1)) if precondition is None else np.diag(A).real[:, None]
-    given = {"array": divisor[:, 0], "callable": lambda R: R / divisor}.get(
-        precondition, precondition
-    )
+    known: dict[str | None, Any] = {"array": divisor[:, 0], "callable": lambda R: R / divisor}
+    given = known.get(precondition, precondition)
     solution = ff.solve(fisher, b, damping=0.5, solver=ff.CG(rtol=1e-7, preconditioner=given))
     assert solution.status == ff.Status.SUCCESS
     assert np.linalg.norm(A @ solution.value - b, axis=0).max() < 2e-7 * np.linalg.norm(b)
@@ -409,7 +421,9 @@ def test_cg_takes_the_steps_of_complex_arithmetic(kind, precondition):
 
 @each_dtype
 @pytest.mark.parametrize("center", [False, True])
-def test_paths_and_preconditioners_in_every_layout(center, dtype):
+def test_paths_and_preconditioners_in_every_layout(
+    center: bool, dtype: type[np.complexfloating]
+) -> None:
     S, rhs = oracle.draw(9, 14, dtype) + dtype(1 - 2j), oracle.draw(14, 2, dtype)
     weights = oracle.draw_weights(9)
     F = oracle.fisher(S, weights, center)
@@ -428,14 +442,14 @@ def test_paths_and_preconditioners_in_every_layout(center, dtype):
 
 
 @pytest.mark.parametrize("wrong", [lambda R: R[1:], lambda R: R[:, 0], lambda R: None])
-def test_a_preconditioner_of_the_wrong_shape_is_named(wrong):
+def test_a_preconditioner_of_the_wrong_shape_is_named(wrong: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="precondition: expected a function that returns numbers"):
         ff.solve(hermitian(5), np.ones(5), solver=ff.CG(preconditioner=wrong))
 
 
 # ---- the pieces ----
 @each_dtype
-def test_blocks_and_narrowed_triangles(dtype):
+def test_blocks_and_narrowed_triangles(dtype: type[np.complexfloating]) -> None:
     p = 61
     A = hermitian(p, dtype)
     triangle = Triangle.from_dense(A)
@@ -461,7 +475,7 @@ def test_blocks_and_narrowed_triangles(dtype):
     assert np.array_equal(triangle.to_dense(1.0), A)
 
 
-def test_the_real_form_is_a_form_of_the_same_numbers():
+def test_the_real_form_is_a_form_of_the_same_numbers() -> None:
     V = oracle.draw(5, 3, complex)
     for conjugate in (False, True):
         X = interleaved(V, conjugate=conjugate)
@@ -479,11 +493,11 @@ def test_the_real_form_is_a_form_of_the_same_numbers():
 
 @each_dtype
 @pytest.mark.parametrize("p", [25, 300])
-def test_the_same_bits_for_any_number_of_threads(p, dtype):
+def test_the_same_bits_for_any_number_of_threads(p: int, dtype: type[np.complexfloating]) -> None:
     S, A = oracle.draw(2 * p, p, dtype), hermitian(p, dtype)
     w = oracle.draw_weights(2 * p).astype(_check.real_of(np.dtype(dtype)))
 
-    def results(threads):
+    def results(threads: int) -> Iterator[np.ndarray]:
         triangle = Triangle(p, np.dtype(dtype))
         for _ in range(2):
             triangle.add_scores(S, w, None, fresh=False, check_finite=True, threads=threads)
@@ -503,7 +517,7 @@ def test_the_same_bits_for_any_number_of_threads(p, dtype):
             assert np.array_equal(found, expected)
 
 
-def test_every_verb_is_there():
+def test_every_verb_is_there() -> None:
     assert for_dtype(numpy_ops, np.dtype(complex)) is numpy_complex
     assert for_dtype(numpy_ops, np.dtype(float)) is numpy_ops
     assert all(hasattr(numpy_complex, verb) for verb in VERBS)

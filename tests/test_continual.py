@@ -1,6 +1,8 @@
 """Elastic weight consolidation: value and gradient, tasks in both modes, and what it refuses."""
 
 import pickle
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,21 +11,26 @@ import fastfisher as ff
 import oracle
 import representations
 
-CASES = {name: rest for name, *rest in representations.cases()}
-COMPLEX = {name: rest for name, *rest in representations.cases(np.complex128)}
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
+COMPLEX: dict[str, Any] = {name: rest for name, *rest in representations.cases(np.complex128)}
 
 
-def drawn(p, *seed, tasks=3):
+def drawn(p: int, *seed: Any, tasks: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return diagonals and anchors of some tasks, and a θ."""
     rng = oracle.rng(p, *seed)
     return rng.exponential(size=(tasks, p)), rng.standard_normal((tasks, p)), rng.standard_normal(p)
 
 
-def quadratic(matrix, d, strength):
+def quadratic(matrix: np.ndarray, d: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
     return 0.5 * strength * (d.conj() @ matrix @ d).real, strength * matrix @ d
 
 
-def same(actual, expected, dtype=np.float64, terms=1000):
+def same(
+    actual: tuple[float, np.ndarray],
+    expected: tuple[float, np.ndarray],
+    dtype: type[np.floating] = np.float64,
+    terms: int = 1000,
+) -> None:
     """Compare (value, gradient), each a sum of so many products of numbers of about one size."""
     (value, gradient), (true_value, true_gradient) = actual, expected
     assert isinstance(value, float)
@@ -33,7 +40,7 @@ def same(actual, expected, dtype=np.float64, terms=1000):
 
 # ---- the penalty ----
 @pytest.mark.parametrize("p", oracle.SIZES)
-def test_the_penalty_is_its_formula(p):
+def test_the_penalty_is_its_formula(p: int) -> None:
     (F, *_), (anchor, *_), theta = drawn(p)
     d = theta - anchor
     expected = 0.5 * 3.0 * (F * d**2).sum(), 3.0 * F * d
@@ -44,7 +51,7 @@ def test_the_penalty_is_its_formula(p):
 
 
 @pytest.mark.parametrize("name", [*CASES, *(f"complex-{name}" for name in COMPLEX)])
-def test_any_representation_gives_its_quadratic_form(name):
+def test_any_representation_gives_its_quadratic_form(name: str) -> None:
     F, matrix, _ = CASES[name] if name in CASES else COMPLEX[name.removeprefix("complex-")]
     theta, anchor = oracle.draw(len(matrix), 2, matrix.dtype).T
     expected = quadratic(matrix, theta - anchor, 0.7)
@@ -54,7 +61,7 @@ def test_any_representation_gives_its_quadratic_form(name):
 
 
 @pytest.mark.parametrize("name", ["dense-60x13-plain-mean", "diagonal-60x13-plain-mean"])
-def test_the_gradient_is_the_slope_of_the_value(name):
+def test_the_gradient_is_the_slope_of_the_value(name: str) -> None:
     F, matrix, _ = CASES[name]
     p = len(matrix)
     theta, anchor = oracle.draw(p, 2).T
@@ -71,7 +78,7 @@ def test_the_gradient_is_the_slope_of_the_value(name):
     oracle.close(gradient, slopes, np.float64, 1000)
 
 
-def test_of_complex_parameters_the_gradient_is_the_slope_along_both_parts():
+def test_of_complex_parameters_the_gradient_is_the_slope_along_both_parts() -> None:
     F = COMPLEX["dense-60x13-plain-mean"][0]
     theta, anchor = oracle.draw(13, 2, np.complex128).T
     _, gradient = ff.ewc_penalty(F, theta, anchor, 2.0)
@@ -87,7 +94,7 @@ def test_of_complex_parameters_the_gradient_is_the_slope_along_both_parts():
         oracle.close(part, slopes, np.float64, 1000)
 
 
-def test_a_diagonal_comes_from_the_scores_of_each_sample():
+def test_a_diagonal_comes_from_the_scores_of_each_sample() -> None:
     S, (anchor, theta) = oracle.draw(40, 7), oracle.draw(7, 2).T
     squares = (S**2).mean(axis=0)
     expected = 0.5 * (squares * (theta - anchor) ** 2).sum(), squares * (theta - anchor)
@@ -95,7 +102,7 @@ def test_a_diagonal_comes_from_the_scores_of_each_sample():
         same(ff.ewc_penalty(F, theta, anchor, 1.0), expected)
 
 
-def test_float32_fishers_lose_no_digits_of_a_small_step():
+def test_float32_fishers_lose_no_digits_of_a_small_step() -> None:
     """θ − anchor is taken in double precision: their difference is 1e-9 of either here."""
     (F, *_), (anchor, *_), step = drawn(9)
     F = F.astype(np.float32)
@@ -106,10 +113,10 @@ def test_float32_fishers_lose_no_digits_of_a_small_step():
 
 
 # ---- tasks ----
-def test_separate_mode_adds_up_the_tasks_in_any_order():
+def test_separate_mode_adds_up_the_tasks_in_any_order() -> None:
     F, anchors, theta = drawn(11)
     terms = [quadratic(np.diag(f), theta - a, 2.0) for f, a in zip(F, anchors, strict=True)]
-    expected = sum(value for value, _ in terms), sum(gradient for _, gradient in terms)
+    expected: Any = (sum(value for value, _ in terms), sum(gradient for _, gradient in terms))
     for order in ([0, 1, 2], [2, 0, 1]):
         ewc = ff.ElasticWeightConsolidation(2.0)
         for task, k in enumerate(order):
@@ -120,7 +127,7 @@ def test_separate_mode_adds_up_the_tasks_in_any_order():
 
 @pytest.mark.parametrize("decay", [1.0, 0.7, 0.0])
 @pytest.mark.parametrize("kind", ["diagonal", "matrix", "both"])
-def test_online_mode_keeps_a_share_of_the_old_and_the_last_anchor(decay, kind):
+def test_online_mode_keeps_a_share_of_the_old_and_the_last_anchor(decay: float, kind: str) -> None:
     F, anchors, theta = drawn(11)
     ewc = ff.ElasticWeightConsolidation(2.0, mode="online", decay=decay)
     running = np.zeros(11)
@@ -131,7 +138,7 @@ def test_online_mode_keeps_a_share_of_the_old_and_the_last_anchor(decay, kind):
         same(ewc.penalty(theta), quadratic(np.diag(running), theta - anchor, 2.0))
 
 
-def test_online_mode_depends_on_the_order():
+def test_online_mode_depends_on_the_order() -> None:
     F, anchors, theta = drawn(5)
     values = []
     for order in ([0, 1], [1, 0]):
@@ -142,7 +149,7 @@ def test_online_mode_depends_on_the_order():
     assert values[0] != pytest.approx(values[1], rel=0.01)
 
 
-def test_online_decay_is_that_of_the_fishers():
+def test_online_decay_is_that_of_the_fishers() -> None:
     """Sums decay and merge to the same running Fisher."""
     first, second = oracle.draw(30, 6), oracle.draw(20, 6)
     anchors, theta = oracle.draw(2, 6), oracle.draw(1, 6)[0]
@@ -154,7 +161,7 @@ def test_online_decay_is_that_of_the_fishers():
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
-def test_online_mode_takes_complex_diagonals(decay):
+def test_online_mode_takes_complex_diagonals(decay: float) -> None:
     S = oracle.draw(20, 5, np.complex128)
     F, (first, second, theta) = ff.DiagonalFisher.from_scores(S), oracle.draw(3, 5, np.complex128)
     ewc = ff.ElasticWeightConsolidation(1.0, mode="online", decay=decay)
@@ -164,7 +171,7 @@ def test_online_mode_takes_complex_diagonals(decay):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_tasks_of_any_representation(name):
+def test_two_tasks_of_any_representation(name: str) -> None:
     F, matrix, _ = CASES[name]
     p = len(matrix)
     (diagonal, *_), (first, second, _), theta = drawn(p)
@@ -179,7 +186,7 @@ def test_two_tasks_of_any_representation(name):
     same(online.penalty(theta), (0.9 * b[0] + c[0], 0.9 * b[1] + c[1]))
 
 
-def test_online_mode_holds_one_diagonal_however_many_tasks():
+def test_online_mode_holds_one_diagonal_however_many_tasks() -> None:
     F, anchors, _ = drawn(100, tasks=1)
     ewc = ff.ElasticWeightConsolidation(1.0, mode="online", decay=0.9)
     ewc.consolidate(anchors[0], F[0])
@@ -189,7 +196,7 @@ def test_online_mode_holds_one_diagonal_however_many_tasks():
     assert len(pickle.dumps(ewc)) < 1.1 * size
 
 
-def test_online_mode_takes_any_mixture_of_matrices_and_diagonals():
+def test_online_mode_takes_any_mixture_of_matrices_and_diagonals() -> None:
     F, anchors, theta = drawn(7, tasks=5)
     ewc = ff.ElasticWeightConsolidation(2.0, mode="online", decay=0.7)
     running = np.zeros((7, 7))
@@ -200,7 +207,7 @@ def test_online_mode_takes_any_mixture_of_matrices_and_diagonals():
         same(ewc.penalty(theta), quadratic(running, theta - anchor, 2.0))
 
 
-def test_what_has_faded_to_nothing_is_not_kept():
+def test_what_has_faded_to_nothing_is_not_kept() -> None:
     matrix = 1e300 * np.eye(2)
     ewc = ff.ElasticWeightConsolidation(1.0, mode="online", decay=1e-200)
     for _ in range(9):
@@ -208,15 +215,15 @@ def test_what_has_faded_to_nothing_is_not_kept():
     assert len(ewc._terms) == 2
 
 
-def test_layers_take_lists_of_weights():
+def test_layers_take_lists_of_weights() -> None:
     K, matrix, _ = CASES["kfac-60-mean"]
     (_, *_), (anchor, second, _), theta = drawn(len(matrix))
     ends = np.cumsum([rows * columns for rows, columns in K.shapes])[:-1]
 
-    def layered(flat):
+    def layered(flat: np.ndarray) -> list[np.ndarray]:
         return [w.reshape(s) for w, s in zip(np.split(flat, ends), K.shapes, strict=True)]
 
-    def flat(answer):
+    def flat(answer: tuple[float, Sequence[np.ndarray]]) -> tuple[float, np.ndarray]:
         assert [w.shape for w in answer[1]] == K.shapes
         return answer[0], np.concatenate([w.ravel() for w in answer[1]])
 
@@ -232,7 +239,7 @@ def test_layers_take_lists_of_weights():
         same(flat(ewc.penalty(W)), plain.penalty(theta))
 
 
-def test_before_the_first_task_there_is_no_penalty():
+def test_before_the_first_task_there_is_no_penalty() -> None:
     theta = np.ones(4)
     value, gradient = ff.ElasticWeightConsolidation(1.0).penalty(theta)
     assert value == 0.0
@@ -253,12 +260,14 @@ def test_before_the_first_task_there_is_no_penalty():
         ("theta", TypeError, "theta: expected real numbers"),
     ],
 )
-def test_before_the_first_task_parameters_are_checked_as_later(theta, error, message):
+def test_before_the_first_task_parameters_are_checked_as_later(
+    theta: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         ff.ElasticWeightConsolidation(1.0).penalty(theta)
 
 
-def test_what_was_given_is_copied_and_left_alone():
+def test_what_was_given_is_copied_and_left_alone() -> None:
     (f, *_), (anchor, *_), theta = drawn(6)
     scores = oracle.draw(8, 6)
     dense = ff.DenseFisher.from_scores(scores)
@@ -279,7 +288,7 @@ def test_what_was_given_is_copied_and_left_alone():
     assert np.isfinite(ewc.penalty(at)[1]).all()
 
 
-def test_read_only_arrays_and_lists_serve():
+def test_read_only_arrays_and_lists_serve() -> None:
     (f, *_), (anchor, *_), theta = drawn(4)
     for array in (f, anchor, theta):
         array.flags.writeable = False
@@ -289,7 +298,7 @@ def test_read_only_arrays_and_lists_serve():
     assert ff.ewc_penalty([1, 2], [1, 1], [0, 0], 1)[0] == 1.5
 
 
-def test_pickled_it_goes_on():
+def test_pickled_it_goes_on() -> None:
     F, anchors, theta = drawn(5)
     for mode in ("separate", "online"):
         ewc = ff.ElasticWeightConsolidation(1.5, mode=mode).consolidate(anchors[0], F[0])
@@ -333,7 +342,7 @@ ONES = np.ones(2)
         ({"theta": [1e200, 0.0]}, ff.NonFiniteError, "penalty: expected a finite number, got inf"),
     ],
 )
-def test_what_is_refused(given, error, message):
+def test_what_is_refused(given: dict[str, Any], error: type[Exception], message: str) -> None:
     full = {"fisher": ONES, "theta": ONES, "anchor": np.zeros(2), "strength": 1.0, **given}
     fisher, theta, anchor, strength = full.values()
     with pytest.raises(error, match=message):
@@ -342,7 +351,7 @@ def test_what_is_refused(given, error, message):
         ff.ElasticWeightConsolidation(strength).consolidate(anchor, fisher).penalty(theta)
 
 
-def test_an_error_changes_nothing():
+def test_an_error_changes_nothing() -> None:
     for mode in ("separate", "online"):
         ewc = ff.ElasticWeightConsolidation(1.0, mode=mode).consolidate(np.zeros(2), ONES)
         for theta, fisher, error, message in (
@@ -358,7 +367,7 @@ def test_an_error_changes_nothing():
         assert ewc.penalty(ONES)[0] == 1.0
 
 
-def test_the_strength_stays_checked():
+def test_the_strength_stays_checked() -> None:
     ewc = ff.ElasticWeightConsolidation(1.0).consolidate(np.zeros(2), ONES)
     with pytest.raises(ValueError, match="strength: expected a finite number that is not negative"):
         ewc.strength = -3
@@ -368,7 +377,7 @@ def test_the_strength_stays_checked():
 
 
 @pytest.mark.parametrize("strength", [1e-12, 1.0, 1e12])
-def test_penalties_are_not_negative(strength):
+def test_penalties_are_not_negative(strength: float) -> None:
     message = r"fisher: expected information, with v\* F v that is not negative, got -1\."
     with pytest.raises(ff.NotPositiveDefiniteError, match=message):
         ff.ewc_penalty(-np.eye(2), [1.0, 0.0], [0.0, 0.0], strength)
@@ -387,6 +396,6 @@ def test_penalties_are_not_negative(strength):
         ({"mode": "online", "decay": -0.5}, "decay: expected a finite number that is not negative"),
     ],
 )
-def test_modes_and_decays_that_there_are_not(options, message):
+def test_modes_and_decays_that_there_are_not(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ff.ElasticWeightConsolidation(1.0, **options)

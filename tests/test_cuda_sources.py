@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from fastfisher._ops.cuda import FILES, source
 
 
 # ---- compiled for devices ----
-def nvrtc():
+def nvrtc() -> ctypes.CDLL | None:
     """Return NVIDIA's run-time compiler, which needs no device, from its Python package."""
     package = importlib.util.find_spec("nvidia")
     for root in (package.submodule_search_locations or ()) if package else ():
@@ -23,7 +24,7 @@ def nvrtc():
 
 @pytest.mark.parametrize("architecture", ["compute_70", "compute_80", "compute_90"])
 @pytest.mark.parametrize("file", FILES)
-def test_every_kernel_compiles_for_devices(file, architecture):
+def test_every_kernel_compiles_for_devices(file: str, architecture: str) -> None:
     library = nvrtc()
     if library is None:
         pytest.skip("no NVRTC: pip install nvidia-cuda-nvrtc-cu12")
@@ -53,13 +54,13 @@ SIGNATURES = {
 }
 
 
-def test_cupy_has_what_the_engine_uses():
+def test_cupy_has_what_the_engine_uses() -> None:
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     cublas = pytest.importorskip("cupy_backends.cuda.libs.cublas", exc_type=ImportError)
     cusolver = pytest.importorskip("cupy_backends.cuda.libs.cusolver", exc_type=ImportError)
     from cupy_backends.cuda.api import runtime
 
-    def takes(function):
+    def takes(function: Any) -> Any:
         listed = function.__doc__.split("(")[1].split(")")[0]
         return " ".join(x.split()[-1] for x in listed.split(","))
 
@@ -86,7 +87,7 @@ def test_cupy_has_what_the_engine_uses():
     assert callable(cupy.cuda.runtime.memGetInfo)
 
 
-def test_the_emulated_libraries_take_what_the_real_ones_take():
+def test_the_emulated_libraries_take_what_the_real_ones_take() -> None:
     for name, wanted in SIGNATURES.items():
         for letter in "sd" if name == "syrk" else "sdcz":
             found = inspect.signature(getattr(libraries, letter + name)).parameters

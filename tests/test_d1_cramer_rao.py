@@ -1,6 +1,9 @@
 """D1: no unbiased estimate does better than (∂φ/∂θ) F⁻¹ (∂φ/∂θ)ᵀ, and some do as well."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +15,10 @@ import representations
 import three_gaussians
 from distributions import MU, SIGMA, close, hermite_of_several
 
-CASES = {name: rest for name, *rest in representations.cases()}
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
 
 
-def poisson_moments(rate, statistic):
+def poisson_moments(rate: float, statistic: Callable[..., Any]) -> tuple[float, float, float]:
     """Mean and variance of a statistic of a Poisson count, and the slope of its mean in the rate.
 
     The slope is E[T(N + 1) − T(N)], since the mass e⁻ʳ rᴺ/N! has the derivative p(N − 1) − p(N).
@@ -27,14 +30,14 @@ def poisson_moments(rate, statistic):
     return mean, variance, p @ (statistic(count + 1) - statistic(count))
 
 
-def psd(difference, scale):
+def psd(difference: np.ndarray, scale: np.ndarray) -> bool:
     """Tell whether a symmetric matrix is positive semi-definite to the rounding of `scale`."""
     least = np.linalg.eigvalsh(difference)[0]
-    return least >= -10 * len(difference) * np.finfo(float).eps * np.abs(scale).max()
+    return bool(least >= -10 * len(difference) * np.finfo(float).eps * np.abs(scale).max())
 
 
 # ---- one parameter ----
-def test_d1_the_gaussian_mean_attains_it():
+def test_d1_the_gaussian_mean_attains_it() -> None:
     """The variance of the mean of three, by quadrature over all three."""
     mu, sigma = 1.5, 0.7
     x, w = hermite_of_several(np.full(3, mu), sigma**2 * np.eye(3))
@@ -45,7 +48,7 @@ def test_d1_the_gaussian_mean_attains_it():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 100])
-def test_d1_the_unbiased_scale_of_a_centred_gaussian_does_not_attain_it(n):
+def test_d1_the_unbiased_scale_of_a_centred_gaussian_does_not_attain_it(n: int) -> None:
     """c √Σx² with c = Γ(n/2) / (√2 Γ((n+1)/2)) is unbiased; its variance is σ² (n c² − 1)."""
     sigma = 1.7
     c = np.exp(special.gammaln(n / 2) - special.gammaln((n + 1) / 2)) / np.sqrt(2)
@@ -59,7 +62,7 @@ def test_d1_the_unbiased_scale_of_a_centred_gaussian_does_not_attain_it(n):
     assert 1 + 0.14 / n < variance / bound < 1 + 0.26 / n
 
 
-def test_d1_its_variance_attains_it():
+def test_d1_its_variance_attains_it() -> None:
     """Σx²/n of N(0, σ²) by quadrature over two, against σ² as a function of σ."""
     sigma = 1.7
     x, w = hermite_of_several(np.zeros(2), sigma**2 * np.eye(2))
@@ -69,7 +72,7 @@ def test_d1_its_variance_attains_it():
 
 
 @pytest.mark.parametrize("n", [3, 4, 30])
-def test_d1_rate_of_an_exponential_unbiased_and_biased(n):
+def test_d1_rate_of_an_exponential_unbiased_and_biased(n: int) -> None:
     """(n − 1)/Σx is unbiased for the rate; n/Σx is not, and is bounded by the slope of its mean."""
     theta = 2.5
     F = n * ff.Exponential(theta).fisher_information()
@@ -87,18 +90,20 @@ def test_d1_rate_of_an_exponential_unbiased_and_biased(n):
 
 @pytest.mark.parametrize("rate", [0.5, 3.5, 40.0])
 @pytest.mark.parametrize("statistic", [np.sqrt, lambda k: np.log(k + 0.5), np.cos])
-def test_d1_a_biased_estimate_is_bounded_by_the_slope_of_its_mean(rate, statistic):
+def test_d1_a_biased_estimate_is_bounded_by_the_slope_of_its_mean(
+    rate: float, statistic: Callable[..., Any]
+) -> None:
     _, variance, slope = poisson_moments(rate, statistic)
     bound = ff.cramer_rao_bound(ff.Poisson(rate).fisher_information(), [[slope]])
     assert 0 < bound[0, 0] < variance
 
 
-def test_d1_a_line_in_the_score_attains_it():
+def test_d1_a_line_in_the_score_attains_it() -> None:
     _, variance, slope = poisson_moments(3.5, lambda k: 2 - 3 * k)
     close(ff.cramer_rao_bound(ff.Poisson(3.5).fisher_information(), [[slope]]), [[variance]])
 
 
-def test_d1_the_delta_method_attains_it_in_the_limit():
+def test_d1_the_delta_method_attains_it_in_the_limit() -> None:
     """log(x̄ + 1/2n), an estimate of log λ: the excess over 1/(nλ) falls as 1/(nλ)."""
     excess = []
     for expected in (1e2, 1e3, 1e4):
@@ -112,7 +117,7 @@ def test_d1_the_delta_method_attains_it_in_the_limit():
 
 
 # ---- several ----
-def test_d1_least_squares_attains_it_and_other_weights_do_not():
+def test_d1_least_squares_attains_it_and_other_weights_do_not() -> None:
     rng, sigma = oracle.rng(11), 0.6
     X = rng.standard_normal((40, 4))
     family = ff.Gaussian(np.zeros(40), np.full(40, sigma), fixed_scale=True)
@@ -128,7 +133,7 @@ def test_d1_least_squares_attains_it_and_other_weights_do_not():
     assert np.linalg.eigvalsh(difference)[0] > 1e-4 * np.abs(bound).max()
 
 
-def test_d1_mean_and_covariance_of_a_multivariate_gaussian():
+def test_d1_mean_and_covariance_of_a_multivariate_gaussian() -> None:
     """The sample mean attains it; the sample covariance is above it by n/(n − 1), as by Wishart."""
     n, d = 7, len(MU)
     F = n * ff.MultivariateGaussian(MU, SIGMA, fixed_covariance=False).fisher_information()
@@ -142,7 +147,7 @@ def test_d1_mean_and_covariance_of_a_multivariate_gaussian():
     close(bound[d:, d:] * n / (n - 1), truth[d:, d:], 1000)
 
 
-def test_d1_mean_and_scale_by_simulation():
+def test_d1_mean_and_scale_by_simulation() -> None:
     """x̄ and the unbiased s of five: Cov(T) ⪰ bound to five standard errors, not equal in s."""
     sigma, n, repeats = 1.3, 5, 200_000
     c = np.sqrt((n - 1) / 2) * special.gamma((n - 1) / 2) / special.gamma(n / 2)
@@ -156,7 +161,7 @@ def test_d1_mean_and_scale_by_simulation():
     assert difference[1, 1] > 5 * error
 
 
-def test_d1_complex_least_squares_attains_it():
+def test_d1_complex_least_squares_attains_it() -> None:
     """Circular noise of E|ε|² = σ²: scores conj(ε) x/σ², and Cov = σ² (XᴴX)⁻¹."""
     sigma, X = 0.6, oracle.draw(40, 4, np.complex128)
     J = oracle.draw(2, 4, np.complex128)
@@ -173,9 +178,11 @@ def test_d1_complex_least_squares_attains_it():
 
 
 # ---- the texts' first figure ----
-def test_d1_three_gaussians_attain_it_by_the_mean_and_not_by_the_median(tmp_path, capsys):
+def test_d1_three_gaussians_attain_it_by_the_mean_and_not_by_the_median(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture, repeats = tmp_path / "picture.png", 4000
-    rows = three_gaussians.main(picture, repeats=repeats)
+    rows = three_gaussians.main(str(picture), repeats=repeats)
     assert len(rows) == len(re.findall(r"^ +[0-9.]+ ", capsys.readouterr().out, re.MULTILINE)) == 3
     for scale, (bound, mean, median) in zip(three_gaussians.SCALES, rows, strict=True):
         close(bound, scale / np.sqrt(three_gaussians.SAMPLES))
@@ -187,7 +194,7 @@ def test_d1_three_gaussians_attain_it_by_the_mean_and_not_by_the_median(tmp_path
 
 # ---- any representation ----
 @pytest.mark.parametrize("name", CASES)
-def test_d1_any_representation(name):
+def test_d1_any_representation(name: str) -> None:
     F, matrix, _ = CASES[name]
     p = len(matrix)
     total = 1.0 if F.reduction == "sum" else F.weight_sum
@@ -205,7 +212,7 @@ def test_d1_any_representation(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_d1_any_representation_without_a_prior(name):
+def test_d1_any_representation_without_a_prior(name: str) -> None:
     F, matrix, _ = CASES[name]
     p, total = len(matrix), 1.0 if F.reduction == "sum" else F.weight_sum
     values = np.linalg.eigvalsh(matrix)

@@ -1,5 +1,6 @@
 """D2: gᵀF⁻¹g has the level of χ², and is the LM statistic that a statistics package reports."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ import fastfisher as ff
 RTOL = 1e-10
 
 
-def within_binomial_error(p_values, level):
+def within_binomial_error(p_values: np.ndarray, level: float) -> None:
     """Assert that as many tests reject as their level says, to five standard errors."""
     error = 5 * np.sqrt(level * (1 - level) / len(p_values))
     assert abs((p_values < level).mean() - level) < error
 
 
-def test_d2_level_over_many_nulls():
+def test_d2_level_over_many_nulls() -> None:
     """Logistic regression whose null has a constant alone: its estimate is the mean."""
     x = np.random.default_rng(0).standard_normal((200, 2))
     X = np.column_stack([np.ones(200), x])
@@ -42,7 +43,7 @@ def test_d2_level_over_many_nulls():
 
 
 @pytest.mark.parametrize("robust", [False, True])
-def test_d2_level_of_many_candidates_against_one_model(robust):
+def test_d2_level_of_many_candidates_against_one_model(robust: bool) -> None:
     """Of one y: the variance of its residuals is estimated, so that levels hold given y as well."""
     rng = np.random.default_rng(2)
     X = np.column_stack([np.ones(400), rng.standard_normal((400, 2))])
@@ -56,7 +57,7 @@ def test_d2_level_of_many_candidates_against_one_model(robust):
         within_binomial_error(tests.p_value, level)
 
 
-def test_d2_robust_level_where_the_model_is_wrong():
+def test_d2_robust_level_where_the_model_is_wrong() -> None:
     """Counts with three times the variance of a Poisson distribution, and more where x is large."""
     rng = np.random.default_rng(3)
     X = np.ones((500, 1))
@@ -70,7 +71,7 @@ def test_d2_robust_level_where_the_model_is_wrong():
     within_binomial_error(right.p_value, 0.05)
 
 
-def logit():
+def logit() -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Return the restricted fit on Spector's data, and its omitted columns."""
     data = sm.datasets.spector.load()
     x, y = np.asarray(data.exog), np.asarray(data.endog)
@@ -78,7 +79,7 @@ def logit():
     return null, x[:, 1:], y, sm.GLM(y, null, sm.families.Binomial()).fit(tol=1e-14)
 
 
-def poisson():
+def poisson() -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Return the same on the data of strikes by doctor visits."""
     data = sm.datasets.randhie.load()
     x, y = np.asarray(data.exog)[::20], np.asarray(data.endog)[::20]
@@ -87,7 +88,9 @@ def poisson():
 
 
 @pytest.mark.parametrize("problem", [logit, poisson])
-def test_d2_equals_the_package_for_omitted_variables(problem):
+def test_d2_equals_the_package_for_omitted_variables(
+    problem: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray, Any]],
+) -> None:
     null, extra, y, fit = problem()
     X, mu = np.column_stack([null, extra]), fit.fittedvalues
     variance = mu * (1 - mu) if problem is logit else mu
@@ -107,7 +110,9 @@ def test_d2_equals_the_package_for_omitted_variables(problem):
 
 
 @pytest.mark.parametrize("problem", [logit, poisson])
-def test_d2_equals_the_package_for_the_robust_test(problem):
+def test_d2_equals_the_package_for_the_robust_test(
+    problem: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray, Any]],
+) -> None:
     """The package centres the scores and divides by n − 1."""
     null, extra, y, fit = problem()
     X, mu = np.column_stack([null, extra]), fit.fittedvalues
@@ -122,7 +127,9 @@ def test_d2_equals_the_package_for_the_robust_test(problem):
 
 
 @pytest.mark.parametrize("problem", [logit, poisson])
-def test_d2_many_tests_equal_the_package_one_by_one(problem):
+def test_d2_many_tests_equal_the_package_one_by_one(
+    problem: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray, Any]],
+) -> None:
     null, extra, y, fit = problem()
     mu = fit.fittedvalues
     variance = mu * (1 - mu) if problem is logit else mu
@@ -131,7 +138,7 @@ def test_d2_many_tests_equal_the_package_one_by_one(problem):
     np.testing.assert_allclose(tests.statistic, [float(s[0]) for s, *_ in published], rtol=RTOL)
 
 
-def macro():
+def macro() -> tuple[np.ndarray, Any]:
     """Return a regression of the growth of consumption on that of income, and its residuals."""
     data = sm.datasets.macrodata.load_pandas().data
     growth = 100 * np.diff(np.log(data[["realcons", "realgdp", "realinv"]].to_numpy()), axis=0)
@@ -141,7 +148,7 @@ def macro():
 
 @pytest.mark.filterwarnings("ignore:acorr_breusch_godfrey:FutureWarning")  # of a tuple's length
 @pytest.mark.parametrize("lags", [1, 4])
-def test_d2_equals_breusch_and_godfrey(lags):
+def test_d2_equals_breusch_and_godfrey(lags: int) -> None:
     """Regression with autoregressive errors: the scores of a Gaussian with variance RSS / n."""
     X, fit = macro()
     e = fit.resid
@@ -152,7 +159,7 @@ def test_d2_equals_breusch_and_godfrey(lags):
     np.testing.assert_allclose((test.statistic, test.p_value), published[:2], rtol=RTOL)
 
 
-def test_d2_equals_breusch_and_pagan():
+def test_d2_equals_breusch_and_pagan() -> None:
     """Variance σ² exp(zᵀγ): the scores by γ are ½ (e²/σ² − 1) z, their information ½ z zᵀ."""
     X, fit = macro()
     e = fit.resid
@@ -162,7 +169,7 @@ def test_d2_equals_breusch_and_pagan():
     np.testing.assert_allclose((test.statistic, test.p_value), published[:2], rtol=RTOL)
 
 
-def test_d2_outer_product_is_n_times_r_squared():
+def test_d2_outer_product_is_n_times_r_squared() -> None:
     """Of ones regressed on the scores (Davidson and MacKinnon), by the package's least squares."""
     null, extra, y, fit = logit()
     scores = (y - fit.fittedvalues)[:, None] * np.column_stack([null, extra])
@@ -175,7 +182,7 @@ def test_d2_outer_product_is_n_times_r_squared():
         np.testing.assert_allclose(alone.statistic[j], one.statistic, rtol=RTOL)
 
 
-def test_d2_weights_are_copies():
+def test_d2_weights_are_copies() -> None:
     null, extra, y, fit = logit()
     scores = (y - fit.fittedvalues)[:, None] * np.column_stack([null, extra])
     weights = np.arange(len(y)) % 3
@@ -184,7 +191,7 @@ def test_d2_weights_are_copies():
     np.testing.assert_allclose(test.statistic, expected.statistic, rtol=RTOL)
 
 
-def test_d2_an_estimate_that_is_not_quite_the_restricted_one():
+def test_d2_an_estimate_that_is_not_quite_the_restricted_one() -> None:
     """With R the score by what was estimated need not be zero (Neyman's C(α)).
 
     A standard error away, gᵀF⁻¹g is off by 1 or so, that of the efficient score by O(1/√n).
@@ -194,10 +201,10 @@ def test_d2_an_estimate_that_is_not_quite_the_restricted_one():
     y = rng.random(40_000) < 1 / (1 + np.exp(-X @ [0.5, 0.3, 0.01]))
     fit = sm.Logit(y, X[:, :2]).fit(disp=0, tol=1e-14)
 
-    def test(beta, **restrictions):
+    def test(beta: np.ndarray, **restrictions: Any) -> float:
         mu = 1 / (1 + np.exp(-X[:, :2] @ beta))
         information = X.T @ ((mu * (1 - mu))[:, None] * X)
-        return ff.score_test(X.T @ (y - mu), information, **restrictions).statistic
+        return float(ff.score_test(X.T @ (y - mu), information, **restrictions).statistic)
 
     R = np.eye(3)[2]
     exact = test(fit.params, R=R)
@@ -209,7 +216,7 @@ def test_d2_an_estimate_that_is_not_quite_the_restricted_one():
 
 @pytest.mark.parametrize("robust", [False, True])
 @pytest.mark.parametrize("form", ["all", "one", "several", "differences"])
-def test_d2_wald_equals_the_package(form, robust):
+def test_d2_wald_equals_the_package(form: str, robust: bool) -> None:
     null, extra, y, _ = logit()
     X = np.column_stack([null, extra])
     fit = sm.Logit(y, X).fit(disp=0, tol=1e-14, **({"cov_type": "HC0"} if robust else {}))
@@ -236,7 +243,7 @@ def test_d2_wald_equals_the_package(form, robust):
         np.testing.assert_allclose(test.statistic, published.statistic, rtol=RTOL)
 
 
-def test_d2_three_tests_agree_near_the_null():
+def test_d2_three_tests_agree_near_the_null() -> None:
     """Wald, score and likelihood ratio differ by a factor 1 + O(1/√n)."""
     rng = np.random.default_rng(5)
     X = np.column_stack([np.ones(20_000), rng.standard_normal((20_000, 2))])
@@ -249,7 +256,7 @@ def test_d2_three_tests_agree_near_the_null():
     np.testing.assert_allclose([score.statistic, wald.statistic], ratio.statistic, rtol=0.05)
 
 
-def test_d2_p_values():
+def test_d2_p_values() -> None:
     x = np.array([0.0, 0.5, 3.0, 80.0])
     np.testing.assert_allclose(ff.ChiSquaredTest(x, 3).p_value, stats.chi2.sf(x, 3), rtol=1e-13)
     assert isinstance(ff.ChiSquaredTest(1.0, 1).p_value, float)

@@ -1,6 +1,8 @@
 """D3: OPG, sandwich, clustered and HAC covariances equal a statistics package's, on its data."""
 
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import oracle
 TOLERANCE = 1e-10
 
 
-def close(actual, expected, tolerance=TOLERANCE):
+def close(actual: np.ndarray, expected: np.ndarray, tolerance: float = TOLERANCE) -> None:
     scale = np.sqrt(np.diag(expected))
     np.testing.assert_allclose(
         actual / np.outer(scale, scale), expected / np.outer(scale, scale), rtol=0, atol=tolerance
@@ -26,7 +28,7 @@ def close(actual, expected, tolerance=TOLERANCE):
 class Fit:
     """A model of the package at its estimate, as scores and information."""
 
-    def __init__(self, model, **options):
+    def __init__(self, model: Any, **options: Any) -> None:
         self.model, self.options = model, options
         self.estimate = model.fit(**options)
         theta = self.estimate.params
@@ -37,12 +39,13 @@ class Fit:
             self.scores = model.exog * self.estimate.resid[:, None]
             self.information = ff.SquareRootFisher.from_scores(model.exog, reduction="sum")
 
-    def published(self, kind, **keywords):
-        keywords = {"cov_kwds": keywords} if keywords else {}
-        return self.model.fit(cov_type=kind, **self.options, **keywords).cov_params()
+    def published(self, kind: str, **keywords: Any) -> np.ndarray:
+        how = {"cov_kwds": keywords} if keywords else {}
+        answer: np.ndarray = self.model.fit(cov_type=kind, **self.options, **how).cov_params()
+        return answer
 
 
-def grunfeld():
+def grunfeld() -> tuple[Fit, np.ndarray, np.ndarray]:
     """Return eleven firms over twenty years: investment by value and capital, least squares."""
     data = sm.datasets.grunfeld.load_pandas().data
     fit = Fit(
@@ -51,7 +54,7 @@ def grunfeld():
     return fit, data.firm.to_numpy().astype(str), data.year.to_numpy()
 
 
-def doctor_visits():
+def doctor_visits() -> tuple[Fit, np.ndarray, np.ndarray]:
     """Return Poisson regression of visits to a doctor; labels are made up."""
     data = sm.datasets.randhie.load_pandas().data[::10]
     X = sm.add_constant(data.drop(columns="mdvis").to_numpy())
@@ -60,7 +63,7 @@ def doctor_visits():
     return fit, rng.integers(0, 40, len(X)), rng.integers(0, 25, len(X))
 
 
-def schools():
+def schools() -> tuple[Fit, np.ndarray, np.ndarray]:
     """Return a binomial GLM with its canonical link, of counts of success and failure."""
     data = sm.datasets.star98.load()
     X = sm.add_constant(np.asarray(data.exog)[:, :8])
@@ -69,14 +72,14 @@ def schools():
     return fit, rng.integers(0, 30, len(X)), rng.choice(["a", "b", "c", "d", "e", "f"], len(X))
 
 
-def macro():
+def macro() -> tuple[Fit, None, None]:
     """Return quarterly consumption by income and investment, a series."""
     data = sm.datasets.macrodata.load_pandas().data
     X = sm.add_constant(data[["realgdp", "realinv", "unemp"]].to_numpy())
     return Fit(sm.OLS(data.realcons.to_numpy(), X)), None, None
 
 
-def sunspots():
+def sunspots() -> tuple[Fit, None, None]:
     """Return yearly counts by the count of the year before, as Poisson regression."""
     y = np.round(sm.datasets.sunspots.load_pandas().data.SUNACTIVITY.to_numpy())
     X = np.column_stack([np.ones(len(y) - 1), np.log1p(y[:-1])])
@@ -88,7 +91,9 @@ SERIES = [macro, sunspots]
 
 
 @pytest.mark.parametrize("problem", [*PANELS, *SERIES])
-def test_d3_independent_samples(problem):
+def test_d3_independent_samples(
+    problem: Callable[[], tuple[Fit, np.ndarray | None, np.ndarray | None]],
+) -> None:
     fit, _, _ = problem()
     close(ff.sandwich_covariance(fit.information, fit.scores), fit.published("HC0"))
     corrected = ff.sandwich_covariance(fit.information, fit.scores, correction="CR1")
@@ -99,7 +104,7 @@ def test_d3_independent_samples(problem):
 
 
 @pytest.mark.parametrize("problem", PANELS)
-def test_d3_clusters(problem):
+def test_d3_clusters(problem: Callable[[], tuple[Fit, np.ndarray, np.ndarray]]) -> None:
     fit, first, second = problem()
     for labels in (first, second):
         groups = np.unique(labels, return_inverse=True)[1]
@@ -112,7 +117,9 @@ def test_d3_clusters(problem):
 
 
 @pytest.mark.parametrize("problem", PANELS)
-def test_d3_two_ways_of_clustering(problem):
+def test_d3_two_ways_of_clustering(
+    problem: Callable[[], tuple[Fit, np.ndarray, np.ndarray]],
+) -> None:
     fit, first, second = problem()
     groups = np.column_stack([np.unique(x, return_inverse=True)[1] for x in (first, second)])
     for correction in ("none", "CR1"):
@@ -128,7 +135,7 @@ def test_d3_two_ways_of_clustering(problem):
 @pytest.mark.parametrize("kernel", ["bartlett", "uniform"])
 @pytest.mark.parametrize("lags", [0, 1, 4, 11])
 @pytest.mark.parametrize("problem", SERIES)
-def test_d3_series(problem, lags, kernel):
+def test_d3_series(problem: Callable[[], tuple[Fit, None, None]], lags: int, kernel: str) -> None:
     fit, _, _ = problem()
     for correction in ("none", "CR1"):
         published = fit.published(
@@ -140,7 +147,7 @@ def test_d3_series(problem, lags, kernel):
         close(actual, published)
 
 
-def exact_inverse(A):
+def exact_inverse(A: np.ndarray) -> np.ndarray:
     """Return the inverse of a matrix of fractions, by Gauss and Jordan."""
     n = len(A)
     rows = [[*row, *(Fraction(int(i == j)) for j in range(n))] for i, row in enumerate(A)]
@@ -151,7 +158,7 @@ def exact_inverse(A):
     return np.array([row[n:] for row in rows])
 
 
-def test_d3_longley_in_exact_arithmetic():
+def test_d3_longley_in_exact_arithmetic() -> None:
     """κ(X) = 5e9, and 4e4 of columns of one length, which is what QR's error grows with."""
     data = sm.datasets.longley.load()
     X = sm.add_constant(np.asarray(data.exog))
@@ -165,20 +172,23 @@ def test_d3_longley_in_exact_arithmetic():
     close(ff.opg_covariance(X, solver=ff.QR()), inverse.astype(float), bound)
 
 
-class Probit(GenericLikelihoodModel):
+class Probit(GenericLikelihoodModel):  # type: ignore[misc]
     """Spector's data again, by the package's class for likelihoods of one's own."""
 
-    def score_obs(self, params):
-        return sm.Probit(self.endog, self.exog).score_obs(params)
+    def score_obs(self, params: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = sm.Probit(self.endog, self.exog).score_obs(params)
+        return answer
 
-    def nloglikeobs(self, params):
-        return -sm.Probit(self.endog, self.exog).loglikeobs(params)
+    def nloglikeobs(self, params: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = -sm.Probit(self.endog, self.exog).loglikeobs(params)
+        return answer
 
-    def hessian(self, params):
-        return sm.Probit(self.endog, self.exog).hessian(params)
+    def hessian(self, params: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = sm.Probit(self.endog, self.exog).hessian(params)
+        return answer
 
 
-def test_d3_outer_product_of_gradients():
+def test_d3_outer_product_of_gradients() -> None:
     data = sm.datasets.spector.load()
     X, y = sm.add_constant(np.asarray(data.exog)), np.asarray(data.endog)
     start = sm.Probit(y, X).fit(disp=0, tol=1e-14).params
@@ -192,7 +202,7 @@ def test_d3_outer_product_of_gradients():
 
 @pytest.mark.parametrize("lags", [0, 1, 2, 3, 8, 29])
 @pytest.mark.parametrize("kernel", ["bartlett", "uniform", "parzen"])
-def test_d3_kernels_are_sums_over_lags(kernel, lags):
+def test_d3_kernels_are_sums_over_lags(kernel: str, lags: int) -> None:
     S = oracle.draw(30, 3)
     z = np.arange(30) / (lags + 1)
     w = {
@@ -206,7 +216,7 @@ def test_d3_kernels_are_sums_over_lags(kernel, lags):
     oracle.close(actual, expected, np.float64, 30, (S**2).sum() * (lags + 1))
 
 
-def test_d3_pairs_of_samples_that_share_a_label():
+def test_d3_pairs_of_samples_that_share_a_label() -> None:
     """Inclusion and exclusion counts each pair that shares either label once."""
     S = oracle.draw(200, 4)
     rng = oracle.rng(7)
@@ -219,7 +229,7 @@ def test_d3_pairs_of_samples_that_share_a_label():
 
 
 @pytest.mark.parametrize("shape", ["many", "few", "one large", "all different", "over 2^16"])
-def test_d3_clusters_across_blocks(shape):
+def test_d3_clusters_across_blocks(shape: str) -> None:
     """More rows than are made at a time, so that clusters begin and end inside of blocks."""
     S = oracle.draw(100_000 if shape == "over 2^16" else 40_000, 3)
     rng = oracle.rng(8)
@@ -245,7 +255,7 @@ def test_d3_clusters_across_blocks(shape):
 
 
 @pytest.mark.parametrize("lags", [0, 1, 6, 700, 30_000])
-def test_d3_windows_across_blocks(lags):
+def test_d3_windows_across_blocks(lags: int) -> None:
     S = oracle.draw(40_000, 2)
     padded = np.concatenate([np.zeros((lags, 2)), S, np.zeros((lags, 2))])
     sums = np.cumsum(np.concatenate([np.zeros((1, 2)), padded]), axis=0)

@@ -1,5 +1,9 @@
 """D4: marginalise, condition and add a prior, for any representation, against explicit inverses."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -8,32 +12,33 @@ import fastfisher as ff
 import forecast_ellipse
 import oracle
 import representations
+from fastfisher.fisher.additive import Additive
 
-CASES = {name: rest for name, *rest in representations.cases()}
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
 KEEP = [5, 0, -2]
 
 
 @pytest.fixture(params=CASES)
-def case(request):
+def case(request: pytest.FixtureRequest) -> tuple[Additive, np.ndarray, np.ndarray]:
     """Return F, its total information as a matrix, and a prior that determines everything."""
     F, matrix, _ = CASES[request.param]
     total = 1.0 if F.reduction == "sum" else F.weight_sum
     return F, total * matrix, oracle.rng(21).uniform(1.0, 20.0, len(matrix))
 
 
-def chosen(matrix, keep):
-    keep = np.arange(len(matrix))[keep]
-    return matrix[np.ix_(keep, keep)]
+def chosen(matrix: np.ndarray, keep: Sequence[int]) -> np.ndarray:
+    places = np.arange(len(matrix))[keep]
+    return matrix[np.ix_(places, places)]
 
 
-def random_information(p=7, spread=1.0):
+def random_information(p: int = 7, spread: float = 1.0) -> np.ndarray:
     rng = oracle.rng(22)
     S = rng.standard_normal((3 * p, p)) * np.logspace(0, spread, p)
     return S.T @ S
 
 
 # ---- any representation ----
-def test_d4_marginalise_any_representation(case):
+def test_d4_marginalise_any_representation(case: tuple[Additive, np.ndarray, np.ndarray]) -> None:
     F, matrix, prior = case
     A = matrix + np.diag(prior)
     expected = np.linalg.inv(chosen(np.linalg.inv(A), KEEP))
@@ -42,14 +47,14 @@ def test_d4_marginalise_any_representation(case):
     np.testing.assert_array_equal(actual, actual.T)
 
 
-def test_d4_condition_any_representation(case):
+def test_d4_condition_any_representation(case: tuple[Additive, np.ndarray, np.ndarray]) -> None:
     F, matrix, _ = case
     actual = ff.condition_on(F, KEEP)
     oracle.close(actual, chosen(matrix, KEEP), np.float64, 10 * len(matrix), scale=np.trace(matrix))
     np.testing.assert_array_equal(actual, actual.T)
 
 
-def test_d4_prior_any_representation(case):
+def test_d4_prior_any_representation(case: tuple[Additive, np.ndarray, np.ndarray]) -> None:
     F, matrix, prior = case
     for given, added in (
         (prior, np.diag(prior)),
@@ -68,10 +73,10 @@ STRUCTURED = [name for name in CASES if not name.startswith(("dense-", "tridiago
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
-def test_d4_no_representation_is_made_dense(name, monkeypatch):
+def test_d4_no_representation_is_made_dense(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     F, _, _ = CASES[name]
 
-    def refused(self):
+    def refused(self: ff.Fisher) -> None:
         raise AssertionError(f"{type(self).__name__} was made dense")
 
     expected = ff.marginalize(F, KEEP, prior=3.0)
@@ -85,7 +90,7 @@ def test_d4_no_representation_is_made_dense(name, monkeypatch):
 
 
 # ---- laws ----
-def test_d4_marginalising_is_the_schur_complement():
+def test_d4_marginalising_is_the_schur_complement() -> None:
     F = random_information()
     keep, rest = [0, 3, 5], [1, 2, 4, 6]
     off = F[np.ix_(keep, rest)]
@@ -93,20 +98,20 @@ def test_d4_marginalising_is_the_schur_complement():
     oracle.close(ff.marginalize(F, keep), expected, np.float64, 10 * np.linalg.cond(F))
 
 
-def test_d4_marginalising_twice_is_marginalising_once():
+def test_d4_marginalising_twice_is_marginalising_once() -> None:
     F = random_information()
     twice = ff.marginalize(ff.marginalize(F, [6, 0, 3, 5]), [3, 1])
     oracle.close(twice, ff.marginalize(F, [5, 0]), np.float64, 10 * np.linalg.cond(F))
 
 
-def test_d4_conditioning_twice_is_conditioning_once():
+def test_d4_conditioning_twice_is_conditioning_once() -> None:
     F = random_information()
     np.testing.assert_array_equal(
         ff.condition_on(ff.condition_on(F, [6, 0, 3, 5]), [3, 1]), ff.condition_on(F, [5, 0])
     )
 
 
-def test_d4_order_of_marginalising_and_conditioning():
+def test_d4_order_of_marginalising_and_conditioning() -> None:
     """Fix parameter 1, then integrate out the rest; not the same as the other way round."""
     F, keep = random_information(), [0, 3]
     first_known = ff.marginalize(ff.condition_on(F, [0, 2, 3, 4, 5, 6]), [0, 2])
@@ -116,7 +121,7 @@ def test_d4_order_of_marginalising_and_conditioning():
     assert np.linalg.norm(first_known - ff.marginalize(F, keep)) > 1e-3 * np.linalg.norm(expected)
 
 
-def test_d4_a_prior_without_end_is_conditioning():
+def test_d4_a_prior_without_end_is_conditioning() -> None:
     """F_rr + t: what marginalising takes away, F_kr (F_rr + t)⁻¹ F_rk, falls as 1/t."""
     F, keep = random_information(), [0, 3]
     known = ff.condition_on(F, keep)
@@ -131,14 +136,14 @@ def test_d4_a_prior_without_end_is_conditioning():
     oracle.close(ff.marginalize(F, keep, prior=1e16 * size * prior), known, np.float64, 100)
 
 
-def test_d4_a_weak_prior_is_none():
+def test_d4_a_weak_prior_is_none() -> None:
     F = random_information()
     without = ff.marginalize(F, [0, 3])
     with_little = ff.marginalize(F, [0, 3], prior=1e-14 * np.linalg.eigvalsh(F)[0])
     oracle.close(with_little, without, np.float64, 10 * np.linalg.cond(F))
 
 
-def test_d4_a_prior_on_what_is_kept_adds_to_its_information():
+def test_d4_a_prior_on_what_is_kept_adds_to_its_information() -> None:
     """(F + P)/(F + P)_rr = F/F_rr + P_kk for a P on the kept ones: priors may come after."""
     F, keep = random_information(), [0, 3]
     prior = np.zeros(7)
@@ -148,7 +153,7 @@ def test_d4_a_prior_on_what_is_kept_adds_to_its_information():
     oracle.close(before, after, np.float64, 10 * np.linalg.cond(F))
 
 
-def test_d4_the_prior_keyword_is_add_prior():
+def test_d4_the_prior_keyword_is_add_prior() -> None:
     F, prior = random_information(), np.arange(7.0)
     for function in (ff.cramer_rao_bound, lambda A, **k: ff.marginalize(A, [5, 0, 3], **k)):
         oracle.close(
@@ -159,7 +164,7 @@ def test_d4_the_prior_keyword_is_add_prior():
         )
 
 
-def test_d4_independent_experiments_add():
+def test_d4_independent_experiments_add() -> None:
     """One determines the sum of two parameters, one their difference: together they give both."""
     one, other = np.ones((2, 2)), np.array([[1.0, -1.0], [-1.0, 1.0]])
     np.testing.assert_array_equal(ff.add_prior(one, other), 2 * np.eye(2))
@@ -168,7 +173,7 @@ def test_d4_independent_experiments_add():
             ff.cramer_rao_bound(alone)
 
 
-def test_d4_more_information_has_a_lower_bound():
+def test_d4_more_information_has_a_lower_bound() -> None:
     """P ⪰ 0 makes (F + P)⁻¹ ⪯ F⁻¹, by at most what F⁻¹ P F⁻¹ says to first order."""
     F, p = random_information(), np.array([0.0, 3.0, 0.0, 1.0, 0.0, 0.0, 20.0])
     before, after = ff.cramer_rao_bound(F), ff.cramer_rao_bound(F, prior=p)
@@ -177,7 +182,7 @@ def test_d4_more_information_has_a_lower_bound():
     assert np.linalg.eigvalsh(before * p @ before - (before - after))[0] > -rounding
 
 
-def test_d4_knowing_never_hurts():
+def test_d4_knowing_never_hurts() -> None:
     """F_kk ⪰ marginal information, and the kept variances say the same of the bound."""
     F, keep = random_information(), [0, 3, 4]
     gap = ff.condition_on(F, keep) - ff.marginalize(F, keep)
@@ -186,7 +191,7 @@ def test_d4_knowing_never_hurts():
     oracle.close(kept, chosen(ff.cramer_rao_bound(F), keep), np.float64, 10 * np.linalg.cond(F))
 
 
-def test_d4_reparametrising_commutes_with_marginalising():
+def test_d4_reparametrising_commutes_with_marginalising() -> None:
     """New parameters of the kept and of the others apart: a block-diagonal ∂θ/∂φ."""
     F, rng = random_information(), oracle.rng(23)
     inner, outer = rng.standard_normal((3, 3)), rng.standard_normal((4, 4))
@@ -197,7 +202,7 @@ def test_d4_reparametrising_commutes_with_marginalising():
     oracle.close(both, ff.reparametrize(ff.marginalize(F, keep), inner), np.float64, 10 * cond)
 
 
-def test_d4_bound_and_reparametrise_are_inverse():
+def test_d4_bound_and_reparametrise_are_inverse() -> None:
     """∂φ/∂θ F⁻¹ (∂φ/∂θ)ᵀ = (JᵀFJ)⁻¹ with J = ∂θ/∂φ its inverse."""
     F, J = random_information(), oracle.rng(24).standard_normal((7, 7))
     cond = np.linalg.cond(F) * np.linalg.cond(J) ** 2
@@ -209,7 +214,7 @@ def test_d4_bound_and_reparametrise_are_inverse():
     )
 
 
-def test_d4_a_marginal_ellipse_is_the_shadow_of_the_whole():
+def test_d4_a_marginal_ellipse_is_the_shadow_of_the_whole() -> None:
     """max θ_k over θᵀFθ ≤ 1 is the root of the marginal variance; on the axis, of 1/F_kk."""
     F = random_information(3, 0.3)
     angles = oracle.rng(25).standard_normal((200_000, 3))
@@ -221,7 +226,7 @@ def test_d4_a_marginal_ellipse_is_the_shadow_of_the_whole():
 
 
 # ---- the example ----
-def test_d4_the_magnitudes_of_the_forecast_and_their_slopes():
+def test_d4_the_magnitudes_of_the_forecast_and_their_slopes() -> None:
     """An Einstein–de Sitter universe has the distance 2 c/H₀ (1 − 1/√(1 + z)) in closed form."""
     z = forecast_ellipse.REDSHIFTS
     m, _ = forecast_ellipse.magnitudes(np.array([70.0, 1.0, -1.0, -19.3]))
@@ -235,9 +240,11 @@ def test_d4_the_magnitudes_of_the_forecast_and_their_slopes():
         np.testing.assert_allclose(jacobian[:, i], slope, rtol=0, atol=1e-8)
 
 
-def test_d4_the_forecast_is_what_fits_of_simulated_surveys_scatter_by(tmp_path, capsys):
+def test_d4_the_forecast_is_what_fits_of_simulated_surveys_scatter_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     surveys, picture = 1000, tmp_path / "picture.png"
-    told = forecast_ellipse.main(picture, surveys=surveys)
+    told = forecast_ellipse.main(str(picture), surveys=surveys)
     assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert capsys.readouterr().out.count("of the fits are within") == 3
     scatter = told["fits"].std(axis=0) / told["marginalised"]

@@ -13,21 +13,24 @@ LEVEL = 0.95
 ERROR = np.sqrt(LEVEL * (1 - LEVEL) / SETS)
 
 
-def intervals_cover(estimates, theta, information):
+def intervals_cover(
+    estimates: np.ndarray, theta: np.ndarray, information: np.ndarray
+) -> np.ndarray:
     """Return for each parameter how often θ̂ ± 1.96 √(F⁻¹)_ii holds θ, F at θ̂ of each set."""
     variances = ff.batch.inverse_diagonal(information).value
     reach = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(variances)
-    return (np.abs(estimates - theta) <= reach).mean(axis=0)
+    answer: np.ndarray = (np.abs(estimates - theta) <= reach).mean(axis=0)
+    return answer
 
 
-def regions_cover(estimates, theta, information):
+def regions_cover(estimates: np.ndarray, theta: np.ndarray, information: np.ndarray) -> float:
     """Return how often (θ̂ − θ)ᵀ F (θ̂ − θ) is below the quantile of χ²_p."""
     d = estimates - theta
     distance = np.einsum("bi,bij,bj->b", d, information, d)
-    return (distance <= stats.chi2.ppf(LEVEL, len(theta))).mean()
+    return float((distance <= stats.chi2.ppf(LEVEL, len(theta))).mean())
 
 
-def gaussian():
+def gaussian() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Mean and scale of a thousand numbers: the maximum of the likelihood has a closed form."""
     theta, n = np.array([0.4, 1.7]), 1000
     estimates = []
@@ -39,7 +42,7 @@ def gaussian():
     return stacked, theta, information, n * ff.Gaussian(*theta).fisher_information()
 
 
-def exponential():
+def exponential() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     theta, n = np.array([2.5]), 1000
     x = ff.Exponential(*theta).sample(SETS * n, rng=1).reshape(SETS, n)
     estimates = x.mean(axis=1, keepdims=True)
@@ -47,7 +50,7 @@ def exponential():
     return estimates, theta, information, n * ff.Exponential(*theta).fisher_information()
 
 
-def poisson_regression():
+def poisson_regression() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Counts with a log link, fitted by Fisher scoring of all sets at once."""
     rng, n = oracle.rng(5), 400
     X = np.column_stack([np.ones(n), rng.standard_normal((n, 2))])
@@ -68,11 +71,14 @@ def poisson_regression():
 
 
 @pytest.fixture(scope="module", params=[gaussian, exponential, poisson_regression])
-def model(request):
-    return request.param()
+def model(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    answer: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] = request.param()
+    return answer
 
 
-def test_d5_intervals_and_regions_cover_as_often_as_they_say(model):
+def test_d5_intervals_and_regions_cover_as_often_as_they_say(
+    model: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     estimates, theta, information, _ = model
     assert estimates.shape == (SETS, len(theta))
     covered = intervals_cover(estimates, theta, information)
@@ -80,14 +86,18 @@ def test_d5_intervals_and_regions_cover_as_often_as_they_say(model):
     assert regions_cover(estimates, theta, information) == pytest.approx(LEVEL, abs=3.3 * ERROR)
 
 
-def test_d5_information_off_by_a_tenth_would_be_seen(model):
+def test_d5_information_off_by_a_tenth_would_be_seen(
+    model: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     estimates, theta, information, _ = model
     for factor in (0.9, 1.1):
         covered = regions_cover(estimates, theta, factor * information)
         assert abs(covered - LEVEL) > 3.3 * ERROR
 
 
-def test_d5_estimates_are_normal_about_the_truth(model):
+def test_d5_estimates_are_normal_about_the_truth(
+    model: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     """(θ̂ − θ)ᵀ F (θ̂ − θ) with F at θ is χ²_p in all of its range, and whitened it is N(0, I)."""
     estimates, theta, _, truth = model
     d = (estimates - theta).T
@@ -101,7 +111,7 @@ def test_d5_estimates_are_normal_about_the_truth(model):
     np.testing.assert_allclose(covariance, np.eye(len(theta)), rtol=0, atol=5 / np.sqrt(SETS))
 
 
-def test_d5_laplace_draws_spread_as_the_estimates_do():
+def test_d5_laplace_draws_spread_as_the_estimates_do() -> None:
     """Draws about θ by the information of one set, and estimates of many: two views of F⁻¹."""
     estimates, theta, information, _ = gaussian()
     draws = ff.laplace_sample(information[0], theta, size=SETS, rng=7)

@@ -14,7 +14,7 @@ import fastfisher as ff
 import oracle
 import representations
 
-CASES = {name: rest for name, *rest in representations.cases()}
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
 
 # Every representation that can hold all of F, made of rows; p parameters.
 WHOLE: dict[str, Any] = {
@@ -31,14 +31,14 @@ WHOLE: dict[str, Any] = {
 whole = pytest.mark.parametrize("kind", WHOLE)
 
 
-def damped(matrix, damping):
+def damped(matrix: np.ndarray, damping: float) -> np.ndarray:
     return matrix + damping * np.eye(len(matrix))
 
 
 # ---- leverages ----
 @whole
 @pytest.mark.parametrize("data", ["stackloss", "scotland", "fair"])
-def test_d6_leverages_are_the_diagonal_of_the_hat_matrix(kind, data):
+def test_d6_leverages_are_the_diagonal_of_the_hat_matrix(kind: str, data: str) -> None:
     """Of ordinary least squares: the scores are residual · x, and the hat matrix knows x alone."""
     loaded = getattr(sm.datasets, data).load()
     X = sm.add_constant(np.asarray(loaded.exog, float))[:300]
@@ -54,7 +54,7 @@ def test_d6_leverages_are_the_diagonal_of_the_hat_matrix(kind, data):
         assert found.sum() == pytest.approx(X.shape[1], rel=1e-6)
 
 
-def test_d6_leverages_of_a_weighted_fit():
+def test_d6_leverages_of_a_weighted_fit() -> None:
     """Logistic regression: statsmodels' hat matrix W½ X (XᵀWX)⁻¹ Xᵀ W½."""
     data = sm.datasets.spector.load()
     X = sm.add_constant(np.asarray(data.exog, float))
@@ -67,7 +67,7 @@ def test_d6_leverages_of_a_weighted_fit():
 
 
 @whole
-def test_d6_leverages_tell_what_leaving_a_sample_out_does(kind):
+def test_d6_leverages_tell_what_leaving_a_sample_out_does(kind: str) -> None:
     """Brute force: ridge regression refitted without each sample misses it by eᵢ / (1 − hᵢ)."""
     X, y = load_diabetes(return_X_y=True)
     X, y, ridge = X[:40], y[:40] - y[:40].mean(), 0.3
@@ -83,7 +83,7 @@ def test_d6_leverages_tell_what_leaving_a_sample_out_does(kind):
 # ---- effective dimension ----
 @whole
 @pytest.mark.parametrize("ridge", [1e-3, 0.1, 10.0])
-def test_d6_effective_dimension_is_the_degrees_of_freedom(kind, ridge):
+def test_d6_effective_dimension_is_the_degrees_of_freedom(kind: str, ridge: float) -> None:
     """Σ ∂ŷᵢ/∂yᵢ of scikit-learn's ridge regression, fitted to each unit vector."""
     X = load_diabetes().data[:60]
     hat = Ridge(ridge, fit_intercept=False, solver="svd").fit(X, np.eye(len(X))).predict(X)
@@ -93,7 +93,7 @@ def test_d6_effective_dimension_is_the_degrees_of_freedom(kind, ridge):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_d6_effective_dimension_falls_from_the_rank_to_zero(name):
+def test_d6_effective_dimension_falls_from_the_rank_to_zero(name: str) -> None:
     F, matrix, _ = CASES[name]
     values, _ = F.eigsh(len(matrix))
     rank = int((values > 1e-10 * values[0]).sum())
@@ -109,7 +109,7 @@ def test_d6_effective_dimension_falls_from_the_rank_to_zero(name):
 
 # ---- powers ----
 @pytest.mark.parametrize("name", CASES)
-def test_d6_half_powers_twice_are_whole(name):
+def test_d6_half_powers_twice_are_whole(name: str) -> None:
     F, matrix, _ = CASES[name]
     v = oracle.draw(len(matrix), 3)
     kappa = np.linalg.cond(damped(matrix, 0.3))
@@ -123,7 +123,7 @@ def test_d6_half_powers_twice_are_whole(name):
 
 
 @whole
-def test_d6_the_inverse_root_whitens(kind):
+def test_d6_the_inverse_root_whitens(kind: str) -> None:
     X = load_wine().data
     X = X / X.std(axis=0)
     F = WHOLE[kind](X)
@@ -134,7 +134,7 @@ def test_d6_the_inverse_root_whitens(kind):
 
 # ---- eigenpairs ----
 @pytest.mark.parametrize("kind", [k for k in WHOLE if k != "layer"])
-def test_d6_eigenpairs_of_a_centred_fisher_are_principal_components(kind):
+def test_d6_eigenpairs_of_a_centred_fisher_are_principal_components(kind: str) -> None:
     X = load_wine().data
     X = X / X.std(axis=0)
     pca = PCA(4, svd_solver="full").fit(X)

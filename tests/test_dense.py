@@ -3,6 +3,8 @@
 import copy
 import pickle
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +18,13 @@ LAWS = settings(deadline=None, max_examples=25)
 splits = st.lists(st.integers(0, 12), min_size=1, max_size=6)
 
 
-def built(scores, weights=None, **keywords):
+def built(scores: np.ndarray, weights: None = None, **keywords: Any) -> ff.DenseFisher:
     return ff.DenseFisher(scores.shape[1], **keywords).update(scores, weights)
 
 
 @LAWS
 @given(splits, st.booleans(), st.booleans())
-def test_streaming_is_one_shot(sizes, center, weighted):
+def test_streaming_is_one_shot(sizes: Sequence[int], center: bool, weighted: bool) -> None:
     n, p = sum(sizes) + 1, 7
     S = oracle.draw(n, p) + 3.0
     weights = oracle.draw_weights(n) + 0.1 if weighted else None
@@ -36,7 +38,7 @@ def test_streaming_is_one_shot(sizes, center, weighted):
 
 @LAWS
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.booleans())
-def test_merge_is_associative_and_commutative(i, j, k, center):
+def test_merge_is_associative_and_commutative(i: int, j: int, k: int, center: bool) -> None:
     a, b, c = (built(oracle.draw(n, 5) + n, center=center) for n in (i, j, k))
     left, right = (a + b) + c, a + (b + c)
     scale = np.abs(left.to_dense()).max() + 100
@@ -47,7 +49,7 @@ def test_merge_is_associative_and_commutative(i, j, k, center):
 
 
 @pytest.mark.parametrize("center", [False, True])
-def test_the_empty_one_changes_nothing(center):
+def test_the_empty_one_changes_nothing(center: bool) -> None:
     F = built(oracle.draw(10, 4), center=center)
     before = F.to_dense()
     F.merge(ff.DenseFisher(4, center=center)).update(np.empty((0, 4)))
@@ -56,7 +58,7 @@ def test_the_empty_one_changes_nothing(center):
     assert np.array_equal(empty.to_dense(), before)
 
 
-def test_merging_with_itself_doubles():
+def test_merging_with_itself_doubles() -> None:
     F = built(oracle.draw(10, 4), reduction="sum", center=True)
     before = F.to_dense()
     F.merge(F)
@@ -65,7 +67,7 @@ def test_merging_with_itself_doubles():
 
 
 @pytest.mark.parametrize("center", [False, True])
-def test_decay_weighs_the_old(center):
+def test_decay_weighs_the_old(center: bool) -> None:
     old, new = oracle.draw(20, 6) + 1, oracle.draw(30, 6) - 1
     F = built(old, center=center).decay(0.5).update(new)
     weights = np.r_[np.full(20, 0.5), np.ones(30)]
@@ -78,7 +80,7 @@ def test_decay_weighs_the_old(center):
     oracle.close(forgotten.to_dense(), oracle.fisher(new, None, center), float, 50, scale)
 
 
-def test_a_bad_update_changes_nothing():
+def test_a_bad_update_changes_nothing() -> None:
     for F in (ff.DenseFisher(3), built(oracle.draw(5, 3)), built(oracle.draw(5, 3), center=True)):
         before = pickle.dumps(F)
         bad = np.ones((4, 3))
@@ -91,7 +93,7 @@ def test_a_bad_update_changes_nothing():
         assert F.update(np.ones((4, 3))).n_samples >= 4
 
 
-def test_from_matrix():
+def test_from_matrix() -> None:
     A = oracle.fisher(oracle.draw(30, 6))
     F = ff.DenseFisher.from_matrix(np.tril(A) + np.triu(np.full((6, 6), np.nan), 1), n_samples=30)
     oracle.close(F.to_dense(), A, float, 4)
@@ -102,7 +104,7 @@ def test_from_matrix():
     oracle.close(total.to_dense(), A, float, 4)
 
 
-def test_float32_scores_go_into_float64_sums_but_not_back():
+def test_float32_scores_go_into_float64_sums_but_not_back() -> None:
     S = oracle.draw(40, 5, np.float32)
     F = ff.DenseFisher(5, center=True).update(S)
     oracle.close(F.to_dense(), oracle.fisher(S, center=True), np.float64, 40)
@@ -111,7 +113,7 @@ def test_float32_scores_go_into_float64_sums_but_not_back():
     assert ff.DenseFisher.from_scores(S).dtype == np.float32
 
 
-def test_copies_are_their_own():
+def test_copies_are_their_own() -> None:
     F = built(oracle.draw(10, 4))
     before = F.to_dense()
     for other in (F.copy(), copy.deepcopy(F), pickle.loads(pickle.dumps(F))):
@@ -119,7 +121,7 @@ def test_copies_are_their_own():
     assert np.array_equal(F.to_dense(), before)
 
 
-def test_several_threads_may_update():
+def test_several_threads_may_update() -> None:
     F = ff.DenseFisher(8, reduction="sum")
     S = np.ones((5, 8))
     threads = [threading.Thread(target=lambda: [F.update(S) for _ in range(20)]) for _ in range(4)]
@@ -131,7 +133,7 @@ def test_several_threads_may_update():
     assert F.n_samples == 400
 
 
-def test_merging_crosswise_does_not_lock_up():
+def test_merging_crosswise_does_not_lock_up() -> None:
     a, b = built(oracle.draw(3, 4)), built(oracle.draw(3, 4))
     threads = [
         threading.Thread(target=lambda x=x, y=y: [x.merge(y) for _ in range(10)], daemon=True)
@@ -144,7 +146,7 @@ def test_merging_crosswise_does_not_lock_up():
         assert not thread.is_alive()
 
 
-def test_other_kinds_do_not_merge():
+def test_other_kinds_do_not_merge() -> None:
     F = built(oracle.draw(3, 4))
     for other in (
         ff.DenseFisher(5),
@@ -155,14 +157,14 @@ def test_other_kinds_do_not_merge():
         with pytest.raises(ValueError, match=r"others: expected \(class"):
             F.merge(other)
     with pytest.raises(TypeError, match="others: expected DenseFisher"):
-        F.merge(ff.DiagonalFisher(4))
+        F.merge(ff.DiagonalFisher(4))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         F + ff.DiagonalFisher(4)
     with pytest.raises(ValueError, match="factor: expected at most 1"):
         F.decay(1.5)
 
 
-def test_nothing_to_average():
+def test_nothing_to_average() -> None:
     F = ff.DenseFisher(3)
     for read in (F.to_dense, F.diagonal, lambda: F @ np.ones(3), lambda: F.solve(np.ones(3))):
         with pytest.raises(ValueError, match="expected at least one sample"):

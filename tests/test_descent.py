@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,40 +15,42 @@ import oracle
 import representations
 from networks import Bernoulli, Dense, Network
 
-CASES = {name: rest for name, *rest in representations.cases()}
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
 STATIONARY = "the gradient is zero at the start, which need not be a minimum"
 
 
 class Quadratic:
     """L = ½ (θ − c)ᵀ F (θ − c), whose natural gradient is θ − c."""
 
-    def __init__(self, fisher, center):
+    def __init__(self, fisher: ff.DenseFisher, center: np.ndarray) -> None:
         self.fisher, self.center, self.calls = fisher, center, 0
 
-    def loss(self, theta):
-        return 0.5 * self.fisher.quadratic_form(theta - self.center)
+    def loss(self, theta: np.ndarray) -> float:
+        return float(0.5 * self.fisher.quadratic_form(theta - self.center))
 
-    def __call__(self, theta):
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         self.calls += 1
         return self.loss(theta), self.fisher @ (theta - self.center), self.fisher
 
 
-def dense(matrix):
+def dense(matrix: np.ndarray | Sequence[np.ndarray | Sequence[float]]) -> ff.DenseFisher:
     return ff.DenseFisher.from_matrix(np.atleast_2d(np.asarray(matrix, float)))
 
 
-def quadratic(p=3):
+def quadratic(p: int = 3) -> Quadratic:
     S = oracle.draw(4 * p, p)
     return Quadratic(ff.DenseFisher.from_scores(S), oracle.rng(p).standard_normal(p))
 
 
-def arctangent(theta):
+def arctangent(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
     """The mean of log(1 + θ²) has the slope of an arctangent: Newton's steps overshoot."""
     root = np.sqrt(1 + theta**2)
     return float((root - 1).sum()), theta / root, dense(np.diag(root**-3))
 
 
-def poisson(theta, rows=slice(None)):
+def poisson(
+    theta: np.ndarray, rows: slice = slice(None)
+) -> tuple[float, np.ndarray, ff.ScoreFisher]:
     """Poisson regression, in totals."""
     X = np.column_stack([np.ones(40), oracle.draw(40, 3)])[rows]
     y = np.arange(40)[rows] % 5
@@ -60,7 +63,7 @@ def poisson(theta, rows=slice(None)):
 
 # ---- any representation ----
 @pytest.mark.parametrize("name", CASES)
-def test_one_damped_step_is_the_formula_for_any_representation(name):
+def test_one_damped_step_is_the_formula_for_any_representation(name: str) -> None:
     F, matrix, _ = CASES[name]
     p = len(matrix)
     theta, center = oracle.rng(1).standard_normal((2, p))
@@ -84,7 +87,7 @@ def test_one_damped_step_is_the_formula_for_any_representation(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_adaptive_steps_of_bounded_kl_descend_with_any_representation(name):
+def test_adaptive_steps_of_bounded_kl_descend_with_any_representation(name: str) -> None:
     """F stands for a Hessian that is twice as large in some directions: steps are refused."""
     F, matrix, _ = CASES[name]
     p = len(matrix)
@@ -105,7 +108,7 @@ def test_adaptive_steps_of_bounded_kl_descend_with_any_representation(name):
     assert falls.min() > -1e-14 * result.history[0].loss
 
 
-def test_scores_and_layers_are_taken_as_they_are():
+def test_scores_and_layers_are_taken_as_they_are() -> None:
     a, g = oracle.draw(20, 3), oracle.draw(20, 2)
     S = np.einsum("no,ni->noi", g, a).reshape(20, 6)
     gradient = oracle.draw(6, 1)[:, 0]
@@ -122,12 +125,14 @@ def test_scores_and_layers_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("options", [{}, {"damping": 1e-3, "adaptive": True}, {"max_kl": 0.1}])
-def test_products_alone_are_taken(options):
+def test_products_alone_are_taken(options: dict[str, Any]) -> None:
     """A SciPy operator, and a function of v, which may be a model's Fisher-vector product."""
     exact = ff.natural_gradient_descent(poisson, np.zeros(4), **options)
     for products in (scipy.sparse.linalg.aslinearoperator, lambda F: lambda v: F @ v):
 
-        def model(theta, products=products):
+        def model(
+            theta: np.ndarray, products: Callable[..., Any] = products
+        ) -> tuple[float, np.ndarray, Any]:
             loss, gradient, F = poisson(theta)
             return loss, gradient, products(F.to_dense())
 
@@ -136,7 +141,7 @@ def test_products_alone_are_taken(options):
         np.testing.assert_allclose(found.theta, exact.theta, atol=1e-6)
 
 
-def test_a_gradient_may_be_a_list_of_weights():
+def test_a_gradient_may_be_a_list_of_weights() -> None:
     a, g = oracle.draw(20, 3), oracle.draw(20, 2)
     K = ff.KroneckerFisher([(2, 3)]).update([(a, g)])
     gradient = oracle.draw(2, 3)
@@ -152,7 +157,7 @@ def test_a_gradient_may_be_a_list_of_weights():
     np.testing.assert_array_equal(flat, expected)
 
 
-def test_a_solver_and_a_mode_of_damping_are_passed_on():
+def test_a_solver_and_a_mode_of_damping_are_passed_on() -> None:
     model = quadratic()
     matrix = model.fisher.to_dense()
     one = ff.natural_gradient_descent(
@@ -168,7 +173,7 @@ def test_a_solver_and_a_mode_of_damping_are_passed_on():
     np.testing.assert_allclose(one.theta, expected, rtol=1e-10)
 
 
-def test_float32_stays_float32():
+def test_float32_stays_float32() -> None:
     S, center = oracle.draw(20, 3, np.float32), np.ones(3, np.float32)
     F = ff.DenseFisher.from_scores(S)
     result = ff.natural_gradient_descent(Quadratic(F, center), np.zeros(3, np.float32))
@@ -178,7 +183,7 @@ def test_float32_stays_float32():
 
 
 # ---- options ----
-def test_step_size_may_depend_on_the_iteration():
+def test_step_size_may_depend_on_the_iteration() -> None:
     model = quadratic()
     result = ff.natural_gradient_descent(
         model, np.zeros(3), step_size=lambda k: 1 / (k + 2), max_iterations=3
@@ -188,7 +193,7 @@ def test_step_size_may_depend_on_the_iteration():
     np.testing.assert_allclose(result.theta, (1 - left) * model.center, rtol=1e-12)
 
 
-def test_momentum_is_the_heavy_ball():
+def test_momentum_is_the_heavy_ball() -> None:
     model, theta, step = quadratic(), np.zeros(3), np.zeros(3)
     for _ in range(5):
         step = -0.2 * (theta - model.center) + 0.7 * step
@@ -200,7 +205,7 @@ def test_momentum_is_the_heavy_ball():
     np.testing.assert_allclose(result.history[-1].kl, model.fisher.quadratic_form(step) / 2)
 
 
-def test_steps_are_shortened_to_max_kl_and_only_then():
+def test_steps_are_shortened_to_max_kl_and_only_then() -> None:
     model = quadratic()
     full = model.loss(np.zeros(3))  # the KL of the full step
     result = ff.natural_gradient_descent(model, np.zeros(3), max_kl=full / 6)
@@ -212,7 +217,7 @@ def test_steps_are_shortened_to_max_kl_and_only_then():
     np.testing.assert_allclose(result.theta, model.center, rtol=1e-12)
 
 
-def test_backtracking_halves_until_the_loss_falls():
+def test_backtracking_halves_until_the_loss_falls() -> None:
     """Newton's steps on √(1 + θ²) lead from θ to −θ³: they diverge from |θ| > 1."""
     plain = ff.natural_gradient_descent(arctangent, [3.0], max_iterations=3)
     assert abs(plain.theta[0]) > 1e3
@@ -225,7 +230,7 @@ def test_backtracking_halves_until_the_loss_falls():
     assert result.history[1].step_size == 1 / 8
 
 
-def test_adaptive_damping_follows_the_gain_ratio():
+def test_adaptive_damping_follows_the_gain_ratio() -> None:
     result = ff.natural_gradient_descent(
         arctangent, [3.0, -2.0], damping=1e-2, adaptive=True, damping_bounds=(1e-9, 1e9)
     )
@@ -243,7 +248,7 @@ def test_adaptive_damping_follows_the_gain_ratio():
         assert any(growth == pytest.approx(2.0 ** (k * (k + 1) // 2)) for k in range(6))
 
 
-def test_adaptive_damping_stays_within_its_bounds():
+def test_adaptive_damping_stays_within_its_bounds() -> None:
     model = quadratic()
     result = ff.natural_gradient_descent(
         model, np.zeros(3), damping=0.1, adaptive=True, damping_bounds=(0.05, 1.0)
@@ -253,16 +258,16 @@ def test_adaptive_damping_stays_within_its_bounds():
 
 
 @pytest.mark.parametrize("mode", ["absolute", "trace", "diagonal"])
-def test_the_damping_that_is_told_is_the_one_that_was_given(mode):
+def test_the_damping_that_is_told_is_the_one_that_was_given(mode: str) -> None:
     result = ff.natural_gradient_descent(quadratic(), np.zeros(3), damping=0.1, damping_mode=mode)
     assert result.damping_used == 0.1
     assert {record.damping for record in result.history} == {0.1}
 
 
-def test_adaptive_damping_cures_a_singular_fisher():
+def test_adaptive_damping_cures_a_singular_fisher() -> None:
     F = dense(np.diag([1.0, 0.0]))
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         return 0.5 * theta[0] ** 2 + 0.5 * theta[1] ** 2, theta, F
 
     result = ff.natural_gradient_descent(
@@ -272,10 +277,10 @@ def test_adaptive_damping_cures_a_singular_fisher():
     np.testing.assert_allclose(result.theta, 0.0, atol=1e-5)
 
 
-def test_a_large_damping_is_no_convergence():
+def test_a_large_damping_is_no_convergence() -> None:
     """F is far too small, so λ grows to where any decrement is small: the least decides."""
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         return 0.5 * float(theta[0]) ** 2, theta, dense([[1e-9]])
 
     options: dict[str, Any] = {"damping": 1e-8, "adaptive": True, "tolerance": 0.3}
@@ -287,12 +292,12 @@ def test_a_large_damping_is_no_convergence():
 
 @pytest.mark.parametrize("mode", ["absolute", "diagonal"])
 @pytest.mark.parametrize("size", [1e-8, 1e-3])
-def test_a_start_of_the_damping_is_no_convergence(size, mode):
+def test_a_start_of_the_damping_is_no_convergence(size: float, mode: str) -> None:
     """A feature in small units: λ hides what its coefficient has to gain until it comes down."""
     S = oracle.draw(200, 2) * [1.0, size]
     y = S @ [1.0, 2.0 / size] + 0.1 * oracle.draw(200, 1)[:, 0]
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.ScoreFisher]:
         r = S @ theta - y
         return 0.5 * float(r @ r) / 200, S.T @ r / 200, ff.ScoreFisher(S)
 
@@ -303,7 +308,7 @@ def test_a_start_of_the_damping_is_no_convergence(size, mode):
     np.testing.assert_allclose(result.theta, np.linalg.lstsq(S, y)[0], rtol=1e-4)
 
 
-def test_an_adaptive_damping_is_judged_by_the_least_that_can_be_solved():
+def test_an_adaptive_damping_is_judged_by_the_least_that_can_be_solved() -> None:
     """F is singular, and the least λ is below its rounding."""
     v = np.array([1.0, 1.0, 1.0])
     result = ff.natural_gradient_descent(
@@ -316,7 +321,7 @@ def test_an_adaptive_damping_is_judged_by_the_least_that_can_be_solved():
     np.testing.assert_allclose(result.theta, 1.0, rtol=1e-6)
 
 
-def test_momentum_that_leads_uphill_is_dropped_where_steps_may_be_refused():
+def test_momentum_that_leads_uphill_is_dropped_where_steps_may_be_refused() -> None:
     result = ff.natural_gradient_descent(
         arctangent, [3.0], momentum=0.9, backtracking=20, max_iterations=300, tolerance=1e-10
     )
@@ -324,14 +329,14 @@ def test_momentum_that_leads_uphill_is_dropped_where_steps_may_be_refused():
     assert np.all(np.diff([record.loss for record in result.history]) <= 0)
 
 
-def test_the_loss_alone_is_asked_about_steps_that_may_be_refused():
+def test_the_loss_alone_is_asked_about_steps_that_may_be_refused() -> None:
     calls = {"model": 0, "loss": 0}
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         calls["model"] += 1
         return arctangent(theta)
 
-    def loss(theta):
+    def loss(theta: np.ndarray) -> float:
         calls["loss"] += 1
         return arctangent(theta)[0]
 
@@ -345,10 +350,10 @@ def test_the_loss_alone_is_asked_about_steps_that_may_be_refused():
 
 @pytest.mark.parametrize("options", [{"backtracking": 5}, {"damping": 1.0, "adaptive": True}])
 @pytest.mark.parametrize("factor", [0.5, 40.0, -1.0])
-def test_the_loss_has_to_be_that_of_the_model(factor, options):
+def test_the_loss_has_to_be_that_of_the_model(factor: float, options: dict[str, Any]) -> None:
     """A sum in place of a mean, or half of it, would make every gain ratio wrong."""
 
-    def loss(theta):
+    def loss(theta: np.ndarray) -> float:
         return factor * poisson(theta)[0]
 
     with pytest.raises(ValueError, match=r"loss: expected that of the model at the start, .*, got"):
@@ -362,27 +367,32 @@ def test_the_loss_has_to_be_that_of_the_model(factor, options):
     )
 
 
-def test_the_model_is_asked_once_per_plain_step():
+def test_the_model_is_asked_once_per_plain_step() -> None:
     model = quadratic()
     result = ff.natural_gradient_descent(model, np.zeros(3), step_size=0.5, max_iterations=7)
     assert model.calls == result.iterations + 1 == 8
 
 
-def test_mini_batches():
+def test_mini_batches() -> None:
     """Plain steps with decaying α find the minimum of the whole; adaptive ones with its loss."""
     S = oracle.draw(400, 3) + np.arange(1.0, 4.0)  # the mean of N(θ, 1)
 
-    def batches(seed):
+    def batches(
+        seed: int,
+    ) -> tuple[
+        Callable[[np.ndarray], tuple[float, np.ndarray, ff.DenseFisher]],
+        Callable[[np.ndarray], float],
+    ]:
         rng = np.random.default_rng(seed)
         held = {}
 
-        def model(theta):
+        def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
             held["rows"] = S[rng.choice(400, 40)]
             residual = theta - held["rows"]
             return loss(theta), residual.mean(axis=0), dense(np.eye(3))
 
-        def loss(theta):
-            return 0.5 * ((theta - held["rows"]) ** 2).sum(axis=1).mean()
+        def loss(theta: np.ndarray) -> float:
+            return float(0.5 * ((theta - held["rows"]) ** 2).sum(axis=1).mean())
 
         return model, loss
 
@@ -401,11 +411,11 @@ def test_mini_batches():
     assert all(record.gain_ratio > 0.9 for record in result.history[1:])  # each on its own batch
 
 
-def test_a_fisher_that_is_kept_and_updated():
+def test_a_fisher_that_is_kept_and_updated() -> None:
     F = ff.DiagonalFisher(3)
     S = oracle.draw(60, 3)
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DiagonalFisher]:
         F.decay(0.9).update(S + theta)
         return 0.5 * theta @ theta, theta, F
 
@@ -413,7 +423,11 @@ def test_a_fisher_that_is_kept_and_updated():
     assert F.n_samples == 6 * 60
     assert result.loss < 1.0
 
-    def steep(theta):  # F far below the Hessian: the first step is refused
+    def steep(
+        theta: np.ndarray,
+    ) -> tuple[
+        float, np.ndarray, ff.DiagonalFisher
+    ]:  # F far below the Hessian: the first step is refused
         loss, gradient, fisher = model(theta)
         return 100 * loss, 100 * gradient, fisher
 
@@ -426,13 +440,15 @@ def test_a_fisher_that_is_kept_and_updated():
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kfac", "layers"])
-def test_a_network_learns_by_a_kept_kronecker_fisher_and_by_its_layers(kept):
+def test_a_network_learns_by_a_kept_kronecker_fisher_and_by_its_layers(kept: bool) -> None:
     rng = oracle.rng(7)
     network = Network([Dense(6, 5), Dense(5, 3), Dense(3, 6)], Bernoulli())
     x = (rng.random((64, 1)) < np.linspace(0.1, 0.9, 6)).astype(float)
     K = ff.KroneckerFisher(network.shapes)
 
-    def model(theta):
+    def model(
+        theta: np.ndarray,
+    ) -> Any:
         inputs, z = network.forward(theta, x)
         gradients = network.backward(theta, inputs, x - network.likelihood.mean(z))
         layers = network.scores(inputs, gradients)
@@ -453,17 +469,21 @@ def test_a_network_learns_by_a_kept_kronecker_fisher_and_by_its_layers(kept):
     assert result.loss < 0.8 * result.history[0].loss
 
 
-def test_callers_data_stay_as_they_are():
+def test_callers_data_stay_as_they_are() -> None:
     start = np.array([1.0, 2.0])
     buffer = np.empty(2)
 
-    def model(theta):  # works in place, and returns the same buffer each time
+    def model(
+        theta: np.ndarray,
+    ) -> tuple[
+        float, np.ndarray, ff.DenseFisher
+    ]:  # works in place, and returns the same buffer each time
         buffer[:] = theta
         loss = 0.5 * float(theta @ theta)
         theta[:] = np.nan
         return loss, buffer, dense(np.eye(2))
 
-    def callback(state):
+    def callback(state: ff.DescentState) -> None:
         state.theta[:] = np.nan
         state.gradient[:] = np.nan
 
@@ -475,7 +495,7 @@ def test_callers_data_stay_as_they_are():
     np.testing.assert_array_equal(result.gradient, start / 4)
 
 
-def test_scores_are_not_written_to():
+def test_scores_are_not_written_to() -> None:
     S = oracle.draw(20, 3)
     S.flags.writeable = False
     gradient = np.ones(3)
@@ -484,7 +504,7 @@ def test_scores_are_not_written_to():
 
 
 # ---- how it ends ----
-def test_success_by_the_decrement():
+def test_success_by_the_decrement() -> None:
     model = quadratic()
     result = ff.natural_gradient_descent(model, np.zeros(3))
     assert (result.status, result.iterations) == (ff.Status.SUCCESS, 1)
@@ -495,7 +515,7 @@ def test_success_by_the_decrement():
     assert result.loss == result.history[-1].loss == model.loss(result.theta)
 
 
-def test_success_at_an_optimum_takes_no_step():
+def test_success_at_an_optimum_takes_no_step() -> None:
     model = quadratic()
     several: list[dict[str, Any]] = [
         {},
@@ -511,7 +531,7 @@ def test_success_at_an_optimum_takes_no_step():
 
 
 @pytest.mark.parametrize("options", [{}, {"damping": 1e-3, "adaptive": True}])
-def test_a_start_of_zero_gradient_needs_no_fisher(options):
+def test_a_start_of_zero_gradient_needs_no_fisher(options: dict[str, Any]) -> None:
     result = ff.natural_gradient_descent(
         lambda theta: (float(theta @ theta) ** 2, 4 * (theta @ theta) * theta, dense([[0.0]])),
         [0.0],
@@ -522,7 +542,7 @@ def test_a_start_of_zero_gradient_needs_no_fisher(options):
     assert result.decrement == result.history[0].decrement == 0.0
 
 
-def test_success_by_the_change_of_the_loss():
+def test_success_by_the_change_of_the_loss() -> None:
     result = ff.natural_gradient_descent(
         lambda theta: (100 + theta @ theta, 2 * theta, dense(2 * np.eye(2))),
         [1.0, 1.0],
@@ -535,7 +555,7 @@ def test_success_by_the_change_of_the_loss():
     assert result.iterations == 3
 
 
-def test_max_iterations():
+def test_max_iterations() -> None:
     for limit in (0, 1, 5):
         result = ff.natural_gradient_descent(
             quadratic(), np.zeros(3), step_size=0.1, max_iterations=limit
@@ -544,14 +564,14 @@ def test_max_iterations():
         assert str(limit) in result.message
 
 
-def test_interrupted_by_the_callback():
+def test_interrupted_by_the_callback() -> None:
     seen = []
 
-    def stop(state):
+    def stop(state: ff.DescentState) -> bool:
         seen.append(state)
         return state.iteration == 2
 
-    def raises(state):
+    def raises(state: ff.DescentState) -> None:
         if state.iteration == 2:
             raise StopIteration
 
@@ -567,7 +587,7 @@ def test_interrupted_by_the_callback():
     assert seen[-1].loss == result.loss
 
 
-def test_whatever_is_true_interrupts_and_nothing_else():
+def test_whatever_is_true_interrupts_and_nothing_else() -> None:
     answer: Any
     for answer in (True, np.True_, 1, "enough"):
         result = ff.natural_gradient_descent(
@@ -581,10 +601,10 @@ def test_whatever_is_true_interrupts_and_nothing_else():
         assert result.status == ff.Status.SUCCESS
 
 
-def test_interrupted_by_a_model_without_data():
+def test_interrupted_by_a_model_without_data() -> None:
     batches = iter(oracle.draw(15, 3).reshape(5, 3, 3))
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         residual = theta - next(batches)
         return 0.5 * (residual**2).mean(), residual.mean(axis=0), dense(np.eye(3))
 
@@ -594,10 +614,10 @@ def test_interrupted_by_a_model_without_data():
 
 
 @pytest.mark.parametrize("options", [{"backtracking": 5}, {"damping": 1.0, "adaptive": True}])
-def test_stagnated_where_no_step_lowers_the_loss(options):
+def test_stagnated_where_no_step_lowers_the_loss(options: dict[str, Any]) -> None:
     """A gradient of the wrong sign: what is downhill to it is uphill."""
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         return float(theta[0]), np.array([-1.0]), dense([[1.0]])
 
     result = ff.natural_gradient_descent(model, [3.0], **options)
@@ -606,10 +626,10 @@ def test_stagnated_where_no_step_lowers_the_loss(options):
     np.testing.assert_array_equal(result.theta, [3.0])
 
 
-def test_losses_lost_in_rounding_do_not_stagnate():
+def test_losses_lost_in_rounding_do_not_stagnate() -> None:
     """10⁸ hides gains below 1e-8; the gradient still knows the way to the last digit."""
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         return 1e8 + 0.5 * float(theta @ theta), theta, dense(2 * np.eye(2))
 
     for options in ({"backtracking": 5}, {"damping": 1e-3, "adaptive": True}):
@@ -620,12 +640,12 @@ def test_losses_lost_in_rounding_do_not_stagnate():
 
 
 @pytest.mark.parametrize("options", [{}, {"backtracking": 5}, {"damping": 1e-3, "adaptive": True}])
-def test_a_total_in_single_precision_settles(options):
+def test_a_total_in_single_precision_settles(options: dict[str, Any]) -> None:
     """Rounding of 20000 terms keeps the decrement above its tolerance."""
     X = np.column_stack([np.ones(20_000), oracle.draw(20_000, 3)]).astype(np.float32)
     y = (np.arange(20_000) % 5).astype(np.float32)
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float | np.floating, np.ndarray, ff.ScoreFisher]:
         rate = np.exp(X @ theta)
         F = ff.ScoreFisher(X, weights=rate, reduction="sum")
         return (rate - y * (X @ theta)).sum(), X.T @ (rate - y), F
@@ -642,7 +662,7 @@ def test_a_total_in_single_precision_settles(options):
     assert never.status is ff.Status.MAX_ITERATIONS
 
 
-def test_slow_steps_are_not_settled():
+def test_slow_steps_are_not_settled() -> None:
     """Steps that the loss does not show, far from the minimum."""
     result = ff.natural_gradient_descent(
         quadratic(), np.zeros(3), step_size=1e-17, max_iterations=9
@@ -653,10 +673,12 @@ def test_slow_steps_are_not_settled():
 @pytest.mark.parametrize("spoiled", ["loss", "gradient", "curvature"])
 @pytest.mark.parametrize("options", [{}, {"backtracking": 3}, {"damping": 1e-9, "adaptive": True}])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_non_finite_midway_returns_the_last_good_parameters(spoiled, options, bad):
+def test_non_finite_midway_returns_the_last_good_parameters(
+    spoiled: str, options: dict[str, Any], bad: float
+) -> None:
     """What is asked for below θ = 1 is not finite; steps of a half lead there from 4."""
 
-    def model(theta):
+    def model(theta: np.ndarray) -> Any:
         answer = {
             "loss": 0.5 * float(theta @ theta),
             "gradient": theta.copy(),
@@ -679,7 +701,7 @@ def test_non_finite_midway_returns_the_last_good_parameters(spoiled, options, ba
     assert result.loss == pytest.approx(0.5 * result.theta @ result.theta)
 
 
-def test_a_step_that_overflows_ends_with_the_start():
+def test_a_step_that_overflows_ends_with_the_start() -> None:
     result = ff.natural_gradient_descent(
         lambda theta: (float(theta[0]), np.array([1.0]), dense([[1.0]])), [1.0], step_size=1e308,
         damping=1e-300, max_iterations=9,
@@ -688,10 +710,10 @@ def test_a_step_that_overflows_ends_with_the_start():
     assert np.isfinite(result.theta).all()
 
 
-def test_backtracking_comes_back_from_where_the_loss_is_not_finite():
+def test_backtracking_comes_back_from_where_the_loss_is_not_finite() -> None:
     """−log x + x: a full step from 2.5 leads to x < 0, half of it does not."""
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         x = theta[0]
         loss = x - math.log(x) if x > 0 else math.nan
         return loss, np.array([1 - 1 / x]), dense([[1 / x**2]])
@@ -702,8 +724,8 @@ def test_backtracking_comes_back_from_where_the_loss_is_not_finite():
     np.testing.assert_allclose(result.theta, 1.0, atol=1e-6)
 
 
-def test_an_infinite_loss_is_the_edge_of_the_domain():
-    def model(theta):
+def test_an_infinite_loss_is_the_edge_of_the_domain() -> None:
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray | None, ff.DenseFisher | None]:
         if theta[0] <= 0:
             return math.inf, None, None
         return theta[0] - math.log(theta[0]), 1 - 1 / theta, dense([1 / theta**2])
@@ -714,10 +736,10 @@ def test_an_infinite_loss_is_the_edge_of_the_domain():
     assert (result.status, result.iterations) == (ff.Status.NON_FINITE, 0)
 
 
-def test_a_family_that_overflows_midway_ends_the_loop():
+def test_a_family_that_overflows_midway_ends_the_loop() -> None:
     """From a rate far too small, a step of Fisher scoring overshoots to exp(10¹⁰) = ∞."""
 
-    def model(theta):
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         with np.errstate(over="ignore"):
             rate = np.exp(theta)
         family = ff.Poisson(rate)
@@ -731,9 +753,11 @@ def test_a_family_that_overflows_midway_ends_the_loop():
     np.testing.assert_allclose(result.theta, 0.0, atol=1e-5)
 
 
-def test_a_singular_fisher_raises_at_the_start_and_ends_the_loop_later():
-    def singular_below(threshold):
-        def model(theta):
+def test_a_singular_fisher_raises_at_the_start_and_ends_the_loop_later() -> None:
+    def singular_below(
+        threshold: float,
+    ) -> Callable[[np.ndarray], tuple[float, np.ndarray, ff.DenseFisher]]:
+        def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
             rank = 2 if theta[1] > threshold else 1
             return 0.5 * float(theta @ theta), theta, dense(np.diag([1.0, rank - 1.0]))
 
@@ -750,7 +774,7 @@ def test_a_singular_fisher_raises_at_the_start_and_ends_the_loop_later():
     assert len(result.history) == result.iterations + 1 == 4
 
 
-def test_a_solve_that_does_not_converge_is_named():
+def test_a_solve_that_does_not_converge_is_named() -> None:
     F = dense(np.diag(np.logspace(0, 8, 40)))
     solver = ff.CG(max_iterations=3, preconditioner=None)
     model = Quadratic(F, np.ones(40))
@@ -770,14 +794,14 @@ def test_a_solve_that_does_not_converge_is_named():
 
 
 # ---- the bar ----
-def test_progress_shows_a_bar(capsys):
+def test_progress_shows_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
     ff.natural_gradient_descent(quadratic(), np.zeros(3), progress=True)
     shown = capsys.readouterr().err
     assert "loss=" in shown
     assert "1/100" in shown
 
 
-def test_progress_without_tqdm_names_the_extra(monkeypatch):
+def test_progress_without_tqdm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ImportError, match=r"progress: expected tqdm .*fastfisher\[progress\]"):
         ff.natural_gradient_descent(quadratic(), np.zeros(3), progress=True)
@@ -814,7 +838,11 @@ GOOD = (1.0, np.ones(2), np.ones((3, 2)))
         ((*GOOD[:2], np.full((3, 2), np.nan)), ff.NonFiniteError, r"scores: expected finite"),
     ],
 )
-def test_models_that_answer_wrongly(answer, error, message):
+def test_models_that_answer_wrongly(
+    answer: tuple[str | float, np.ndarray, np.ndarray | ff.DenseFisher] | None,
+    error: type[Exception],
+    message: str,
+) -> None:
     with pytest.raises(error, match=message):
         ff.natural_gradient_descent(lambda theta: answer, np.zeros(2), damping=1.0)
 
@@ -854,14 +882,16 @@ def test_models_that_answer_wrongly(answer, error, message):
         ({"theta": [1j, 2j]}, TypeError, r"theta: expected real numbers"),
     ],
 )
-def test_options_that_make_no_sense(options, error, message):
-    given = {"theta": np.zeros(2), "damping": 1.0} | options
+def test_options_that_make_no_sense(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    given: dict[str, Any] = {"theta": np.zeros(2), "damping": 1.0} | options
     with pytest.raises(error, match=message):
         ff.natural_gradient_descent(lambda theta: GOOD, **given)
 
 
-def test_an_error_of_the_model_is_the_callers():
-    def model(theta):
+def test_an_error_of_the_model_is_the_callers() -> None:
+    def model(theta: np.ndarray) -> tuple[float, np.ndarray, ff.DenseFisher]:
         if theta[0] < 1:
             raise KeyError("mine")
         return float(theta[0]), np.ones(1), dense([[1.0]])
@@ -870,7 +900,7 @@ def test_an_error_of_the_model_is_the_callers():
         ff.natural_gradient_descent(model, [3.0], step_size=0.9)
 
 
-def test_totals_of_poisson_regression_end_at_a_zero_gradient():
+def test_totals_of_poisson_regression_end_at_a_zero_gradient() -> None:
     result = ff.natural_gradient_descent(poisson, np.zeros(4), tolerance=1e-20)
     assert result.status == ff.Status.SUCCESS
     assert abs(result.gradient).max() < 1e-9

@@ -1,6 +1,8 @@
 """On a device: what fails there fails as on the host, and nothing of two libraries is mixed."""
 
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from given import Given, N, P, agree
 
 
 # ---- failures ----
-def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was():
+def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was() -> None:
     F = ff.DenseFisher.from_scores(device.to_device(oracle.draw(N, P)))
     before = device.back(F.to_dense())
     for bad, message in (
@@ -38,10 +40,11 @@ def test_sums_that_overflow_or_meet_nan_leave_the_fisher_as_it_was():
         ff.gram(device.to_device(spoilt))
 
 
-def _spoilt(S, to):
+def _spoilt(S: np.ndarray, to: Callable[..., Any]) -> np.ndarray | device.Array:
     S = S.copy()
     S[3, 2] = np.nan
-    return to(S)
+    answer: np.ndarray | device.Array = to(S)
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def _spoilt(S, to):
         lambda: ff.BlockDiagonalFisher([3, 4]),
     ],
 )
-def test_a_first_update_that_fails_binds_to_no_library(empty):
+def test_a_first_update_that_fails_binds_to_no_library(empty: Callable[..., Any]) -> None:
     S = oracle.draw(N, P)
     for bad, good in ((device.to_device, np.asarray), (np.asarray, device.to_device)):
         F = empty()
@@ -68,7 +71,7 @@ def test_a_first_update_that_fails_binds_to_no_library(empty):
         assert type(F.merge(empty().update(good(S))).diagonal()) is type(good(S))
 
 
-def test_layers_that_fail_first_bind_to_no_library():
+def test_layers_that_fail_first_bind_to_no_library() -> None:
     S = oracle.draw(N, P)
     for bad, good in ((device.to_device, np.asarray), (np.asarray, device.to_device)):
         F = ff.KroneckerFisher([(P, P)], eigen=True)
@@ -77,7 +80,7 @@ def test_layers_that_fail_first_bind_to_no_library():
         assert type(F.update([(good(S), good(S))]).diagonal()) is type(good(S))
 
 
-def test_conjugate_gradients_end_as_they_do_on_the_host():
+def test_conjugate_gradients_end_as_they_do_on_the_host() -> None:
     """The statuses, iterations and values of NumPy's, for every way to end."""
     rng = oracle.rng(3)
     Q, _ = np.linalg.qr(rng.standard_normal((20, 20)))
@@ -102,7 +105,7 @@ def test_conjugate_gradients_end_as_they_do_on_the_host():
         np.testing.assert_allclose(value, expected.value, rtol=1e-9, atol=0, equal_nan=True)
 
 
-def test_conjugate_gradients_that_stagnate_say_so():
+def test_conjugate_gradients_that_stagnate_say_so() -> None:
     rng = oracle.rng(4)
     Q, _ = np.linalg.qr(rng.standard_normal((20, 20)))
     hard, rhs = (Q * np.logspace(0, 15, 20)) @ Q.T, rng.standard_normal(20)
@@ -115,7 +118,7 @@ def test_conjugate_gradients_that_stagnate_say_so():
         assert found.status == expected.status == ff.Status.STAGNATED
 
 
-def test_a_device_too_small_says_the_size():
+def test_a_device_too_small_says_the_size() -> None:
     scores = device.to_device(np.ones((2, 4000)))
     with device.left(10**7):
         for call in (
@@ -133,7 +136,7 @@ def test_a_device_too_small_says_the_size():
 
 # ---- arrays of two libraries, and of two devices ----
 S = oracle.draw(N, P)
-MIXED = {
+MIXED: dict[str, Callable[..., Any]] = {
     "v": lambda a, b: ff.fvp(a(S), b(S[0])),
     "weights": lambda a, b: ff.empirical_fisher(a(S), weights=b(np.ones(N))),
     "out": lambda a, b: ff.empirical_fisher(a(S), out=b(np.empty((P, P)))),
@@ -152,7 +155,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("argument", MIXED)
-def test_mixed_libraries_raise_with_both_names(argument):
+def test_mixed_libraries_raise_with_both_names(argument: str) -> None:
     call, name = MIXED[argument], argument.strip()
     for a, b, wanted, got in (
         (device.to_device, np.asarray, "device", "(numpy.ndarray|NumPy)"),
@@ -164,7 +167,7 @@ def test_mixed_libraries_raise_with_both_names(argument):
     assert call(device.to_device, device.to_device) is not None
 
 
-def test_arrays_of_another_device_raise_with_both_names():
+def test_arrays_of_another_device_raise_with_both_names() -> None:
     here = device.to_device(S)
     with device.on("device2"):
         there = device.to_device(S)
@@ -175,7 +178,7 @@ def test_arrays_of_another_device_raise_with_both_names():
         ff.fvp(here, there[0])
 
 
-def test_numbers_of_the_host_are_taken_beside_arrays_of_a_device():
+def test_numbers_of_the_host_are_taken_beside_arrays_of_a_device() -> None:
     g = Given(libraries.DEVICE, "float32")
     for damping in (1, 1.0, np.float64(1.0), np.int64(1)):
         with device.counted() as asked:
@@ -184,20 +187,22 @@ def test_numbers_of_the_host_are_taken_beside_arrays_of_a_device():
         g.close(found, oracle.natural_gradient(g.S, 1.0), N * P)
 
 
-def test_what_takes_no_array_of_a_device_says_so():
+def test_what_takes_no_array_of_a_device_says_so() -> None:
     with pytest.raises(TypeError, match="Implicit conversion"):
         np.asarray(device.to_device(S))
     with pytest.raises(TypeError, match="expected a device array as the others are, got list"):
         ff.fvp(device.to_device(S), [1.0] * P)
 
 
-def test_a_stream_of_arrays_on_a_device_is_summed_in_the_callers_thread(monkeypatch):
+def test_a_stream_of_arrays_on_a_device_is_summed_in_the_callers_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scores, weights = oracle.draw(N, P), oracle.draw_weights(N)
     parts = ff.chunks(device.to_device(scores), device.to_device(weights), rows=9)
     whole = ff.DenseFisher.from_scores(scores, weights=weights)
     threads = set()
 
-    def rows():
+    def rows() -> Iterator[tuple[device.Array, device.Array]]:
         """Fill one buffer again and again, as only the order of a stream allows."""
         buffer = device.to_device(np.empty((9, P)))
         for part, w in parts:
@@ -207,7 +212,7 @@ def test_a_stream_of_arrays_on_a_device_is_summed_in_the_callers_thread(monkeypa
     F = ff.DenseFisher(P)
     update = F.update
 
-    def watched(*args, **keywords):
+    def watched(*args: device.Array, **keywords: Any) -> ff.DenseFisher:
         threads.add(threading.get_ident())
         return update(*args, **keywords)
 

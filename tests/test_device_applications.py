@@ -1,5 +1,9 @@
 """Applications on a device: the answers of NumPy, or the advice to copy what runs on the host."""
 
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +15,10 @@ S = oracle.draw(60, 5)
 g = np.linspace(1.0, 2.0, 5)
 
 
-def same(ours, theirs):
+def same(
+    ours: Any,
+    theirs: Any,
+) -> None:
     """Compare arrays that must have stayed on the device, numbers, or tuples and lists of both."""
     if isinstance(theirs, tuple | list):
         for one, two in zip(ours, theirs, strict=True):
@@ -24,7 +31,7 @@ def same(ours, theirs):
         oracle.close(ours, theirs, float, 1e5)
 
 
-CALLS = {
+CALLS: dict[str, Callable[..., Any]] = {
     "trust_region_step": lambda F, to: ff.trust_region_step(F, to(g), 0.01).value,
     "ewc_penalty": lambda F, to: ff.ewc_penalty(F, to(g), to(0 * g), 2.0),
     "cramer_rao_bound": lambda F, to: ff.cramer_rao_bound(F),
@@ -50,13 +57,13 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("kind", [ff.DenseFisher, ff.ScoreFisher, ff.SquareRootFisher])
-def test_same_answers(kind, name):
+def test_same_answers(kind: type[Any], name: str) -> None:
     call = CALLS[name]
     ours = call(kind.from_scores(device.to_device(S)), device.to_device)
     same(ours, call(kind.from_scores(S), lambda array: array))
 
 
-def test_elastic_weight_consolidation():
+def test_elastic_weight_consolidation() -> None:
     for mode in ("separate", "online"):
         found = []
         for to in (device.to_device, lambda array: array):
@@ -71,14 +78,19 @@ def test_elastic_weight_consolidation():
         same(*found)
 
 
-def test_natural_gradient_descent():
+def test_natural_gradient_descent() -> None:
     """Logistic regression whose model computes on the device throughout."""
     y = (S @ g + oracle.rng(3).standard_normal(60) > 0).astype(float)
 
-    def model(to, xp):
+    def model(
+        to: Callable[[Any], Any],
+        xp: ModuleType | device._Namespace,
+    ) -> Callable[[Any], Any]:
         X, target = to(S), to(y)
 
-        def value(theta):
+        def value(
+            theta: Any,
+        ) -> tuple[Any, Any, Any]:
             z = X @ theta
             residual = 1.0 / (1.0 + xp.exp(-z)) - target
             loss = (xp.log1p(xp.exp(z)) - target * z).sum() / 60
@@ -98,10 +110,13 @@ def test_natural_gradient_descent():
     same(ours.loss, theirs.loss)
 
 
-def test_trpo_step():
+def test_trpo_step() -> None:
     F = oracle.fisher(S) + np.eye(5)
 
-    def steps(to, metric):
+    def steps(
+        to: Callable[[Any], Any],
+        metric: np.ndarray | device.Array,
+    ) -> ff.TRPOStep:
         return ff.trpo_step(
             lambda theta: float((theta * to(g)).sum()),
             lambda theta: 0.5 * float((theta * (metric @ theta)).sum()),
@@ -121,14 +136,14 @@ def test_trpo_step():
     same(ours.theta, theirs.theta)
 
 
-def _told(losses):
+def _told(losses: Any) -> None:
     search = ff.SNES(g, 1.0, population=6, rng=0)
     search.ask()
     search.tell(losses)
 
 
 T = device.to_device(S)
-ON_THE_HOST = {
+ON_THE_HOST: dict[str, Callable[..., Any]] = {
     "theta": lambda: ff.levenberg_marquardt(lambda t: t, device.to_device(g)),
     "residuals": lambda: ff.gauss_newton(lambda t: device.to_device(g), g),
     "candidates": lambda: ff.score_tests(T, S[:, 0], S[:, 1:]),
@@ -143,7 +158,7 @@ ON_THE_HOST = {
 
 
 @pytest.mark.parametrize("name", ON_THE_HOST)
-def test_what_runs_on_the_host_says_so(name):
+def test_what_runs_on_the_host_says_so(name: str) -> None:
     wanted = rf"^{name}: expected a NumPy array, got device\.Array\..*copy it with device\.asnumpy"
     with pytest.raises(TypeError, match=wanted):
         ON_THE_HOST[name]()

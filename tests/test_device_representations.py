@@ -2,8 +2,9 @@
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import kronecker
 import network
 import oracle
 from fastfisher._ops import for_dtype, numpy_ops
+from fastfisher.fisher.accumulator import Accumulator
 from representations import cases, streams
 
 LAMBDA = 0.3
@@ -35,26 +37,32 @@ STREAMS = [
 ]
 
 
-def host(value):
+def host(value: Any) -> Any:
     """Return NumPy's copy of what must be an array of the device."""
     if isinstance(value, list | tuple):
         return [host(one) for one in value]
     assert isinstance(value, device.Array), type(value)
-    return device.to_host(value)
+    answer: np.ndarray | list[np.ndarray] = device.to_host(value)
+    return answer
 
 
-def damped(F, damping=LAMBDA):
+def damped(F: np.ndarray, damping: float | np.ndarray = LAMBDA) -> np.ndarray:
     return F + np.diag(np.broadcast_to(damping, len(F)))
 
 
-def near(actual, expected, F, damping=LAMBDA):
+def near(
+    actual: Any,
+    expected: float | np.ndarray,
+    F: np.ndarray,
+    damping: float | np.ndarray = LAMBDA,
+) -> None:
     """Compare to p · eps · κ, the error of any backward-stable way."""
     actual = actual if isinstance(actual, float) else host(actual)
     oracle.close(actual, expected, np.float64, 10 * len(F) * np.linalg.cond(damped(F, damping)))
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_reading(fisher, F, S):
+def test_reading(fisher: ff.Fisher, F: np.ndarray, S: np.ndarray) -> None:
     p, size = len(F), np.linalg.norm(F)
     V = oracle.draw(p, 4, F.dtype)
     W = device.to_device(V)
@@ -70,7 +78,7 @@ def test_reading(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_solving(fisher, F, S):
+def test_solving(fisher: ff.Fisher, F: np.ndarray, S: np.ndarray) -> None:
     p = len(F)
     rhs, vector = oracle.draw(p, 3, F.dtype), np.linspace(0.1, 1.0, p)
     given, shift = device.to_device(rhs), device.to_device(vector)
@@ -88,7 +96,7 @@ def test_solving(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_every_solver(fisher, F, S):
+def test_every_solver(fisher: ff.Fisher, F: np.ndarray, S: np.ndarray) -> None:
     rhs = oracle.draw(len(F), 2, F.dtype)
     given = device.to_device(rhs)
     expected = np.linalg.solve(damped(F), rhs)
@@ -120,7 +128,7 @@ def test_every_solver(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_factor(fisher, F, S):
+def test_factor(fisher: ff.Fisher, F: np.ndarray, S: np.ndarray) -> None:
     vector = np.linspace(0.1, 1.0, len(F))
     for numbers, damping in ((LAMBDA, LAMBDA), (vector, device.to_device(vector))):
         A = damped(F, numbers)
@@ -137,7 +145,7 @@ def test_factor(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_spectrum(fisher, F, S):
+def test_spectrum(fisher: ff.Fisher, F: np.ndarray, S: np.ndarray) -> None:
     p, v = len(F), oracle.draw(len(F), 2, F.dtype)
     vector = np.linspace(0.1, 1.0, p)
     for numbers, damping in ((LAMBDA, LAMBDA), (vector, device.to_device(vector))):
@@ -156,7 +164,9 @@ def test_spectrum(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_another_device_is_refused_with_both_names(fisher, F, S):
+def test_another_device_is_refused_with_both_names(
+    fisher: ff.Fisher, F: np.ndarray, S: np.ndarray
+) -> None:
     factor = fisher.factor(damping=LAMBDA)
     wanted = "current device(, .*device2.*device1| to be .*device1.*device2)"
     with device.on("device2"):
@@ -170,7 +180,7 @@ def test_another_device_is_refused_with_both_names(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_leverage(fisher, F, S):
+def test_leverage(fisher: ff.Fisher, F: np.ndarray, S: np.ndarray) -> None:
     mean = oracle.mean(S, oracle.draw_weights(len(S))) if fisher.center else 0.0
     scale = 1 / fisher.weight_sum if fisher.reduction == "mean" else 1.0
     expected = scale * np.diag((S - mean) @ np.linalg.solve(damped(F), (S - mean).conj().T))
@@ -178,7 +188,7 @@ def test_leverage(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_files_and_copies(fisher, F, S, tmp_path):
+def test_files_and_copies(fisher: ff.Fisher, F: np.ndarray, S: np.ndarray, tmp_path: Path) -> None:
     whole = host(fisher.to_dense())
     fisher.save(tmp_path / "f.npz")
     size = np.linalg.norm(whole)
@@ -190,7 +200,11 @@ def test_files_and_copies(fisher, F, S, tmp_path):
 
 
 @pytest.mark.parametrize(("empty", "samples", "approximate"), STREAMS)
-def test_update_merge_and_decay(empty, samples, approximate):
+def test_update_merge_and_decay(
+    empty: Accumulator,
+    samples: Callable[[slice], Any],
+    approximate: bool,
+) -> None:
     whole = empty.copy().update(*samples(slice(None)))
     expected = host(whole.to_dense())
     size = np.linalg.norm(expected)
@@ -208,7 +222,7 @@ def test_update_merge_and_decay(empty, samples, approximate):
     oracle.close(host(half.to_dense()), host(first.to_dense()), float, 1000, size)
 
 
-def test_waits_are_those_that_the_page_tells():
+def test_waits_are_those_that_the_page_tells() -> None:
     S, v = device.to_device(oracle.draw(60, 5)), device.to_device(np.ones(5))
     F, held = ff.DenseFisher.from_scores(S), ff.ScoreFisher(S)
     factor = F.factor(damping=LAMBDA)
@@ -224,7 +238,7 @@ def test_waits_are_those_that_the_page_tells():
 
 
 # ---- what only some have ----
-def test_blocks_of_a_factor():
+def test_blocks_of_a_factor() -> None:
     """Blocks of A⁻¹, of one size and of several, in a chain and not."""
     S = oracle.draw(80, 12)
     for sizes in ((3, 3, 3, 3), (5, 2, 5)):
@@ -248,17 +262,18 @@ def test_blocks_of_a_factor():
 
 
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
-def test_networks_of_every_layer(sharing):
+def test_networks_of_every_layer(sharing: str) -> None:
     """Convolutions, positions and biases: factors, moments in a basis, and damping of factors."""
     layers = network.draw(40)
     given = network.moved(layers, device.to_device)
     grads = [
         oracle.rng(1).standard_normal(s) for s in ff.KroneckerFisher.from_layers(layers).shapes
     ]
+    options: dict[str, Any]
     for options in ({}, {"eigen": True}, {"tridiagonal": True}):
         if options.get("eigen") and sharing == "reduce":
             continue  # factors are singular, and the basis of what they lack is anyone's
-        kind = options | {"weight_sharing": sharing}
+        kind: dict[str, Any] = options | {"weight_sharing": sharing}
         if options.get("tridiagonal"):
             layers, given = layers[:2], given[:2]
         theirs = ff.KroneckerFisher.from_layers(layers, **kind).update(layers)
@@ -276,7 +291,7 @@ def test_networks_of_every_layer(sharing):
                 oracle.close(one, two, float, 4000)
 
 
-def test_influence_and_targets():
+def test_influence_and_targets() -> None:
     layers = network.draw(30)
     others = network.draw(5, seed=1)
     ours = ff.LayerFisher(network.moved(layers, device.to_device), center=True)
@@ -301,7 +316,7 @@ def test_influence_and_targets():
             oracle.close(one, two, float, 40000)
 
 
-def test_spring():
+def test_spring() -> None:
     ours, theirs = ff.Spring(1e-2, 0.9), ff.Spring(1e-2, 0.9)
     for seed in range(3):
         S = oracle.rng(seed).standard_normal((8, 30))
@@ -311,15 +326,15 @@ def test_spring():
 
 
 # ---- waits and failures ----
-def reads(call):
+def reads(call: Callable[..., Any]) -> int:
     with device.counted() as counts:
         call()
     assert counts.downloads == 0
-    return counts.reads
+    return int(counts.reads)
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 4), (400, 30)])
-def test_waits_are_few(n, m):
+def test_waits_are_few(n: int, m: int) -> None:
     """How often the host waits follows from the calls alone, not from n, p or the blocks."""
     S = device.to_device(oracle.draw(n, 3 * m))
     g = device.to_device(np.ones(3 * m))
@@ -345,14 +360,14 @@ def test_waits_are_few(n, m):
     assert reads(lambda: L.solve(None, damping=0.1)) <= 6
 
 
-def test_failures_name_the_place():
+def test_failures_name_the_place() -> None:
     """The messages are NumPy's, to the word: block and pivot, row and column, and what it masks."""
     S = oracle.draw(4, 8)
     spoilt = oracle.draw(30, 8)
     spoilt[7, 5] = np.inf
     rhs = np.ones(8)
 
-    def found(call):
+    def found(call: Callable[..., Any]) -> Any:
         with pytest.raises(ff.FisherError) as caught:
             call()
         return caught.value
@@ -394,7 +409,7 @@ def test_failures_name_the_place():
         assert str(found(lambda: make(moved))) == str(found(lambda: make(layers)))  # noqa: B023
 
 
-def test_an_error_leaves_sums_as_they_were():
+def test_an_error_leaves_sums_as_they_were() -> None:
     S, spoilt = oracle.draw(30, 8), oracle.draw(30, 8)
     spoilt[7, 5] = np.nan
     for make in (
@@ -410,7 +425,7 @@ def test_an_error_leaves_sums_as_they_were():
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_verbs_of_blocks_and_roots_agree(dtype):
+def test_verbs_of_blocks_and_roots_agree(dtype: type[np.inexact]) -> None:
     """Moved to the host and back they are what they were, and the host's verbs say the same."""
     S = oracle.draw(50, 9, dtype)
     sizes = np.array([4, 1, 4], np.intp)
@@ -440,12 +455,12 @@ def test_verbs_of_blocks_and_roots_agree(dtype):
     oracle.close(host(device.Root.from_host(held).dense()), held.dense(), dtype, 4)
 
 
-def test_chunks_are_summed_in_parts(monkeypatch):
+def test_chunks_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few samples fit, sums of blocks, layers and roots are the same."""
     S, layers = oracle.draw(50, 12), network.draw(20)
     given = device.to_device(S)
 
-    def everything():
+    def everything() -> Iterator[device.Array]:
         K = ff.KroneckerFisher.from_layers(network.moved(layers, device.to_device), eigen=True)
         L = ff.LayerFisher(network.moved(layers, device.to_device))
         rows = device.to_device(oracle.draw(L.shape[0], 7))
@@ -467,7 +482,7 @@ def test_chunks_are_summed_in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_a_root_tells_dependent_columns_whose_squares_underflow(dtype):
+def test_a_root_tells_dependent_columns_whose_squares_underflow(dtype: type[Any]) -> None:
     """Scores whose F is zero to the last digit still have an R, and its pivots are judged by it."""
     tiny = 1e-170 if np.finfo(dtype).eps < 1e-10 else 1e-30
     S = oracle.draw(12, 5, dtype)
@@ -480,7 +495,7 @@ def test_a_root_tells_dependent_columns_whose_squares_underflow(dtype):
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_a_root_refuses_scores_whose_squares_overflow(dtype):
+def test_a_root_refuses_scores_whose_squares_overflow(dtype: type[Any]) -> None:
     huge = 1e160 if np.finfo(dtype).eps < 1e-10 else 1e22
     for to in (np.asarray, device.to_device):
         S, rhs = to((oracle.draw(12, 5) * huge).astype(dtype)), to(np.ones(5, dtype))
@@ -492,11 +507,11 @@ def test_a_root_refuses_scores_whose_squares_overflow(dtype):
         assert found.status == ff.Status.NON_FINITE
 
 
-def test_pivots_whose_squares_overflow_have_a_message_too():
+def test_pivots_whose_squares_overflow_have_a_message_too() -> None:
     """Unchecked, one column beside which the others are nothing."""
     S = np.full((12, 2), 1e160)
     for to in (np.asarray, device.to_device):
-        root = device.Root if to is device.to_device else numpy_ops.Root
+        root: Any = device.Root if to is device.to_device else numpy_ops.Root
         held = root(2, np.dtype(float))
         held.add_scores(to(S), None, None, check_finite=False, threads=0)
         with pytest.raises(ff.FisherError):
@@ -504,7 +519,7 @@ def test_pivots_whose_squares_overflow_have_a_message_too():
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
-def test_pivots_below_the_normal_numbers_keep_their_sign(dtype):
+def test_pivots_below_the_normal_numbers_keep_their_sign(dtype: type[np.complexfloating]) -> None:
     """|R_jj| has no inverse there, and too few digits for one."""
     least = np.finfo(dtype).smallest_subnormal
     S = np.zeros((2, 2), dtype)
@@ -516,7 +531,9 @@ def test_pivots_below_the_normal_numbers_keep_their_sign(dtype):
     assert np.isrealobj(np.diag(R)) or not np.diag(R).imag.any()
 
 
-def test_a_root_is_in_one_run_whatever_the_order_of_the_factorisation(monkeypatch):
+def test_a_root_is_in_one_run_whatever_the_order_of_the_factorisation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     triu = device.namespace.triu
     monkeypatch.setattr(
         device.namespace, "triu", lambda R: R._of(np.asfortranarray(device.back(triu(R))))
@@ -530,7 +547,7 @@ def test_a_root_is_in_one_run_whatever_the_order_of_the_factorisation(monkeypatc
     assert np.shares_memory(root.panels._wrapped._array, R)
 
 
-def test_layers_of_two_libraries_are_refused():
+def test_layers_of_two_libraries_are_refused() -> None:
     (a, g), two = kronecker.draw(20, ((3, 4), (2, 3)))
     to = device.to_device
     mixed = r"expected a device array as the others are, got numpy\.ndarray"
@@ -552,7 +569,7 @@ def test_layers_of_two_libraries_are_refused():
         ff.LayerFisher([(to(a), far)])
 
 
-def test_halves_are_summed_in_float32():
+def test_halves_are_summed_in_float32() -> None:
     layers = [
         (a.astype(np.float16), g.astype(np.float16))
         for a, g in kronecker.draw(20, ((3, 4), (2, 3)))

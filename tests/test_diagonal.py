@@ -1,5 +1,8 @@
 """DiagonalFisher: sums of squares that stream, merge and decay."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +14,7 @@ import oracle
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=5), st.booleans())
-def test_streaming_and_merging_are_one_shot(sizes, center):
+def test_streaming_and_merging_are_one_shot(sizes: Sequence[int], center: bool) -> None:
     n, p = sum(sizes) + 1, 9
     S, weights = oracle.draw(n, p) + 2.0, oracle.draw_weights(n) + 0.1
     blocks = np.split(np.arange(n), np.cumsum(sizes))
@@ -26,7 +29,7 @@ def test_streaming_and_merging_are_one_shot(sizes, center):
     oracle.close(merged.diagonal(), expected, float, n, scale)
 
 
-def test_decay_is_the_running_mean_of_adam():
+def test_decay_is_the_running_mean_of_adam() -> None:
     gradients, beta = oracle.draw(50, 4), 0.9
     F, running = ff.DiagonalFisher(4, reduction="sum"), np.zeros(4)
     for g in gradients:
@@ -35,17 +38,18 @@ def test_decay_is_the_running_mean_of_adam():
     oracle.close(F.diagonal(), running, float, 50)
 
 
-def test_it_is_not_the_square_of_the_mean_gradient():
+def test_it_is_not_the_square_of_the_mean_gradient() -> None:
     S = np.array([[1.0], [-1.0]])
     assert ff.fisher_diagonal(S) == 1.0
     assert S.mean(axis=0) ** 2 == 0.0
 
 
-def test_zeros_are_named():
+def test_zeros_are_named() -> None:
     F = ff.DiagonalFisher.from_scores(np.array([[1.0, 0.0, 2.0]]))
     with pytest.raises(ff.NotPositiveDefiniteError) as caught:
         F.solve(np.ones(3))
     assert caught.value.pivot == 1
+    assert caught.value.damping is not None
     assert caught.value.damping > 0
     solution = ff.solve(F, np.ones(3), on_failure="pinv")
     assert np.array_equal(solution.value, [1.0, 0.0, 0.25])
@@ -53,7 +57,7 @@ def test_zeros_are_named():
     assert ff.solve(F, np.ones(3), damping=0.5).method == "cholesky"
 
 
-def test_explicit_numbers_are_the_mean_or_the_sum_of_samples():
+def test_explicit_numbers_are_the_mean_or_the_sum_of_samples() -> None:
     (diagonal, v), S = oracle.draw(7, 2).T, oracle.draw(15, 7)
     diagonal = diagonal**2
     F = ff.DiagonalFisher.from_diagonal(diagonal, n_samples=5)
@@ -81,7 +85,7 @@ def test_explicit_numbers_are_the_mean_or_the_sum_of_samples():
         (([1.0], 1, "max"), "reduction: expected 'mean' or 'sum', got 'max'"),
     ],
 )
-def test_explicit_numbers_that_are_no_diagonal(arguments, message):
+def test_explicit_numbers_that_are_no_diagonal(arguments: Sequence[Any], message: str) -> None:
     diagonal, *rest = arguments
     options = dict(zip(("n_samples", "reduction"), rest, strict=False))
     with pytest.raises(ValueError, match=message):
@@ -89,7 +93,7 @@ def test_explicit_numbers_that_are_no_diagonal(arguments, message):
 
 
 @pytest.mark.parametrize("center", [False, True])
-def test_squares_that_overflow_are_named(center):
+def test_squares_that_overflow_are_named(center: bool) -> None:
     """Without a weight of its own the row has no say, but its square is infinite all the same."""
     S, weights = np.ones((5, 2)), np.array([1.0, 1, 0, 1, 1])
     S[2, 1] = 1e200

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import joblib
@@ -45,21 +47,21 @@ INTO: dict[type[Any], dict[str, Any]] = {
 }
 
 
-def lazy(parts=PLACES):
+def lazy(parts: range = PLACES) -> Any:
     """The scores as a dask.array, each chunk made by the worker that sums it."""
     shape = (blocks.ROWS, blocks.PARAMS)
     made = [dask.delayed(blocks.block)(place) for place in parts]
     return da.concatenate([da.from_delayed(one, shape, np.float64) for one in made])
 
 
-def close(found, expected, n=7 * blocks.ROWS):
+def close(found: np.ndarray, expected: np.ndarray, n: int = 7 * blocks.ROWS) -> bool:
     """Sums of n products in another order differ by n eps, of the largest."""
-    return np.abs(found - expected).max() <= n * EPS * np.abs(expected).max()
+    return bool(np.abs(found - expected).max() <= n * EPS * np.abs(expected).max())
 
 
 # ---- the tree ----
-def test_the_tree_joins_neighbours_first():
-    def drawn(count):
+def test_the_tree_joins_neighbours_first() -> None:
+    def drawn(count: int) -> str:
         return tree([str(i) for i in range(count)], lambda one, two: f"({one} {two})")
 
     assert drawn(1) == "0"
@@ -69,8 +71,10 @@ def test_the_tree_joins_neighbours_first():
 
 
 @pytest.mark.parametrize("count", range(1, 40))
-def test_the_tree_is_that_of_halving_rounds(count):
-    def rounds(parts):
+def test_the_tree_is_that_of_halving_rounds(count: int) -> None:
+    def rounds(
+        parts: list[Any],
+    ) -> Any:
         while len(parts) > 1:
             pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
             parts = [("join", *pair) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -86,13 +90,13 @@ def test_few_parts_of_a_generator_are_held_at_a_time(beside: str) -> None:
     alive, most = 0, 0
 
     class Part(ff.DiagonalFisher):
-        def __init__(self, *args, **keywords):
+        def __init__(self, *args: int, **keywords: Any) -> None:
             nonlocal alive, most
             alive += 1
             most = max(most, alive)
             super().__init__(*args, **keywords)
 
-        def __del__(self):
+        def __del__(self) -> None:
             nonlocal alive
             alive -= 1
 
@@ -101,7 +105,7 @@ def test_few_parts_of_a_generator_are_held_at_a_time(beside: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
-def test_every_accumulator_merges_in_a_tree(count):
+def test_every_accumulator_merges_in_a_tree(count: int) -> None:
     for name, empty, rows_of in representations.streams():
         if name.startswith("approximate"):
             continue
@@ -118,7 +122,7 @@ def test_every_accumulator_merges_in_a_tree(count):
         assert merged.n_samples == 60
 
 
-def test_merge_tree_refuses_what_does_not_merge():
+def test_merge_tree_refuses_what_does_not_merge() -> None:
     D = ff.DiagonalFisher(2)
     for parts, error, message in (
         ([], ValueError, "parts: expected at least one, got none"),
@@ -131,7 +135,7 @@ def test_merge_tree_refuses_what_does_not_merge():
 
 
 @pytest.mark.parametrize("kind", INTO)
-def test_the_sum_of_one_part_is_not_that_part(kind):
+def test_the_sum_of_one_part_is_not_that_part(kind: type[Any]) -> None:
     """Else updating the sum would change the caller's part."""
     one = kind.from_scores(PARTS[0], **INTO[kind])
     before = pickle.dumps(one)
@@ -143,7 +147,7 @@ def test_the_sum_of_one_part_is_not_that_part(kind):
 
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("kind", INTO)
-def test_finite_parts_whose_sum_overflows(kind, center):
+def test_finite_parts_whose_sum_overflows(kind: type[Any], center: bool) -> None:
     """As in memory, no Fisher of infinities is returned; warnings are errors, so there are none."""
     options = INTO[kind] | {"center": center}
     if "block_sizes" in options:
@@ -168,7 +172,7 @@ def test_finite_parts_whose_sum_overflows(kind, center):
 
 
 # ---- messages ----
-def triangle(params, itemsize=8):
+def triangle(params: int, itemsize: int = 8) -> int:
     """Bytes of p (p + 1) / 2 numbers, in panels of 192 bytes whose last block is full."""
     width = 192 // itemsize
     panels = -(-params // width)
@@ -178,7 +182,7 @@ def triangle(params, itemsize=8):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128])
 @pytest.mark.parametrize("p", [1, 24, 100, 501])
 @pytest.mark.parametrize("kind", [ff.DenseFisher, ff.SquareRootFisher])
-def test_a_message_is_half_a_matrix(kind, p, dtype):
+def test_a_message_is_half_a_matrix(kind: type[Any], p: int, dtype: type[np.inexact]) -> None:
     F = kind.from_scores(np.ones((2, p), dtype))
     buffers: list[Any] = []
     head = pickle.dumps(F, protocol=5, buffer_callback=buffers.append)
@@ -190,14 +194,14 @@ def test_a_message_is_half_a_matrix(kind, p, dtype):
     assert sent <= sys.getsizeof(F) <= sent + 1000
 
 
-def test_every_accumulator_tells_its_size():
+def test_every_accumulator_tells_its_size() -> None:
     for name, empty, rows_of in representations.streams():
         F = empty.copy().update(*rows_of(slice(60)))
         held = [x.nbytes for x in F._state().values() if isinstance(x, np.ndarray)]
         assert max(held) <= sys.getsizeof(F), name
 
 
-def test_a_copy_copies_once():
+def test_a_copy_copies_once() -> None:
     """Of a class whose numbers are all NumPy's, so that they can be traced."""
     F = ff.DiagonalFisher.from_scores(np.ones((2, 50_000)))
     tracemalloc.start()
@@ -214,7 +218,7 @@ def test_a_copy_copies_once():
 # ---- Dask, in this process ----
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("kind", INTO)
-def test_dask_arrays(kind, center):
+def test_dask_arrays(kind: type[Any], center: bool) -> None:
     for reduction, weights in (("mean", None), ("sum", WEIGHTS)):
         keywords = {**INTO[kind], "center": center, "reduction": reduction}
         found = ff.distributed.empirical_fisher(lazy(), weights=weights, into=kind, **keywords)
@@ -226,7 +230,7 @@ def test_dask_arrays(kind, center):
         assert close(found.to_dense(), whole.to_dense(), 10 * len(ALL))
 
 
-def test_the_same_bits_as_the_tree_by_hand():
+def test_the_same_bits_as_the_tree_by_hand() -> None:
     expected = ff.distributed.merge_tree(map(ff.DenseFisher.from_scores, PARTS)).to_dense()
     for scheduler in ("threads", "synchronous"):
         with dask.config.set(scheduler=scheduler):
@@ -238,7 +242,7 @@ def test_the_same_bits_as_the_tree_by_hand():
 
 
 @pytest.mark.parametrize("center", [False, True])
-def test_a_sketch_keeps_its_bound(center):
+def test_a_sketch_keeps_its_bound(center: bool) -> None:
     with dask.config.set(scheduler="synchronous"):  # NumPy's eigh has threads of its own
         found = ff.distributed.empirical_fisher(
             lazy()[:500], into=ff.LowRankFisher, rank=8, center=center
@@ -250,7 +254,7 @@ def test_a_sketch_keeps_its_bound(center):
 
 
 @pytest.mark.parametrize("options", [{}, {"eigen": True}, {"tridiagonal": True}])
-def test_blocks_of_layers(options):
+def test_blocks_of_layers(options: dict[str, Any]) -> None:
     made = [dask.delayed(blocks.layers)(place) for place in range(5)]
     found = ff.distributed.empirical_fisher(made, into=ff.KroneckerFisher, **options)
     parts = [ff.KroneckerFisher.from_layers(blocks.layers(place), **options) for place in range(5)]
@@ -258,7 +262,7 @@ def test_blocks_of_layers(options):
     assert found.n_samples == 250
 
 
-def test_blocks_with_weights():
+def test_blocks_with_weights() -> None:
     pieces = np.array_split(WEIGHTS, len(PARTS))
     whole = ff.DenseFisher.from_scores(ALL, weights=WEIGHTS)
     lists = [pieces, [dask.delayed(piece) for piece in pieces], tuple(pieces)]
@@ -270,7 +274,7 @@ def test_blocks_with_weights():
     assert some.weight_sum == 3 * blocks.ROWS
 
 
-def test_a_block_without_weight_counts_its_samples():
+def test_a_block_without_weight_counts_its_samples() -> None:
     weights = WEIGHTS.copy()
     weights[: blocks.ROWS] = 0.0
     for center in (False, True):
@@ -284,7 +288,9 @@ def test_a_block_without_weight_counts_its_samples():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", INTO)
-def test_scores_without_weight_may_be_of_any_size(kind, dtype):
+def test_scores_without_weight_may_be_of_any_size(
+    kind: type[Any], dtype: type[np.floating]
+) -> None:
     parts = [part.astype(dtype) for part in PARTS[:3]]
     parts[1][:] = np.sqrt(np.finfo(dtype).max) * 8  # whose squares overflow
     ones = np.ones(blocks.ROWS, dtype)
@@ -306,7 +312,7 @@ def test_scores_without_weight_may_be_of_any_size(kind, dtype):
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("options", [{}, {"eigen": True}, {"tridiagonal": True}])
-def test_layers_without_weight_add_nothing(options, bias):
+def test_layers_without_weight_add_nothing(options: dict[str, Any], bias: bool) -> None:
     """Not even the eigenbasis that EKFAC takes of the first that it sees."""
     made = [[ff.LinearLayer(a, g, bias=bias)] for [(a, g)] in map(blocks.layers, range(3))]
     ones = np.ones(50)
@@ -332,7 +338,9 @@ def test_layers_without_weight_add_nothing(options, bias):
 
 @pytest.mark.parametrize(("dtype", "tiny"), [(np.float32, 1e-40), (np.float64, 1e-310)])
 @pytest.mark.parametrize("kind", INTO)
-def test_a_block_of_tiny_weights_beside_others(kind, dtype, tiny):
+def test_a_block_of_tiny_weights_beside_others(
+    kind: type[Any], dtype: type[np.floating], tiny: float
+) -> None:
     """Its sums may vanish beside theirs, as they do where one array is summed in memory."""
     parts = [part.astype(dtype) for part in PARTS[:2]]
     ones = np.ones(blocks.ROWS, dtype)
@@ -348,7 +356,7 @@ def test_a_block_of_tiny_weights_beside_others(kind, dtype, tiny):
         )
 
 
-def test_tiny_weights_keep_their_ratios():
+def test_tiny_weights_keep_their_ratios() -> None:
     weights = [2.0**-80 * np.ones(blocks.ROWS), 2.0**-82 * np.ones(blocks.ROWS)]
     found = ff.distributed.empirical_fisher(PARTS[:2], weights=weights, reduction="sum")
     plain = ff.distributed.empirical_fisher(
@@ -358,13 +366,13 @@ def test_tiny_weights_keep_their_ratios():
     assert 2.0**80 * found.weight_sum == plain.weight_sum == 1.25 * blocks.ROWS
 
 
-def test_empty_blocks_add_nothing():
+def test_empty_blocks_add_nothing() -> None:
     parts = [PARTS[0][:0], PARTS[0], PARTS[0][:0]]
     found = ff.distributed.empirical_fisher(parts)
     assert np.array_equal(found.to_dense(), ff.DenseFisher.from_scores(PARTS[0]).to_dense())
 
 
-def test_scores_of_unknown_length():
+def test_scores_of_unknown_length() -> None:
     scores = lazy()
     some = scores[scores[:, 0] > 3.0]  # whose chunks Dask cannot know
     kept = ALL[ALL[:, 0] > 3.0]
@@ -382,7 +390,7 @@ def test_scores_of_unknown_length():
         ff.distributed.empirical_fisher(scores[scores.sum(axis=1) != 0])
 
 
-def test_widths_of_numbers():
+def test_widths_of_numbers() -> None:
     scores = lazy()
     single = ff.distributed.empirical_fisher(scores.astype(np.float32))
     assert single.dtype == np.float32
@@ -393,7 +401,7 @@ def test_widths_of_numbers():
 
 
 # ---- what is refused ----
-def test_nan_is_named_among_all_scores():
+def test_nan_is_named_among_all_scores() -> None:
     parts = [part.copy() for part in PARTS]
     parts[4][7, 5] = np.nan
     scores = da.concatenate([da.from_array(part) for part in parts])
@@ -444,19 +452,21 @@ def test_nan_is_named_among_all_scores():
         (lazy(), {"into": ff.LowRankFisher}, TypeError, "rank"),
     ],
 )  # fmt: skip
-def test_bad_input(scores, keywords, error, message):
+def test_bad_input(
+    scores: Any, keywords: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         ff.distributed.empirical_fisher(scores, **keywords)
 
 
-def test_an_error_says_which_partition_it_was():
+def test_an_error_says_which_partition_it_was() -> None:
     with pytest.raises(ValueError, match=r"scores: expected a 2-D array") as caught:
         ff.distributed.empirical_fisher([PARTS[0], PARTS[0][0]])
     assert caught.value.__notes__ == ["scores: this is partition 1."]
 
 
-def test_a_client_must_wait():
-    async def call():
+def test_a_client_must_wait() -> None:
+    async def call() -> None:
         async with (
             distributed.LocalCluster(
                 n_workers=0, processes=False, dashboard_address="127.0.0.1:0", asynchronous=True
@@ -469,10 +479,10 @@ def test_a_client_must_wait():
         asyncio.run(call())
 
 
-def test_without_dask(monkeypatch):
+def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     found = builtins.__import__
 
-    def missing(name, *rest):
+    def missing(name: str, *rest: Any) -> ModuleType:
         if name.partition(".")[0] == "dask":
             raise ModuleNotFoundError(name)
         return found(name, *rest)
@@ -484,7 +494,7 @@ def test_without_dask(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ff.distributed.__all__)
-def test_examples_run(name):
+def test_examples_run(name: str) -> None:
     tests = doctest.DocTestFinder(recurse=False).find(getattr(ff.distributed, name), name, globs={})
     report: list[str] = []
     for test in tests:
@@ -494,14 +504,14 @@ def test_examples_run(name):
 
 
 # ---- Dask, in other processes ----
-def cluster(workers):
+def cluster(workers: int) -> Any:
     return distributed.LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
     )
 
 
 @pytest.fixture(scope="module")
-def client():
+def client() -> Iterator[Any]:
     # Stealing would move tasks about as the clock has it, and messages with them.
     with (
         dask.config.set({"distributed.scheduler.work-stealing": False}),
@@ -511,7 +521,7 @@ def client():
         yield connected
 
 
-def held(client, owners, *shape):
+def held(client: Any, owners: Sequence[str], *shape: int) -> list[Any]:
     """Make the blocks on these workers, and keep them there."""
     futures = [
         client.submit(blocks.block, place, *shape, workers=[owner], pure=False)
@@ -521,17 +531,18 @@ def held(client, owners, *shape):
     return futures
 
 
-def outgoing(client):
+def outgoing(client: Any) -> dict[str, list[tuple[int, int]]]:
     """Return [(keys, bytes on the wire), …] of each worker's messages."""
-    return client.run(
+    answer: dict[str, list[tuple[int, int]]] = client.run(
         lambda dask_worker: [
             (len(one["keys"]), one["compressed"]) for one in dask_worker.transfer_outgoing_log
         ]
     )
+    return answer
 
 
 @pytest.mark.parametrize("center", [False, True])
-def test_the_same_bits_whoever_sums_what(client, center):
+def test_the_same_bits_whoever_sums_what(client: Any, center: bool) -> None:
     expected = ff.distributed.merge_tree(
         ff.DenseFisher.from_scores(part, center=center) for part in PARTS
     )
@@ -543,7 +554,7 @@ def test_the_same_bits_whoever_sums_what(client, center):
     assert np.array_equal(found.to_dense(), expected.to_dense())
 
 
-def test_messages_are_triangles_one_for_each_worker(client):
+def test_messages_are_triangles_one_for_each_worker(client: Any) -> None:
     first, second = client.scheduler_info()["workers"]
     rows, params = 1000, 200
     futures = held(client, [first] * 4 + [second] * 3, rows, params)
@@ -561,7 +572,7 @@ def test_messages_are_triangles_one_for_each_worker(client):
         assert params * (params + 1) // 2 * 8 <= size <= triangle(params) + 2000
 
 
-def test_tasks_use_the_threads_of_their_worker(client):
+def test_tasks_use_the_threads_of_their_worker(client: Any) -> None:
     from fastfisher.distributed.dask import threads_of_a_task
 
     assert threads_of_a_task() == 1  # no worker
@@ -577,21 +588,21 @@ def test_tasks_use_the_threads_of_their_worker(client):
     assert found == max(1, ff.get_num_threads() // 2)
 
 
-def test_errors_come_back(client):
+def test_errors_come_back(client: Any) -> None:
     futures = client.map(blocks.block, range(3))
     bad = client.submit(operator.mul, futures[2], np.nan)
     with pytest.raises(ff.NonFiniteError, match=r"It is partition 2\.") as caught:
         ff.distributed.empirical_fisher([*futures[:2], bad], client=client)
     assert caught.value.column == 0
-    with pytest.raises(ValueError, match="scores: expected a 2-D array") as caught:
+    with pytest.raises(ValueError, match="scores: expected a 2-D array") as other:
         ff.distributed.empirical_fisher([futures[0], client.submit(np.ones, 3)], client=client)
-    assert caught.value.__notes__ == ["scores: this is partition 1."]
+    assert other.value.__notes__ == ["scores: this is partition 1."]
     assert ff.distributed.empirical_fisher(futures, client=client).n_samples == 3 * blocks.ROWS
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="systems that kill")
-def test_a_worker_that_is_killed_costs_its_partitions_again(client, tmp_path):
+def test_a_worker_that_is_killed_costs_its_partitions_again(client: Any, tmp_path: Path) -> None:
     count = 12
     expected = ff.distributed.merge_tree(
         ff.DenseFisher.from_scores(blocks.block(place)) for place in range(count)
@@ -620,17 +631,17 @@ def test_a_worker_that_is_killed_costs_its_partitions_again(client, tmp_path):
 
 # ---- joblib and threads ----
 @pytest.fixture(scope="module", autouse=True)
-def _no_idle_workers():
+def _no_idle_workers() -> Iterator[None]:
     yield
     get_reusable_executor().shutdown(wait=True)
 
 
-def part(scores, n_threads=None):
+def part(scores: np.ndarray, n_threads: int | None = None) -> ff.DenseFisher:
     return ff.DenseFisher.from_scores(scores, n_threads=n_threads)
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_joblib(backend):
+def test_joblib(backend: str) -> None:
     expected = ff.distributed.merge_tree(map(part, PARTS)).to_dense()
     assert close(expected, ff.DenseFisher.from_scores(ALL).to_dense())
     with joblib.parallel_config(backend, n_jobs=2):
@@ -641,7 +652,7 @@ def test_joblib(backend):
         assert np.array_equal(ff.distributed.merge_tree(parts).to_dense(), expected)
 
 
-def test_by_itself_joblib_shares_the_cores_among_its_processes():
+def test_by_itself_joblib_shares_the_cores_among_its_processes() -> None:
     workers = 2
     found = joblib.Parallel(workers)(joblib.delayed(ff.get_num_threads)() for _ in range(4))
     assert max(found) * workers <= max(joblib.cpu_count(), workers)
@@ -649,14 +660,14 @@ def test_by_itself_joblib_shares_the_cores_among_its_processes():
 
 @pytest.mark.skipif(not _native.core.openmp, reason="a build without OpenMP")
 @pytest.mark.parametrize("inner", [1, 2])
-def test_workers_of_joblib_have_the_threads_that_it_gives_them(inner):
+def test_workers_of_joblib_have_the_threads_that_it_gives_them(inner: int) -> None:
     with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=inner):
         found = joblib.Parallel()(joblib.delayed(ff.get_num_threads)() for _ in range(4))
     assert set(found) == {min(inner, _native.cpu_quota() or inner)}
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, None])
-def test_a_pool_of_threads(n_threads):
+def test_a_pool_of_threads(n_threads: int | None) -> None:
     expected = ff.distributed.merge_tree(map(part, PARTS)).to_dense()
     with ThreadPoolExecutor(3) as pool:
         for _ in range(5):
@@ -694,7 +705,7 @@ print(alone - before, crowd(None) - before, crowd(4) - before)
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux does")
 @pytest.mark.skipif(not _native.core.openmp, reason="a build without OpenMP")
-def test_workers_of_one_thread_start_no_others():
+def test_workers_of_one_thread_start_no_others() -> None:
     """Three workers are three threads more (and joblib's own), unless each is told to take four."""
     found = subprocess.run(
         [sys.executable, "-c", CROWD],
@@ -709,7 +720,7 @@ def test_workers_of_one_thread_start_no_others():
 
 
 @pytest.mark.parametrize("kind", INTO)
-def test_threads_on_one_accumulator_of_any_kind(kind):
+def test_threads_on_one_accumulator_of_any_kind(kind: type[Any]) -> None:
     options = INTO[kind]
     F = kind(**options) if "block_sizes" in options else kind(blocks.PARAMS, **options)
     with ThreadPoolExecutor(4) as pool:

@@ -23,7 +23,7 @@ CODE = re.compile(r"^```python\n(.*?)^```$|^<!-- setup\n(.*?)^-->$", re.DOTALL |
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def run_page(name):
+def run_page(name: str) -> str:
     """Run all code of a page in its order and in one namespace; return what differs."""
     report: list[str]
     names, report = {"__name__": "__main__"}, []
@@ -39,7 +39,9 @@ def run_page(name):
 
 
 @pytest.mark.parametrize("name", [name for name, text in PAGES.items() if CODE.search(text)])
-def test_the_page_shows_what_it_prints(name, tmp_path, monkeypatch):
+def test_the_page_shows_what_it_prints(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for library in ("cupy", "torch"):  # which the test extra leaves out
         if f"import {library}" in PAGES[name]:
@@ -47,7 +49,7 @@ def test_the_page_shows_what_it_prints(name, tmp_path, monkeypatch):
     assert not run_page(name)
 
 
-def test_a_page_that_prints_something_else_is_found(monkeypatch):
+def test_a_page_that_prints_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PAGES, "wrong", "```python\nx = 1\n```\n\n```python\n>>> x\n2\n\n```\n")
     assert "Expected:\n    2\nGot:\n    1" in run_page("wrong")
     monkeypatch.setitem(PAGES, "broken", "```python\nx = 1 / 0\n```\n")
@@ -56,20 +58,20 @@ def test_a_page_that_prints_something_else_is_found(monkeypatch):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_no_code_hides_behind_another_name(name):
+def test_no_code_hides_behind_another_name(name: str) -> None:
     """A block is Python, which runs, or what Python is not."""
     for kind, block in FENCE.findall(PAGES[name]):
         assert kind.startswith("{") or kind in {"python", "bash", "text", ""}
         assert kind == "python" or not re.search(">>> |import ", block)
 
 
-def test_every_page_is_once_in_the_table_of_contents():
+def test_every_page_is_once_in_the_table_of_contents() -> None:
     tables = re.findall(r"```{toctree}(.*?)```", PAGES["index"], re.DOTALL)
     listed = re.findall(r"^(?:.*<)?(\w+)>?$", "\n".join(tables), re.MULTILINE)
     assert sorted(listed) == sorted(set(PAGES) - {"index"})
 
 
-def test_no_section_of_the_first_page_is_there_twice_or_empty():
+def test_no_section_of_the_first_page_is_there_twice_or_empty() -> None:
     sections = re.split(r"^## ", PAGES["index"], flags=re.MULTILINE)[1:]
     titles, texts = zip(*(section.split("\n", 1) for section in sections), strict=True)
     captions = re.findall(r"^:caption: (.*)$", PAGES["index"], re.MULTILINE)
@@ -79,7 +81,7 @@ def test_no_section_of_the_first_page_is_there_twice_or_empty():
     assert "{toctree}" not in "".join(texts)
 
 
-def test_every_public_name_has_its_entry():
+def test_every_public_name_has_its_entry() -> None:
     listed = set(re.findall(r"^ {3}([\w.]+)$", PAGES["api"], re.MULTILINE))
     modules = {"batch": ff.batch, "distributed": ff.distributed}
     wanted = {name for name in ff.__all__ if name != "__version__"} - {*modules, "families"}
@@ -89,7 +91,7 @@ def test_every_public_name_has_its_entry():
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING", *PAGES])
-def test_commands_name_what_exists(name):
+def test_commands_name_what_exists(name: str) -> None:
     text = PAGES.get(name) or (ROOT / f"{name}.md").read_text(encoding="utf-8")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "optional-dependencies"
@@ -125,7 +127,7 @@ def sessions() -> dict[str, str]:
 
 
 @cache
-def functions_of(path):
+def functions_of(path: Path) -> set[str]:
     """Return the names of the functions in a file, tests among them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -134,7 +136,7 @@ def functions_of(path):
 @pytest.mark.parametrize(
     "name", [name for name, text in PAGES.items() if re.search(r"`test_\w+\.py", text)]
 )
-def test_the_checks_that_a_page_names_exist(name):
+def test_the_checks_that_a_page_names_exist(name: str) -> None:
     named = re.findall(r"`(test_\w+)\.py(?:::(\w+))?`", PAGES[name])
     assert named
     for file, function in named:
@@ -147,7 +149,7 @@ def test_the_checks_that_a_page_names_exist(name):
         assert session in sessions(), session
 
 
-def test_no_promise_stands_without_its_check():
+def test_no_promise_stands_without_its_check() -> None:
     tables = re.findall(r"^\| promise.*?(?=\n\n)", PAGES["promises"], re.DOTALL | re.MULTILINE)
     rows = [row for table in tables for row in table.splitlines()[2:]]
     assert len(rows) > 30
@@ -157,7 +159,7 @@ def test_no_promise_stands_without_its_check():
 
 # ---- the gallery ----
 @pytest.mark.parametrize("path", GALLERY["examples"](), ids=lambda path: path.stem)
-def test_every_example_is_in_the_gallery(path):
+def test_every_example_is_in_the_gallery(path: Path) -> None:
     assert f"python examples/{path.name}" in ENTRIES
     if "[picture.png]" in path.read_text(encoding="utf-8"):
         assert f"(figures/{path.stem}.png)" in ENTRIES

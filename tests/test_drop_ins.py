@@ -1,5 +1,9 @@
 """The drop-ins: the same answers as the packages whose stage they replace."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,11 +12,11 @@ import fastfisher as ff
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def drawn(path):
+def drawn(path: Path) -> bool:
     return path.read_bytes().startswith(PNG)
 
 
-def test_statsmodels_covariances(tmp_path):
+def test_statsmodels_covariances(tmp_path: Path) -> None:
     import drop_in_statsmodels as drop_in
 
     path = tmp_path / "picture.png"
@@ -22,7 +26,7 @@ def test_statsmodels_covariances(tmp_path):
     assert drawn(path)
 
 
-def models_of_statsmodels():
+def models_of_statsmodels() -> Iterator[Any]:
     """Yield models whose scale is 1 or not, whose link is canonical or not."""
     sm = pytest.importorskip("statsmodels.api")
     rng = np.random.default_rng(0)
@@ -37,7 +41,7 @@ def models_of_statsmodels():
     yield sm.MNLogit(rng.integers(0, 3, 300), X)
 
 
-def test_statsmodels_errors_of_other_models():
+def test_statsmodels_errors_of_other_models() -> None:
     import drop_in_statsmodels as drop_in
 
     for model in models_of_statsmodels():
@@ -46,7 +50,7 @@ def test_statsmodels_errors_of_other_models():
         np.testing.assert_allclose(errors, np.ravel(theirs.bse, order="F"), rtol=1e-6)
 
 
-def test_statsmodels_models_without_scores_are_refused():
+def test_statsmodels_models_without_scores_are_refused() -> None:
     import statsmodels.api as sm
 
     import drop_in_statsmodels as drop_in
@@ -56,7 +60,7 @@ def test_statsmodels_models_without_scores_are_refused():
         drop_in.covariance(results)
 
 
-def test_scikit_learn_coefficients(tmp_path):
+def test_scikit_learn_coefficients(tmp_path: Path) -> None:
     import drop_in_sklearn as drop_in
 
     path = tmp_path / "picture.png"
@@ -65,7 +69,7 @@ def test_scikit_learn_coefficients(tmp_path):
     assert drawn(path)
 
 
-def test_scikit_learn_estimator_with_weights_labels_and_no_intercept():
+def test_scikit_learn_estimator_with_weights_labels_and_no_intercept() -> None:
     from sklearn.linear_model import LogisticRegression
 
     import drop_in_sklearn as drop_in
@@ -73,7 +77,7 @@ def test_scikit_learn_estimator_with_weights_labels_and_no_intercept():
     X, y = drop_in.data(500, 4)
     labels, weights = np.array(["no", "yes"])[y], np.random.default_rng(1).random(500)
     for intercept in (True, False):
-        keywords = {"C": 0.3, "fit_intercept": intercept, "tol": 1e-9}
+        keywords: dict[str, Any] = {"C": 0.3, "fit_intercept": intercept, "tol": 1e-9}
         ours = drop_in.FisherScoringRegression(**keywords).fit(X, labels, weights)
         theirs = LogisticRegression(solver="newton-cholesky", **keywords).fit(X, labels, weights)
         np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=0, atol=1e-8)
@@ -92,14 +96,16 @@ def test_scikit_learn_estimator_with_weights_labels_and_no_intercept():
         ({"penalty": "l1"}, "penalty: expected 'l2', got 'l1'"),
     ],
 )
-def test_scikit_learn_estimator_refuses_what_it_cannot_do(asked, message):
+def test_scikit_learn_estimator_refuses_what_it_cannot_do(
+    asked: dict[str, Any], message: str
+) -> None:
     import drop_in_sklearn as drop_in
 
     with pytest.raises(ValueError, match=message):
         drop_in.FisherScoringRegression(**asked).fit(*drop_in.data(50, 2))
 
 
-def test_scikit_learn_estimator_warns_where_it_has_not_converged():
+def test_scikit_learn_estimator_warns_where_it_has_not_converged() -> None:
     from sklearn.exceptions import ConvergenceWarning
 
     import drop_in_sklearn as drop_in
@@ -109,7 +115,7 @@ def test_scikit_learn_estimator_warns_where_it_has_not_converged():
     assert model.n_iter_ == [1]
 
 
-def test_scipy_in_whitened_coordinates(tmp_path):
+def test_scipy_in_whitened_coordinates(tmp_path: Path) -> None:
     import drop_in_scipy as drop_in
 
     path = tmp_path / "picture.png"
@@ -132,7 +138,7 @@ def test_scipy_in_whitened_coordinates(tmp_path):
     assert ratio.max() < 5
 
 
-def test_ngboost_natural_gradients(tmp_path):
+def test_ngboost_natural_gradients(tmp_path: Path) -> None:
     pytest.importorskip("ngboost", reason="NGBoost is not installed")
     import drop_in_ngboost as drop_in
 
@@ -142,7 +148,7 @@ def test_ngboost_natural_gradients(tmp_path):
     assert drawn(path)
 
 
-def test_ngboost_solves_around_a_singular_metric():
+def test_ngboost_solves_around_a_singular_metric() -> None:
     pytest.importorskip("ngboost", reason="NGBoost is not installed")
     from ngboost.distns import Normal
     from ngboost.scores import LogScore

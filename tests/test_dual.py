@@ -20,21 +20,28 @@ COMBINATIONS: list[tuple[Any, ...]] = list(
 DOUBLE = [c for c in COMBINATIONS if c[0] in (np.float64, np.complex128)]
 
 
-def drawn(dtype, weighted, center, reduction, n=N, p=P):
+def drawn(
+    dtype: type[np.inexact], weighted: bool, center: bool, reduction: str, n: int = N, p: int = P
+) -> tuple[np.ndarray, ff.ScoreFisher, np.ndarray]:
     """Return scores, the ScoreFisher and the explicit matrix."""
     S = oracle.draw(n, p, dtype)
-    keywords = {"weights": oracle.draw_weights(n) if weighted else None, "center": center}
+    keywords: dict[str, Any] = {
+        "weights": oracle.draw_weights(n) if weighted else None,
+        "center": center,
+    }
     F = ff.ScoreFisher(S, reduction=reduction, **keywords)
     return S, F, oracle.fisher(S, reduction=reduction, **keywords)
 
 
-def tolerance(F, damping):
+def tolerance(F: np.ndarray, damping: float | np.ndarray) -> float:
     """Return the factor by which a general right-hand side may lose digits, 1 + ‖F‖ / λ."""
-    return len(F) * (1 + np.linalg.norm(F, 2) / np.min(damping))
+    return float(len(F) * (1 + np.linalg.norm(F, 2) / np.min(damping)))
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
-def test_every_combination_of_a_solve(combination):
+def test_every_combination_of_a_solve(
+    combination: tuple[type[np.inexact], bool, bool, str],
+) -> None:
     dtype = combination[0]
     S, F, explicit = drawn(*combination)
     mean = oracle.mean(S, F._weights).conj()
@@ -60,7 +67,9 @@ def test_every_combination_of_a_solve(combination):
 
 @pytest.mark.parametrize("solver", ["auto", ff.Dual(), ff.Eigh(), ff.Dual(rtol=0.0)], ids=str)
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
-def test_every_combination_of_a_path(combination, solver):
+def test_every_combination_of_a_path(
+    combination: tuple[type[np.inexact], bool, bool, str], solver: str | ff.Dual | ff.Eigh
+) -> None:
     dtype = combination[0]
     S, F, explicit = drawn(*combination)
     dampings = [0.05, *DAMPINGS[1:]]
@@ -79,7 +88,7 @@ def test_every_combination_of_a_path(combination, solver):
 @pytest.mark.parametrize("solver", [ff.Cholesky(), ff.CG(rtol=1e-12, preconditioner=None),
                                     ff.CG(rtol=1e-12), ff.Eigh(), "auto"], ids=str)  # fmt: skip
 @pytest.mark.parametrize("shape", [(9, 21), (30, 8)])
-def test_paths_of_the_mean_score_by_every_solver(shape, solver):
+def test_paths_of_the_mean_score_by_every_solver(shape: tuple[int, int], solver: Any) -> None:
     S = oracle.draw(*shape)
     path = ff.ScoreFisher(S, center=True).solve_path(None, DAMPINGS, solver=solver)
     assert path.value.shape == (3, shape[1])
@@ -90,7 +99,7 @@ def test_paths_of_the_mean_score_by_every_solver(shape, solver):
 
 
 @pytest.mark.parametrize("solver", [ff.Dual(), ff.Eigh(), ff.Dual(rtol=0.0)], ids=str)
-def test_the_mean_score_keeps_its_digits_over_a_path(solver):
+def test_the_mean_score_keeps_its_digits_over_a_path(solver: ff.Dual | ff.Eigh) -> None:
     # As λ → 0 it is the pseudo-inverse, and what remains is the condition of the scores.
     S = oracle.draw(12, 60)
     limit = np.linalg.pinv(S.T @ S / 12) @ S.mean(axis=0)
@@ -107,7 +116,9 @@ def test_the_mean_score_keeps_its_digits_over_a_path(solver):
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
-def test_own_leverages_keep_their_digits(combination):
+def test_own_leverages_keep_their_digits(
+    combination: tuple[type[np.inexact], bool, bool, str],
+) -> None:
     dtype = combination[0]
     S, F, explicit = drawn(*combination)
     weights = np.ones(N) if F._weights is None else F._weights
@@ -135,7 +146,7 @@ def test_own_leverages_keep_their_digits(combination):
 
 
 # ---- the cut-off ----
-def inverse(values, rtol, smooth):
+def inverse(values: np.ndarray, rtol: float, smooth: float) -> np.ndarray:
     """Return NetKet's pinv_smooth of eigenvalues, in its own words."""
     ratio = values / values.max()
     regular = 1 / (1 + (smooth / np.where(ratio > 0, ratio, 1)) ** 6)
@@ -149,7 +160,12 @@ def inverse(values, rtol, smooth):
 @pytest.mark.parametrize(
     ("rtol", "smooth"), [(0.2, None), (None, 0.3), (0.15, 0.3), (1e-12, 1e-12)]
 )
-def test_cut_offs_are_functions_of_the_matrix(rtol, smooth, combination, shape):
+def test_cut_offs_are_functions_of_the_matrix(
+    rtol: float | None,
+    smooth: float | None,
+    combination: tuple[type[np.inexact], bool, bool, str],
+    shape: tuple[int, int],
+) -> None:
     (dtype, weighted, center, reduction), (n, p) = combination, shape
     S, F, explicit = drawn(dtype, weighted, center, reduction, n, p)
     solver = ff.Dual(rtol=rtol, rtol_smooth=smooth)
@@ -177,7 +193,7 @@ def test_cut_offs_are_functions_of_the_matrix(rtol, smooth, combination, shape):
             oracle.close(found, path.value[0], float, 1e4)
 
 
-def test_zero_damping_with_a_cut_off_is_the_pseudo_inverse():
+def test_zero_damping_with_a_cut_off_is_the_pseudo_inverse() -> None:
     S = oracle.draw(N, P)
     F, rhs = ff.ScoreFisher(S), oracle.draw(P, 2)
     solution = ff.solve(F, rhs, solver=ff.Dual(rtol=1e-10))
@@ -192,7 +208,7 @@ def test_zero_damping_with_a_cut_off_is_the_pseudo_inverse():
     assert (nothing.rank, nothing.value.any()) == (0, False)
 
 
-def test_bad_cut_offs():
+def test_bad_cut_offs() -> None:
     for name in ("rtol", "rtol_smooth"):
         for bad in (-1e-3, np.nan, "much"):
             with pytest.raises((TypeError, ValueError), match=f"{name}: expected"):
@@ -208,7 +224,7 @@ def test_bad_cut_offs():
             other.solve(np.ones(4), damping=1.0, solver=ff.Dual(rtol=1e-3))
 
 
-def test_a_damping_that_leaves_no_digit_is_refused():
+def test_a_damping_that_leaves_no_digit_is_refused() -> None:
     S = oracle.draw(6, 20)
     F, g = ff.ScoreFisher(S), np.ones(20)
     for solver in (ff.Dual(), "auto"):
@@ -223,7 +239,7 @@ def test_a_damping_that_leaves_no_digit_is_refused():
     assert np.isfinite(ff.natural_gradient(S, damping=1e-18)).all()
 
 
-def test_a_shift_that_cures_the_dual_leaves_half_of_the_digits():
+def test_a_shift_that_cures_the_dual_leaves_half_of_the_digits() -> None:
     S = oracle.draw(4, 12)
     for F in (ff.ScoreFisher(S), ff.LowRankFisher.from_scores(S, 4)):
         shifted = ff.solve(F, np.ones(12), on_failure="shift")
@@ -235,7 +251,7 @@ def test_a_shift_that_cures_the_dual_leaves_half_of_the_digits():
         oracle.close(caught.value.damping, shifted.damping_used, float, 10)
 
 
-def test_the_dual_says_why_it_needs_a_damping():
+def test_the_dual_says_why_it_needs_a_damping() -> None:
     with pytest.raises(ff.NotPositiveDefiniteError, match=r"n = 20 ≥ p = 6 use Cholesky"):
         ff.solve(ff.ScoreFisher(oracle.draw(20, 6)), np.ones(6), solver=ff.Dual())
     with pytest.raises(ff.NotPositiveDefiniteError, match="a vector with a zero"):

@@ -1,5 +1,6 @@
 """E2 of the theory: KFAC, EKFAC and their chain are what their definitions say, for any shape."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,11 +19,13 @@ SAMPLES = st.integers(10, 40)
 SHARINGS = ("expand", "reduce")
 
 
-def norm(M):
-    return np.linalg.norm(M)
+def norm(M: np.ndarray) -> float:
+    return float(np.linalg.norm(M))
 
 
-def empirical(layers, weights=None):
+def empirical(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]], weights: np.ndarray | None = None
+) -> np.ndarray:
     """Return the block diagonal of the Fisher that the factors stand for."""
     S, sizes = kronecker.scores(layers), [g.shape[1] * a.shape[1] for a, g in layers]
     F, ends = oracle.fisher(S, weights), np.cumsum([0, *sizes])
@@ -31,7 +34,9 @@ def empirical(layers, weights=None):
 
 @settings(deadline=None, max_examples=15)
 @given(NETS, SAMPLES, st.sampled_from(SHARINGS), st.sampled_from([None, 1, 3]))
-def test_e2_every_definition(shapes, n, sharing, positions):
+def test_e2_every_definition(
+    shapes: Sequence[tuple[int, int]], n: int, sharing: str, positions: int | None
+) -> None:
     layers, weights = kronecker.draw(n, shapes, positions=positions), oracle.draw_weights(n)
     for name, define in kronecker.DEFINITIONS.items():
         options: dict[str, Any] = {} if name == "kfac" else {name: True}
@@ -45,7 +50,7 @@ def test_e2_every_definition(shapes, n, sharing, positions):
 
 
 @pytest.mark.parametrize("eigen", [False, True])
-def test_e2_a_single_sample_is_exact(eigen):
+def test_e2_a_single_sample_is_exact(eigen: bool) -> None:
     for shape in ((1, 1), (4, 7), (5, 2)):
         layers = kronecker.draw(1, [shape])
         K = ff.KroneckerFisher.from_layers(layers, eigen=eigen)
@@ -54,7 +59,7 @@ def test_e2_a_single_sample_is_exact(eigen):
 
 
 @pytest.mark.parametrize("eigen", [False, True])
-def test_e2_a_full_factorial_is_exact(eigen):
+def test_e2_a_full_factorial_is_exact(eigen: bool) -> None:
     a, g = oracle.draw(7, 4), oracle.draw(6, 3)
     layers = [(np.repeat(a, 6, axis=0), np.tile(g, (7, 1)))]
     K = ff.KroneckerFisher.from_layers(layers, eigen=eigen)
@@ -64,7 +69,9 @@ def test_e2_a_full_factorial_is_exact(eigen):
 
 @settings(deadline=None, max_examples=25)
 @given(NETS, st.integers(1, 30), st.sampled_from([None, 3]), st.sampled_from(SHARINGS))
-def test_e2_ekfac_is_nearer_than_kfac(shapes, n, positions, sharing):
+def test_e2_ekfac_is_nearer_than_kfac(
+    shapes: Sequence[tuple[int, int]], n: int, positions: int | None, sharing: str
+) -> None:
     layers, weights = kronecker.draw(n, shapes, positions=positions), oracle.draw_weights(n)
     F = empirical(layers, weights)
     kfac, ekfac = (
@@ -79,7 +86,7 @@ def test_e2_ekfac_is_nearer_than_kfac(shapes, n, positions, sharing):
     assert ekfac <= kfac + 100 * len(F) * np.finfo(float).eps * norm(F)
 
 
-def test_e2_expand_is_exact_for_a_deep_linear_network_with_a_loss_at_every_position():
+def test_e2_expand_is_exact_for_a_deep_linear_network_with_a_loss_at_every_position() -> None:
     # y_t = W2 W1 x_t with unit Gaussian noise: the gradients at W1's output, one for each output k,
     # are the columns of W2ᵀ, and the exact Fisher of W1 is E[Σ_t x xᵀ] beside W2ᵀ W2.
     n, T, outputs = 5, 4, 3
@@ -91,7 +98,7 @@ def test_e2_expand_is_exact_for_a_deep_linear_network_with_a_loss_at_every_posit
     oracle.close(K.to_dense(), exact, float, 1000, norm(exact))
 
 
-def test_e2_reduce_is_exact_for_a_deep_linear_network_with_a_loss_of_the_mean():
+def test_e2_reduce_is_exact_for_a_deep_linear_network_with_a_loss_of_the_mean() -> None:
     # y = W2 W1 mean_t x_t: every position has the gradient W2ᵀ e_k / T.
     n, T, outputs = 5, 4, 3
     W2, x = oracle.draw(outputs, 2), oracle.rng(1).standard_normal((n, 6, T))
@@ -105,7 +112,7 @@ def test_e2_reduce_is_exact_for_a_deep_linear_network_with_a_loss_of_the_mean():
 
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("bias", [False, True])
-def test_e2_convolutions_are_their_unrolled_patches(sharing, bias):
+def test_e2_convolutions_are_their_unrolled_patches(sharing: str, bias: bool) -> None:
     rng = oracle.rng(2)
     x, g = rng.standard_normal((30, 2, 6, 5)), rng.standard_normal((30, 3, 3, 4))
     layer = ff.Conv2dLayer(x, g, (3, 2), stride=(2, 1), padding=(1, 0), bias=bias)
@@ -129,7 +136,9 @@ def test_e2_convolutions_are_their_unrolled_patches(sharing, bias):
 
 @settings(deadline=None, max_examples=12)
 @given(NETS, SAMPLES, st.floats(1e-3, 10.0), st.sampled_from(["kfac", "tridiagonal"]))
-def test_e2_factored_damping_is_what_it_says(shapes, n, damping, name):
+def test_e2_factored_damping_is_what_it_says(
+    shapes: Sequence[tuple[int, int]], n: int, damping: float, name: str
+) -> None:
     layers = kronecker.draw(n, shapes)
     K = ff.KroneckerFisher.from_layers(layers, tridiagonal=name == "tridiagonal")
     A = kronecker.DEFINITIONS[name](layers, damping=damping)
@@ -161,7 +170,7 @@ def test_e2_factored_damping_is_what_it_says(shapes, n, damping, name):
     oracle.close(found, dimension, float, terms, kappa * len(A))
 
 
-def test_e2_a_chain_has_a_block_tridiagonal_inverse_and_its_blocks_within():
+def test_e2_a_chain_has_a_block_tridiagonal_inverse_and_its_blocks_within() -> None:
     shapes = [(2, 3), (3, 2), (1, 4), (2, 2)]
     layers = kronecker.draw(50, shapes)
     K = ff.KroneckerFisher.from_layers(layers, tridiagonal=True)
@@ -178,7 +187,7 @@ def test_e2_a_chain_has_a_block_tridiagonal_inverse_and_its_blocks_within():
     oracle.close(K.factor().inverse(), inverse, float, 1e4, norm(inverse))
 
 
-def test_e2_a_chain_of_singular_factors_is_positive_semidefinite():
+def test_e2_a_chain_of_singular_factors_is_positive_semidefinite() -> None:
     layers = kronecker.draw(4, [(2, 6), (5, 3), (6, 6)])
     K = ff.KroneckerFisher.from_layers(layers, tridiagonal=True)
     F = K.to_dense()

@@ -1,5 +1,6 @@
 """E3 of the theory: chains and state space, where what is block-tridiagonal solves the model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import oracle
 STATES, STEPS, OBSERVED = 3, 60, 2
 
 
-def model(seed=0):
+def model(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return transition, process and measurement covariances, observation, of a stable system."""
     rng = np.random.default_rng(seed)
     transition = 0.9 * np.linalg.qr(rng.standard_normal((STATES, STATES)))[0]
@@ -21,7 +22,7 @@ def model(seed=0):
     return transition, process, observe, 0.5 * np.eye(OBSERVED)
 
 
-def innovations():
+def innovations() -> np.ndarray:
     """Return the rows C of the model: C x − (0, y) is white, so the precision of x is CᵀC.
 
     Per step: prior or transition residual L_Q⁻¹ (x_t − T x_{t−1}), then L_R⁻¹ (H x_t − y_t).
@@ -40,7 +41,7 @@ def innovations():
     return C
 
 
-def smoothed(y):
+def smoothed(y: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """Return means, covariances and cross-covariances by Kalman's filter and the RTS smoother."""
     transition, process, observe, noise = model()
     mean, cov = np.zeros(STATES), process
@@ -65,7 +66,7 @@ def smoothed(y):
     return np.array(means), covariances, across
 
 
-def precision():
+def precision() -> ff.BlockDiagonalFisher:
     """Return the Fisher of the trajectory: its scores are the model's rows, one for each residual.
 
     The sum over residuals has nothing beyond neighbouring times, so the mask takes nothing away.
@@ -76,12 +77,12 @@ def precision():
     )
 
 
-def test_e3_the_precision_of_a_state_space_model_is_block_tridiagonal():
+def test_e3_the_precision_of_a_state_space_model_is_block_tridiagonal() -> None:
     C = innovations()
     oracle.close(precision().to_dense(), C.T @ C, float, len(C))
 
 
-def test_e3_the_smoother_is_one_solve():
+def test_e3_the_smoother_is_one_solve() -> None:
     _, _, observe, noise = model()
     y = oracle.draw(STEPS, OBSERVED)
     means, covariances, across = smoothed(y)
@@ -90,7 +91,7 @@ def test_e3_the_smoother_is_one_solve():
     kappa = np.linalg.cond(F.to_dense())
     assert ff.solve(F, rhs).method == "cholesky"
     oracle.close(F.solve(rhs).reshape(STEPS, STATES), means, float, 100 * kappa)
-    factor = F.factor()
+    factor: Any = F.factor()
     oracle.close(np.array(factor.inverse_blocks()), covariances, float, 100 * kappa)
     oracle.close(np.array(factor.inverse_neighbours()), across, float, 100 * kappa)
     oracle.close(
@@ -101,8 +102,9 @@ def test_e3_the_smoother_is_one_solve():
     )
 
 
-def test_e3_draws_are_trajectories_of_the_posterior():
-    factor, count = precision().factor(), 20_000
+def test_e3_draws_are_trajectories_of_the_posterior() -> None:
+    factor: Any = precision().factor()
+    count = 20_000
     draws = factor.sample(0, count).reshape(count, STEPS, STATES)
     for t in (0, STEPS // 2, STEPS - 1):
         covariance = factor.inverse_blocks()[t]
@@ -113,7 +115,7 @@ def test_e3_draws_are_trajectories_of_the_posterior():
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("order", [1, 2, 5, 24, 31])
-def test_e3_autoregressions(order, dtype):
+def test_e3_autoregressions(order: int, dtype: type[np.inexact]) -> None:
     # An AR process in blocks of its order: the determinant of its precision is known.
     steps, decay = 20 * order, 0.5
     C = np.eye(steps) - decay * np.eye(steps, k=-order)
@@ -121,7 +123,7 @@ def test_e3_autoregressions(order, dtype):
         C.astype(dtype), [order] * 20, tridiagonal=True, reduction="sum"
     )
     inverse = np.linalg.inv(C.T @ C)
-    factor = F.factor()
+    factor: Any = F.factor()
     assert abs(factor.logdet) < steps * 20 * oracle.EPS[np.dtype(dtype)]
     oracle.close(factor.inverse(), inverse, dtype, 100)
     oracle.close(factor.inverse_diagonal(), np.diag(inverse), dtype, 100)
@@ -130,7 +132,9 @@ def test_e3_autoregressions(order, dtype):
 
 @pytest.mark.parametrize("sizes", [[3] * 12, [30, 1, 25, 40], [385, 3, 10], [10, 200, 190]])
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_e3_equal_to_the_dense_solve_on_the_masked_matrix(sizes, dtype):
+def test_e3_equal_to_the_dense_solve_on_the_masked_matrix(
+    sizes: Sequence[int], dtype: type[np.inexact]
+) -> None:
     p = sum(sizes)
     S = oracle.draw(3 * p, p, dtype)
     F = ff.BlockDiagonalFisher.from_scores(S, sizes, tridiagonal=True)

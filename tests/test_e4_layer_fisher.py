@@ -3,7 +3,9 @@
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -20,7 +22,13 @@ LAMBDA = 0.3
 GEOMETRY = [(n, w, c) for n in (1, 7, 60) for w in (False, True) for c in (False, True)]
 
 
-def both(n=20, dtype=np.float64, weighted=True, center=False, **options):
+def both(
+    n: int = 20,
+    dtype: type[np.floating] = np.float64,
+    weighted: bool = True,
+    center: bool = False,
+    **options: Any,
+) -> tuple[ff.LayerFisher, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return a LayerFisher and the explicit matrix, scores, mean score, weights and c."""
     layers = network.draw(n, dtype)
     S, weights = network.scores(layers), oracle.draw_weights(n) if weighted else None
@@ -29,13 +37,16 @@ def both(n=20, dtype=np.float64, weighted=True, center=False, **options):
     return L, F, S, np.average(S, axis=0, weights=weights), weights
 
 
-def damped(F, damping=LAMBDA):
-    return F + damping * np.eye(len(F))
+def damped(F: np.ndarray, damping: float | np.floating = LAMBDA) -> np.ndarray:
+    answer: np.ndarray = F + damping * np.eye(len(F))
+    return answer
 
 
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 @pytest.mark.parametrize(("n", "weighted", "center"), GEOMETRY)
-def test_e4_equals_the_materialised_computation(n, weighted, center, dtype):
+def test_e4_equals_the_materialised_computation(
+    n: int, weighted: bool, center: bool, dtype: type[np.floating]
+) -> None:
     for reduction in ("mean", "sum"):
         L, F, S, mean, weights = both(n, dtype, weighted, center, reduction=reduction)
         assert L.dtype == dtype
@@ -64,7 +75,7 @@ def test_e4_equals_the_materialised_computation(n, weighted, center, dtype):
 
 
 @pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16])
-def test_e4_halves_are_summed_in_float32(half):
+def test_e4_halves_are_summed_in_float32(half: type[np.generic]) -> None:
     layers = network.draw(9, half)
     L, S = ff.LayerFisher(layers), network.scores(layers)
     assert L.dtype == np.float32
@@ -76,7 +87,7 @@ def test_e4_halves_are_summed_in_float32(half):
     assert np.array_equal(again @ v, L @ v)
 
 
-def test_e4_sums_may_be_wider_than_the_layers():
+def test_e4_sums_may_be_wider_than_the_layers() -> None:
     layers = network.draw(9, np.float32)
     L = ff.LayerFisher(layers, dtype=np.float64)
     assert L.dtype == np.float64
@@ -87,7 +98,7 @@ def test_e4_sums_may_be_wider_than_the_layers():
         ff.LayerFisher(network.draw(3), dtype=np.float32)
 
 
-def test_e4_lists_of_weights_in_and_out():
+def test_e4_lists_of_weights_in_and_out() -> None:
     L, F, *_ = both(9)
     shapes = [(2, 5), (2, 4), (3, 3), (2, 5), (1, 1, 3, 3), (1, 3)]  # one as a convolution has it
     rhs = [oracle.draw(int(np.prod(shape)), 1).reshape(shape) for shape in shapes]
@@ -112,7 +123,7 @@ def test_e4_lists_of_weights_in_and_out():
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("n", [9, 60])
-def test_e4_influence(n, weighted, center):
+def test_e4_influence(n: int, weighted: bool, center: bool) -> None:
     L, F, S, mean, _ = both(n, weighted=weighted, center=center)
     others = network.draw(4, seed=1)
     inverse = np.linalg.inv(damped(F))
@@ -144,7 +155,7 @@ def test_e4_influence(n, weighted, center):
     oracle.close(by_trace, exact, float, C, size * LAMBDA / relative)
 
 
-def test_e4_influence_loses_no_digits_to_a_small_damping():
+def test_e4_influence_loses_no_digits_to_a_small_damping() -> None:
     layers = network.draw(5)
     L, S = ff.LayerFisher(layers), network.scores(layers)
     for damping in (1e-6, 1e-12):
@@ -155,13 +166,18 @@ def test_e4_influence_loses_no_digits_to_a_small_damping():
         oracle.close(found, exact, float, C * np.linalg.cond(K))
 
 
-def test_e4_influence_keeps_its_factor_until_the_damping_changes(monkeypatch):
+def test_e4_influence_keeps_its_factor_until_the_damping_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     L, *_ = both(9)
     counted = []
     gram = type(L._scores).gram
-    monkeypatch.setattr(
-        type(L._scores), "gram", lambda *a: (counted.append(1), gram(*a))[1], raising=True
-    )
+
+    def watched(*arguments: Any) -> Any:
+        counted.append(1)
+        return gram(*arguments)
+
+    monkeypatch.setattr(type(L._scores), "gram", watched, raising=True)
     first = L.influence(0, 1, damping=LAMBDA)
     assert L.influence(0, 1, damping=LAMBDA) == first
     L.leverage(None, LAMBDA)
@@ -174,7 +190,7 @@ def test_e4_influence_keeps_its_factor_until_the_damping_changes(monkeypatch):
     "solver",
     [ff.Dual(), ff.Eigh(), ff.QR(), ff.CG(1e-12), ff.CG(1e-12, preconditioner=None)],
 )
-def test_e4_paths(solver):
+def test_e4_paths(solver: Any) -> None:
     L, F, *_ = both(9, center=True)
     rhs = oracle.draw(len(F), 2)
     dampings = [0.1, 0.5, 2.0]
@@ -184,14 +200,14 @@ def test_e4_paths(solver):
 
 
 @pytest.mark.parametrize("preconditioner", [ff.BlockJacobi(10), ff.Nystrom(8)])
-def test_e4_preconditioners(preconditioner):
+def test_e4_preconditioners(preconditioner: ff.BlockJacobi | ff.Nystrom) -> None:
     L, F, *_ = both(9)
     rhs = np.ones(len(F))
     x = L.solve(rhs, damping=LAMBDA, solver=ff.CG(1e-12, preconditioner=preconditioner))
     oracle.close(x, np.linalg.solve(damped(F), rhs), float, 1e5, 30)
 
 
-def test_e4_the_same_bits_for_any_number_of_threads():
+def test_e4_the_same_bits_for_any_number_of_threads() -> None:
     L, *_ = both(20)
     rhs = oracle.draw(L.shape[0], 2)
     one = L.solve(rhs, damping=LAMBDA, n_threads=1)
@@ -199,7 +215,7 @@ def test_e4_the_same_bits_for_any_number_of_threads():
     assert np.array_equal(L.gram(n_threads=1), L.gram(n_threads=3))
 
 
-def test_e4_inputs_stay_as_they_are_and_may_be_read_only():
+def test_e4_inputs_stay_as_they_are_and_may_be_read_only() -> None:
     layers = network.draw(9)
     copies = pickle.loads(
         pickle.dumps([(x.inputs, x.gradients) if hasattr(x, "inputs") else x for x in layers])
@@ -215,7 +231,7 @@ def test_e4_inputs_stay_as_they_are_and_may_be_read_only():
         assert all(np.array_equal(x, y) for x, y in zip(now, copy, strict=True))
 
 
-def test_e4_layers_that_disagree():
+def test_e4_layers_that_disagree() -> None:
     a, g = np.ones((4, 3)), np.ones((4, 2))
     for layers, error, message in (
         ([(a, g[:3])], ValueError, r"layers\[0\]: expected inputs and gradients of the same sam"),
@@ -232,13 +248,14 @@ def test_e4_layers_that_disagree():
 
 @pytest.mark.parametrize("side", ["inputs", "gradients"])
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_e4_what_is_not_finite_is_named(place, side):
+def test_e4_what_is_not_finite_is_named(place: int, side: str) -> None:
     layers = network.draw(9)
     good = ff.LayerFisher(layers)
     layer = layers[place]
     bad = layer[side == "gradients"] if isinstance(layer, tuple) else getattr(layer, side)
     bad[5, 1] = np.nan
     message = rf"layers\[{place}\]\.{side}: expected finite values, got nan at row 5, column 1"
+    call: Callable[..., Any]
     for call in (
         lambda L: L.gram(),
         lambda L: L @ np.ones(L.shape[0]),
@@ -257,7 +274,7 @@ def test_e4_what_is_not_finite_is_named(place, side):
         ff.LayerFisher(layers, center=True)
 
 
-def test_e4_what_influence_refuses():
+def test_e4_what_influence_refuses() -> None:
     L, *_ = both(9)
     other = network.draw(4, seed=1)
     for i, error, message in (
@@ -281,9 +298,10 @@ def test_e4_what_influence_refuses():
         L.influence(0, other, damping=LAMBDA)
 
 
-def test_e4_a_dense_matrix_is_refused_where_it_does_not_fit():
+def test_e4_a_dense_matrix_is_refused_where_it_does_not_fit() -> None:
     a, g = np.ones((2, 1500)), np.ones((2, 1500))
     L = ff.LayerFisher([(a, g)])
+    call: Callable[..., Any]
     for call in (
         L.to_dense,
         lambda: L.solve(np.ones(L.shape[0]), damping=1.0, solver=ff.Cholesky()),
@@ -293,7 +311,7 @@ def test_e4_a_dense_matrix_is_refused_where_it_does_not_fit():
 
 
 @memory_is_as_asked_for
-def test_e4_ten_million_parameters_in_less_than_a_gigabyte():
+def test_e4_ten_million_parameters_in_less_than_a_gigabyte() -> None:
     code = """
 import re
 import numpy as np, fastfisher as ff
@@ -319,7 +337,7 @@ print(L.shape[0], peak, np.linalg.norm(residual) / np.linalg.norm(mean))
     assert peak < 2**30
 
 
-def test_e4_weights_in_another_order_are_refused():
+def test_e4_weights_in_another_order_are_refused() -> None:
     L = ff.LayerFisher([(np.ones((4, 3)), np.ones((4, 2))), (np.ones((4, 2)), np.ones((4, 3)))])
     weights = [np.ones((2, 3)), np.ones((3, 2))]
     for wrong in ([w.T for w in weights], weights[::-1], weights[:1], [np.ones(6), np.ones(5)]):
@@ -335,7 +353,7 @@ def test_e4_weights_in_another_order_are_refused():
     assert np.array_equal(L @ list(np.ones(12)), expected)
 
 
-def test_e4_nothing_to_influence():
+def test_e4_nothing_to_influence() -> None:
     L, *_ = both(9)
     assert L.influence([], 2, damping=1.0).shape == (0,)
     assert L.influence([], [1, 2], damping=1.0).shape == (0, 2)
@@ -343,7 +361,7 @@ def test_e4_nothing_to_influence():
         L.influence(network.draw(9)[0], 1, damping=1.0)
 
 
-def test_e4_the_mean_score_has_a_solution():
+def test_e4_the_mean_score_has_a_solution() -> None:
     L, F, _, mean, _ = both(9)
     solution = ff.solve(L, None, damping=LAMBDA)
     flat = np.hstack([w.ravel() for w in solution.value])

@@ -2,7 +2,9 @@
 
 import math
 import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,29 +12,35 @@ from scipy.linalg import expm
 
 import fastfisher as ff
 import oracle
+from fastfisher.applications.evolution.strategy import EvolutionStrategy
 
 STRATEGIES = [ff.SNES, ff.XNES]
 EPS = np.finfo(np.float64).eps
 pytestmark = pytest.mark.parametrize("kind", STRATEGIES, ids=lambda kind: kind.__name__)
 
 
-def sphere(x):
-    return (x**2).sum(axis=-1)
+def sphere(x: np.ndarray) -> Any:
+    answer: float | np.ndarray = (x**2).sum(axis=-1)
+    return answer
 
 
-def run(search, generations, loss=sphere):
+def run(
+    search: Any,
+    generations: int,
+    loss: Callable[[np.ndarray], float | np.ndarray] = sphere,
+) -> Any:
     for _ in range(generations):
         search.tell(loss(search.ask()))
     return search
 
 
-def state(search):
+def state(search: EvolutionStrategy) -> np.ndarray:
     return np.concatenate([search.mean, search.covariance().ravel()])
 
 
 # ---- ask and tell ----
 @pytest.mark.parametrize("p", [1, 2, 5, 30])
-def test_the_population_is_what_the_distribution_says(kind, p):
+def test_the_population_is_what_the_distribution_says(kind: type[Any], p: int) -> None:
     search = kind(np.arange(1.0, p + 1), 0.5, rng=0)
     assert search.population == 4 + math.floor(3 * math.log(p))
     assert search.ask().shape == (search.population, p)
@@ -44,7 +52,7 @@ def test_the_population_is_what_the_distribution_says(kind, p):
     np.testing.assert_allclose(np.cov(standard.T), np.eye(p), atol=0.05)
 
 
-def test_a_population_stays_until_it_is_told(kind):
+def test_a_population_stays_until_it_is_told(kind: type[Any]) -> None:
     search = kind(np.zeros(3), 1.0, rng=0)
     first = search.ask()
     kept = first.copy()
@@ -54,7 +62,7 @@ def test_a_population_stays_until_it_is_told(kind):
     assert not np.array_equal(search.ask(), kept)
 
 
-def test_tell_before_ask(kind):
+def test_tell_before_ask(kind: type[Any]) -> None:
     search = kind(np.zeros(3), 1.0)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="tell: expected the losses of a population"):
@@ -64,8 +72,8 @@ def test_tell_before_ask(kind):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("population", [2, 3, 7, 8])
-def test_an_int_gives_the_same_draws(kind, population, mirrored):
-    options = {"population": population, "mirrored": mirrored}
+def test_an_int_gives_the_same_draws(kind: type[Any], population: int, mirrored: bool) -> None:
+    options: dict[str, Any] = {"population": population, "mirrored": mirrored}
     one, two = (run(kind([1.0, 2.0], 0.3, rng=5, **options), 5) for _ in range(2))
     np.testing.assert_array_equal(one.ask(), two.ask())
     three = run(kind([1.0, 2.0], 0.3, rng=np.random.default_rng(5), **options), 5)
@@ -74,7 +82,7 @@ def test_an_int_gives_the_same_draws(kind, population, mirrored):
 
 
 @pytest.mark.parametrize("population", [6, 7])
-def test_mirrored_draws_come_in_pairs(kind, population):
+def test_mirrored_draws_come_in_pairs(kind: type[Any], population: int) -> None:
     search = run(kind(np.ones(4), 0.5, population=population, mirrored=True, rng=0), 3)
     steps = search.ask() - search.mean
     half = -(-population // 2)
@@ -82,13 +90,13 @@ def test_mirrored_draws_come_in_pairs(kind, population):
     assert np.linalg.matrix_rank(steps) == min(half, 4)
 
 
-def test_mirrored_draws_reach_the_minimum(kind):
+def test_mirrored_draws_reach_the_minimum(kind: type[Any]) -> None:
     search = kind(np.ones(6), 0.5, mirrored=True, rng=0)
     result = search.minimize(sphere, max_evaluations=20_000, target=1e-10, vectorized=True)
     assert result.status is ff.Status.SUCCESS
 
 
-def test_best_is_the_best_that_was_told(kind):
+def test_best_is_the_best_that_was_told(kind: type[Any]) -> None:
     search, points, losses = kind(np.ones(3), 1.0, rng=0), [], []
     for _ in range(20):
         points.append(search.ask())
@@ -101,7 +109,7 @@ def test_best_is_the_best_that_was_told(kind):
     assert search.generations == 20
 
 
-def test_what_is_held_cannot_be_changed_from_outside(kind):
+def test_what_is_held_cannot_be_changed_from_outside(kind: type[Any]) -> None:
     mean, sigma = np.ones(3), np.full(3, 0.5)
     search = kind(mean, sigma, rng=0)
     expected = run(kind(np.ones(3), 0.5, rng=0), 3)
@@ -114,7 +122,7 @@ def test_what_is_held_cannot_be_changed_from_outside(kind):
             held[0] = 1.0
 
 
-def test_losses_are_not_changed_and_may_be_of_any_real_type(kind):
+def test_losses_are_not_changed_and_may_be_of_any_real_type(kind: type[Any]) -> None:
     for dtype in (np.float32, np.int64, bool):
         search = kind(np.ones(3), 0.5, rng=0)
         losses = np.arange(search.population)[::-1].astype(dtype)
@@ -127,13 +135,13 @@ def test_losses_are_not_changed_and_may_be_of_any_real_type(kind):
         np.testing.assert_array_equal(state(search), state(other))
 
 
-def test_means_of_other_types_are_searched_in_float64(kind):
+def test_means_of_other_types_are_searched_in_float64(kind: type[Any]) -> None:
     for mean in ([1, 2], np.array([1.0, 2.0], np.float32), (1.0, 2.0)):
         search = run(kind(mean, np.float32(0.5), rng=0), 4)
         np.testing.assert_array_equal(state(search), state(run(kind([1.0, 2.0], 0.5, rng=0), 4)))
 
 
-def test_equal_losses_share_their_utilities(kind):
+def test_equal_losses_share_their_utilities(kind: type[Any]) -> None:
     """The order of the draws says nothing; where all losses are equal nothing is learned."""
     search = kind(np.ones(3), 0.5, population=4, utilities=[3.0, 1.0, -1.0, -3.0], rng=0)
     other = kind(np.ones(3), 0.5, population=4, utilities=[2.0, 2.0, -1.0, -3.0], rng=0)
@@ -148,7 +156,7 @@ def test_equal_losses_share_their_utilities(kind):
     np.testing.assert_allclose(state(search), before, rtol=1e2 * EPS, atol=EPS)
 
 
-def test_snes_and_xnes_begin_with_the_same_step_of_the_mean(kind):
+def test_snes_and_xnes_begin_with_the_same_step_of_the_mean(kind: type[Any]) -> None:
     one = run(kind(np.ones(4), 0.5, rng=0), 1)
     for other in STRATEGIES:
         np.testing.assert_allclose(
@@ -156,7 +164,7 @@ def test_snes_and_xnes_begin_with_the_same_step_of_the_mean(kind):
         )
 
 
-def test_in_one_dimension_both_are_the_same(kind):
+def test_in_one_dimension_both_are_the_same(kind: type[Any]) -> None:
     one = run(kind([1.0], 0.5, sigma_rate=0.4, rng=0), 40)
     for other in STRATEGIES:
         two = run(other([1.0], 0.5, sigma_rate=0.4, rng=0), 40)
@@ -164,7 +172,7 @@ def test_in_one_dimension_both_are_the_same(kind):
 
 
 # ---- bad losses ----
-def test_nan_ranks_last_and_is_counted(kind):
+def test_nan_ranks_last_and_is_counted(kind: type[Any]) -> None:
     nan, inf = kind(np.ones(3), 0.5, rng=0), kind(np.ones(3), 0.5, rng=0)
     for _ in range(5):
         losses = sphere(nan.ask())
@@ -177,7 +185,7 @@ def test_nan_ranks_last_and_is_counted(kind):
     assert math.isfinite(nan.best_loss)
 
 
-def test_a_loss_below_all_numbers_changes_nothing(kind):
+def test_a_loss_below_all_numbers_changes_nothing(kind: type[Any]) -> None:
     search = run(kind(np.ones(3), 0.5, rng=0), 2)
     before, asked = state(search), search.ask()
     losses = sphere(asked)
@@ -192,7 +200,9 @@ def test_a_loss_below_all_numbers_changes_nothing(kind):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("options", [{}, {"population": 2, "utilities": [1.0, 0.5]}])
-def test_a_generation_without_a_finite_loss_teaches_nothing(kind, bad, options):
+def test_a_generation_without_a_finite_loss_teaches_nothing(
+    kind: type[Any], bad: float, options: dict[str, Any]
+) -> None:
     search = run(kind(np.ones(3), 0.5, rng=0, **options), 2)
     before, asked, best = state(search), search.ask(), search.best_loss
     search.tell(np.full(search.population, bad))
@@ -212,7 +222,12 @@ def test_a_generation_without_a_finite_loss_teaches_nothing(kind, bad, options):
         (["a"] * 7, TypeError, "losses: expected real numbers"),
     ],
 )
-def test_losses_that_do_not_fit(kind, losses, error, message):
+def test_losses_that_do_not_fit(
+    kind: type[Any],
+    losses: float | np.ndarray | Sequence[str],
+    error: type[Exception],
+    message: str,
+) -> None:
     search = kind(np.ones(3), 0.5, rng=0)
     before = state(search)
     search.ask()
@@ -260,13 +275,19 @@ def test_losses_that_do_not_fit(kind, losses, error, message):
         ((np.ones(2), 1.0), {"rng": "0"}, TypeError, "rng: expected None, an int or a"),
     ],
 )
-def test_arguments_that_do_not_fit(kind, arguments, options, error, message):
+def test_arguments_that_do_not_fit(
+    kind: type[Any],
+    arguments: tuple[Any, float | Sequence[float]],
+    options: dict[str, Any],
+    error: type[ValueError],
+    message: str,
+) -> None:
     with pytest.raises(error, match=message):
         kind(*arguments, **options)
 
 
 # ---- XNES alone ----
-def test_covariances_are_taken_as_they_are(kind):
+def test_covariances_are_taken_as_they_are(kind: type[Any]) -> None:
     if kind is ff.SNES:
         with pytest.raises(ValueError, match="sigma: expected a number or shape"):
             ff.SNES(np.ones(2), np.eye(2) + 1)
@@ -289,7 +310,7 @@ def test_covariances_are_taken_as_they_are(kind):
         ff.XNES(np.ones(2), sigma=np.full((2, 2), math.nan))
 
 
-def test_covariances_in_any_units(kind):
+def test_covariances_in_any_units(kind: type[Any]) -> None:
     """What is definite, and what a spread is, does not depend on the units of the parameters."""
     units = np.array([1e-100, 1e-10, 1.0, 1e100])
     if kind is ff.SNES:
@@ -308,7 +329,9 @@ def test_covariances_in_any_units(kind):
 
 
 @pytest.mark.parametrize(("population", "mirrored"), [(2, False), (15, False), (16, True)])
-def test_few_draws_and_many_parameters_give_the_exponential(kind, population, mirrored):
+def test_few_draws_and_many_parameters_give_the_exponential(
+    kind: type[Any], population: int, mirrored: bool
+) -> None:
     """Fewer draws than parameters: A exp(½ η M) from the Gram matrix of the draws."""
     p = 40
     search = run(
@@ -329,7 +352,7 @@ def test_few_draws_and_many_parameters_give_the_exponential(kind, population, mi
 
 
 # ---- reasons to stop ----
-def test_converged_where_sigma_is_below_the_tolerance(kind):
+def test_converged_where_sigma_is_below_the_tolerance(kind: type[Any]) -> None:
     search = kind(np.ones(3), 0.5, tolerance=1e-3, rng=0)
     result = search.minimize(sphere, max_evaluations=10_000, vectorized=True)
     assert result.status is search.status is ff.Status.SUCCESS
@@ -340,7 +363,7 @@ def test_converged_where_sigma_is_below_the_tolerance(kind):
     assert again.loss == result.loss
 
 
-def test_coming_to_rest_short_of_the_target_is_no_success(kind):
+def test_coming_to_rest_short_of_the_target_is_no_success(kind: type[Any]) -> None:
     result = kind(np.ones(3), 0.5, tolerance=1e-3, rng=0).minimize(
         lambda x: 1 + sphere(x), max_evaluations=10_000, target=0.5, vectorized=True
     )
@@ -348,7 +371,7 @@ def test_coming_to_rest_short_of_the_target_is_no_success(kind):
     assert result.message == "Sigma fell below 0.001 of its start."
 
 
-def test_stops_where_the_mean_no_longer_moves(kind):
+def test_stops_where_the_mean_no_longer_moves(kind: type[Any]) -> None:
     result = kind(np.full(2, 1e9), 1.0, rng=0).minimize(
         lambda x: abs(x[:, 0] - 1e9) + abs(x[:, 1] - 1e9), max_evaluations=10_000, vectorized=True
     )
@@ -356,7 +379,7 @@ def test_stops_where_the_mean_no_longer_moves(kind):
     assert result.message == "Sigma is below the rounding of the mean."
 
 
-def test_stops_where_the_loss_is_flat(kind):
+def test_stops_where_the_loss_is_flat(kind: type[Any]) -> None:
     search = kind(np.ones(3), 0.5, rng=0)
     result = search.minimize(lambda _: 3.0, max_evaluations=10_000)
     assert result.status is ff.Status.STAGNATED
@@ -364,7 +387,7 @@ def test_stops_where_the_loss_is_flat(kind):
     np.testing.assert_allclose(search.sigma, 0.5, rtol=1e3 * EPS)  # nothing was learned
 
 
-def test_stops_where_the_covariance_degenerates(kind):
+def test_stops_where_the_covariance_degenerates(kind: type[Any]) -> None:
     """A loss that falls without end along one direction alone."""
     result = kind(np.zeros(3), 1.0, rng=0).minimize(
         lambda x: x[0] + 1e-3 * x[1] ** 2 + x[2] ** 2, max_evaluations=100_000
@@ -373,7 +396,7 @@ def test_stops_where_the_covariance_degenerates(kind):
     assert result.message.startswith("The condition of the covariance has grown to ")
 
 
-def test_units_are_no_reason_to_stop(kind):
+def test_units_are_no_reason_to_stop(kind: type[Any]) -> None:
     units = np.array([1e-12, 1.0, 1e12])
     search = kind(units, 0.5 * units, rng=0)
     assert search.condition() == pytest.approx(1.0)
@@ -384,14 +407,14 @@ def test_units_are_no_reason_to_stop(kind):
 
 
 @pytest.mark.parametrize("sigma", [1e-150, 1e150])
-def test_the_ends_of_the_number_range(kind, sigma):
+def test_the_ends_of_the_number_range(kind: type[Any], sigma: float) -> None:
     search = kind([0.0, sigma], sigma, tolerance=1e-2, rng=0)
     result = search.minimize(lambda x: sphere(x / sigma), max_evaluations=10_000, vectorized=True)
     assert result.status in {ff.Status.SUCCESS, ff.Status.NON_FINITE}
     assert np.isfinite(search.condition())
 
 
-def test_stops_before_the_distribution_leaves_the_numbers(kind):
+def test_stops_before_the_distribution_leaves_the_numbers(kind: type[Any]) -> None:
     search = kind([0.0], 1e130, rng=0)
     result = search.minimize(lambda x: float(-x[0]), max_evaluations=100_000)
     assert result.status is search.status is ff.Status.NON_FINITE
@@ -405,7 +428,7 @@ def test_stops_before_the_distribution_leaves_the_numbers(kind):
 
 
 # ---- the loop ----
-def test_both_forms_of_a_loss(kind):
+def test_both_forms_of_a_loss(kind: type[Any]) -> None:
     one = kind(np.ones(3), 0.5, rng=0).minimize(lambda x: float(sphere(x)), max_evaluations=700)
     all_at_once = kind(np.ones(3), 0.5, rng=0).minimize(
         sphere, max_evaluations=700, vectorized=True
@@ -416,7 +439,7 @@ def test_both_forms_of_a_loss(kind):
     assert one.message == "The next generation would take more than 700 evaluations."
 
 
-def test_the_history_has_a_row_per_generation(kind):
+def test_the_history_has_a_row_per_generation(kind: type[Any]) -> None:
     search = kind(np.ones(3), 0.5, rng=0)
     result = search.minimize(sphere, max_evaluations=700, vectorized=True)
     assert result.iterations == len(result.history) == 100 == search.generations
@@ -433,30 +456,35 @@ def test_the_history_has_a_row_per_generation(kind):
     assert more.loss <= result.loss
 
 
-def test_never_more_evaluations_than_allowed(kind):
+def test_never_more_evaluations_than_allowed(kind: type[Any]) -> None:
     calls = []
-    result = kind(np.ones(3), 0.5, rng=0).minimize(
-        lambda x: (calls.append(1), float(sphere(x)))[1], max_evaluations=27
-    )
+
+    def loss(x: np.ndarray) -> float:
+        calls.append(1)
+        return float(sphere(x))
+
+    result = kind(np.ones(3), 0.5, rng=0).minimize(loss, max_evaluations=27)
     assert len(calls) == result.evaluations == 21
     with pytest.raises(ValueError, match="max_evaluations: expected at least 7, got 6"):
         kind(np.ones(3), 0.5).minimize(sphere, max_evaluations=6)
 
 
-def test_a_callback_ends_the_search(kind):
+def test_a_callback_ends_the_search(kind: type[Any]) -> None:
     seen = []
+
+    def fifth(search: Any) -> bool:
+        seen.append(search.best_loss)
+        return len(seen) == 5
+
     result = kind(np.ones(3), 0.5, rng=0).minimize(
-        sphere,
-        max_evaluations=10_000,
-        vectorized=True,
-        callback=lambda search: (seen.append(search.best_loss), len(seen) == 5)[1],
+        sphere, max_evaluations=10_000, vectorized=True, callback=fifth
     )
     assert result.status is ff.Status.INTERRUPTED
     assert result.message == "The callback ended the search."
     assert [record.best_loss for record in result.history] == seen
 
 
-def test_a_loss_that_turns_nan_leaves_the_best_point(kind):
+def test_a_loss_that_turns_nan_leaves_the_best_point(kind: type[Any]) -> None:
     count = iter(range(1000))
     search = kind(np.ones(3), 0.5, rng=0)
     result = search.minimize(
@@ -471,7 +499,7 @@ def test_a_loss_that_turns_nan_leaves_the_best_point(kind):
     assert result.loss == sphere(result.theta) == search.best_loss
 
 
-def test_a_loss_that_falls_to_minus_infinity_leaves_the_best_point(kind):
+def test_a_loss_that_falls_to_minus_infinity_leaves_the_best_point(kind: type[Any]) -> None:
     count = iter(range(1000))
     search = kind(np.ones(3), 0.5, rng=0)
     result = search.minimize(
@@ -489,14 +517,14 @@ def test_a_loss_that_falls_to_minus_infinity_leaves_the_best_point(kind):
     assert (again.status, again.evaluations) == (ff.Status.NON_FINITE, 0)
 
 
-def test_a_loss_that_is_nowhere_finite_leaves_the_start(kind):
+def test_a_loss_that_is_nowhere_finite_leaves_the_start(kind: type[Any]) -> None:
     result = kind(np.ones(3), 0.5).minimize(lambda _: math.nan, max_evaluations=1000)
     assert (result.status, result.loss) == (ff.Status.NON_FINITE, math.inf)
     np.testing.assert_array_equal(result.theta, np.ones(3))
     assert result.history[-1].sigma == 0.5
 
 
-def test_a_loss_with_a_wall_is_searched_on_this_side(kind):
+def test_a_loss_with_a_wall_is_searched_on_this_side(kind: type[Any]) -> None:
     """The minimum of x + y with x, y > 1 is at the wall, beyond which the loss is undefined."""
     search = kind(np.full(2, 3.0), 0.5, tolerance=1e-6, rng=0)
     result = search.minimize(
@@ -507,7 +535,7 @@ def test_a_loss_with_a_wall_is_searched_on_this_side(kind):
     assert search.non_finite > 0
 
 
-def test_what_the_loss_raises_comes_through_and_nothing_is_lost(kind):
+def test_what_the_loss_raises_comes_through_and_nothing_is_lost(kind: type[Any]) -> None:
     search = run(kind(np.ones(3), 0.5, rng=0), 3)
     before, asked = state(search), search.ask()
     with pytest.raises(ZeroDivisionError):
@@ -526,13 +554,15 @@ def test_what_the_loss_raises_comes_through_and_nothing_is_lost(kind):
         ({"vectorized": 1}, TypeError, "vectorized: expected True or False"),
     ],
 )
-def test_a_loop_that_makes_no_sense(kind, options, error, message):
+def test_a_loop_that_makes_no_sense(
+    kind: type[Any], options: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         kind(np.ones(3), 0.5).minimize(sphere, **{"max_evaluations": 100, **options})
 
 
 # ---- restarts ----
-def test_a_restart_doubles_the_population_and_keeps_what_was_found(kind):
+def test_a_restart_doubles_the_population_and_keeps_what_was_found(kind: type[Any]) -> None:
     search = run(kind(np.ones(3), 0.5, rng=0), 30)
     best, evaluations = search.best_loss, search.evaluations
     search.ask()
@@ -548,7 +578,7 @@ def test_a_restart_doubles_the_population_and_keeps_what_was_found(kind):
     np.testing.assert_array_equal(search.mean, [4.0, 5.0, 6.0])
 
 
-def test_restarts_are_drawn_from_the_first_distribution(kind):
+def test_restarts_are_drawn_from_the_first_distribution(kind: type[Any]) -> None:
     search = kind(np.array([10.0, 20.0]), np.array([1.0, 3.0]), rng=0)
     means = np.array([search.restart(population=6).mean for _ in range(2000)])
     error = 5 / math.sqrt(2000)
@@ -556,7 +586,7 @@ def test_restarts_are_drawn_from_the_first_distribution(kind):
     np.testing.assert_allclose(means.std(axis=0), [1.0, 3.0], rtol=error)
 
 
-def test_the_loop_restarts_where_the_search_comes_to_rest(kind):
+def test_the_loop_restarts_where_the_search_comes_to_rest(kind: type[Any]) -> None:
     search = kind(np.ones(2), 0.5, tolerance=1e-2, rng=0)
     result = search.minimize(sphere, max_evaluations=5000, restarts=3, vectorized=True)
     assert (result.restarts, result.status) == (3, ff.Status.SUCCESS)
@@ -569,7 +599,7 @@ def test_the_loop_restarts_where_the_search_comes_to_rest(kind):
     assert short.status is ff.Status.MAX_ITERATIONS
 
 
-def test_a_restart_for_which_there_is_no_room_is_not_begun(kind):
+def test_a_restart_for_which_there_is_no_room_is_not_begun(kind: type[Any]) -> None:
     search = kind(np.ones(2), 0.5, tolerance=1e-2, rng=0)
     free = search.minimize(sphere, max_evaluations=5000, vectorized=True)
     tight = kind(np.ones(2), 0.5, tolerance=1e-2, rng=0).minimize(
@@ -587,7 +617,9 @@ def test_a_restart_for_which_there_is_no_room_is_not_begun(kind):
         ((), {"population": 4}, r"utilities: expected shape \(4,\), got \(2,\)"),
     ],
 )
-def test_a_bad_restart_changes_nothing(kind, arguments, options, message):
+def test_a_bad_restart_changes_nothing(
+    kind: type[Any], arguments: Sequence[Any], options: dict[str, Any], message: str
+) -> None:
     utilities = np.array([1.0, -1.0])
     search = run(kind(np.ones(3), 0.5, population=2, utilities=utilities, rng=0), 3)
     utilities[:] = 0.0  # the caller's own
@@ -599,9 +631,9 @@ def test_a_bad_restart_changes_nothing(kind, arguments, options, message):
     assert search.restart(population=2).population == 2
 
 
-def test_given_utilities_restart_with_their_own_population(kind):
+def test_given_utilities_restart_with_their_own_population(kind: type[Any]) -> None:
     utilities = [0.5, 0.2, -0.2, -0.5]
-    options = {"population": 4, "utilities": utilities, "tolerance": 1e-2, "rng": 0}
+    options: dict[str, Any] = {"population": 4, "utilities": utilities, "tolerance": 1e-2, "rng": 0}
     search = kind(np.ones(2), 0.5, **options)
     result = search.minimize(sphere, max_evaluations=5000, restarts=3, vectorized=True)
     assert (result.restarts, result.status) == (3, ff.Status.SUCCESS)
@@ -619,7 +651,7 @@ def test_given_utilities_restart_with_their_own_population(kind):
     assert (tight.restarts, tight.evaluations) == (1, used + 4)
 
 
-def test_a_restart_forgets_for_how_long_the_loss_has_been_flat(kind):
+def test_a_restart_forgets_for_how_long_the_loss_has_been_flat(kind: type[Any]) -> None:
     """Else the first generation of the next attempt would end it."""
     search = run(kind(np.ones(3), 0.5, rng=0), 24, lambda x: np.full(len(x), 3.0))
     assert search.status is ff.Status.STAGNATED
@@ -634,7 +666,7 @@ def test_a_restart_forgets_for_how_long_the_loss_has_been_flat(kind):
 
 # ---- copies ----
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_pickle_goes_on_where_the_search_was(kind, asked):
+def test_a_pickle_goes_on_where_the_search_was(kind: type[Any], asked: bool) -> None:
     search = run(kind(np.ones(4), 0.5, rng=0), 10)
     if asked:
         search.ask()
@@ -646,7 +678,7 @@ def test_a_pickle_goes_on_where_the_search_was(kind, asked):
     assert repr(copy) == repr(search)
 
 
-def test_a_result_is_frozen_and_pickles(kind):
+def test_a_result_is_frozen_and_pickles(kind: type[Any]) -> None:
     result = kind(np.ones(3), 0.5, rng=0).minimize(sphere, max_evaluations=70, vectorized=True)
     with pytest.raises(AttributeError):
         result.loss = 0.0
@@ -655,19 +687,19 @@ def test_a_result_is_frozen_and_pickles(kind):
     assert copy.status is result.status
 
 
-def test_repr_says_how_far_it_is(kind):
+def test_repr_says_how_far_it_is(kind: type[Any]) -> None:
     search = kind(np.ones(3), 0.5, rng=0)
     assert repr(search) == (
         f"{kind.__name__}(3 parameters, population=7, generations=0, best_loss=inf)"
     )
 
 
-def test_no_matrix_that_will_not_fit(kind):
+def test_no_matrix_that_will_not_fit(kind: type[Any]) -> None:
     with pytest.raises(ff.MemoryLimitError, match=kind.__name__):
         kind(np.ones(3_000_000), 1.0).covariance()
 
 
-def test_many_parameters_need_no_matrix(kind):
+def test_many_parameters_need_no_matrix(kind: type[Any]) -> None:
     if kind is ff.SNES:
         p = 20_000
         start = sphere(np.ones(p))

@@ -1,5 +1,8 @@
 """The exact and the Monte-Carlo Fisher of a model: any family, any representation as the target."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ import oracle
 from distributions import MU, SIGMA
 from fastfisher import _memory
 from fastfisher.families import outputs
+from fastfisher.families.family import Family
 
 N, P = 23, 7
 RNG = oracle.rng(5)
@@ -33,7 +37,7 @@ WEIGHTS = oracle.draw_weights(N)
 each = pytest.mark.parametrize("name", BATCHES)
 
 
-def information(family):
+def information(family: Family) -> np.ndarray:
     """Return F_out (n, outputs, outputs), put together by a loop over distributions."""
     F = family.fisher_information()
     k = F.shape[-1]
@@ -46,18 +50,19 @@ def information(family):
     return out
 
 
-def jacobians(family, dtype=np.float64):
+def jacobians(family: Family, dtype: type[np.floating] = np.float64) -> np.ndarray:
     size = information(family).shape[1]
     return oracle.rng(size).standard_normal((N, size, P)).astype(dtype)
 
 
-def expected(J, family, w):
-    return np.einsum("n,nki,nkl,nlj->ij", w, J, information(family), J) / w.sum()
+def expected(J: np.ndarray, family: Family, w: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = np.einsum("n,nki,nkl,nlj->ij", w, J, information(family), J) / w.sum()
+    return answer
 
 
 @each
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
-def test_it_is_the_sum_over_samples(name, dtype):
+def test_it_is_the_sum_over_samples(name: str, dtype: type[np.floating]) -> None:
     family = BATCHES[name]
     J = jacobians(family, dtype)
     for weights in (None, WEIGHTS):
@@ -68,7 +73,7 @@ def test_it_is_the_sum_over_samples(name, dtype):
 
 
 @each
-def test_output_fisher_is_what_stands_between_the_jacobians(name):
+def test_output_fisher_is_what_stands_between_the_jacobians(name: str) -> None:
     family = BATCHES[name]
     F = ff.output_fisher(family)
     truth = information(family)
@@ -78,7 +83,9 @@ def test_output_fisher_is_what_stands_between_the_jacobians(name):
 @each
 @pytest.mark.parametrize("kind", ["DenseFisher", "DiagonalFisher", "ScoreFisher"])
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
-def test_every_representation_counts_samples_not_rows(name, kind, weights):
+def test_every_representation_counts_samples_not_rows(
+    name: str, kind: str, weights: np.ndarray | None
+) -> None:
     family = BATCHES[name]
     J = jacobians(family)
     F = ff.exact_fisher(J, family, weights=weights, into=getattr(ff, kind))
@@ -92,7 +99,7 @@ def test_every_representation_counts_samples_not_rows(name, kind, weights):
     assert F.weight_sum == pytest.approx(w.sum(), rel=1e-14)
 
 
-def test_an_instance_goes_on_summing():
+def test_an_instance_goes_on_summing() -> None:
     family = BATCHES["categorical"]
     J = jacobians(family)
     for reduction in ("mean", "sum"):
@@ -106,7 +113,7 @@ def test_an_instance_goes_on_summing():
 
 
 @each
-def test_blocks_of_rows_change_nothing(name, monkeypatch):
+def test_blocks_of_rows_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     family = BATCHES[name]
     J = jacobians(family)
     weights = WEIGHTS.copy()
@@ -122,7 +129,7 @@ def test_blocks_of_rows_change_nothing(name, monkeypatch):
 
 
 @each
-def test_monte_carlo_is_the_mean_over_draws(name):
+def test_monte_carlo_is_the_mean_over_draws(name: str) -> None:
     family = BATCHES[name]
     J = jacobians(family)
     rng = np.random.default_rng(8)
@@ -135,7 +142,7 @@ def test_monte_carlo_is_the_mean_over_draws(name):
     oracle.close(drawn, truth, np.float64, 16 * N)
 
 
-def test_monte_carlo_is_unbiased_within_its_standard_error():
+def test_monte_carlo_is_unbiased_within_its_standard_error() -> None:
     family = BATCHES["gaussian"]
     J = jacobians(family)
     rng = np.random.default_rng(9)
@@ -145,7 +152,7 @@ def test_monte_carlo_is_unbiased_within_its_standard_error():
 
 
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
-def test_the_bits_do_not_depend_on_threads(dtype):
+def test_the_bits_do_not_depend_on_threads(dtype: type[np.floating]) -> None:
     n = 3000
     J = oracle.draw(2 * n, 50, dtype).reshape(n, 2, 50)
     family = ff.Gaussian(np.zeros(n), np.linspace(0.5, 2, n))
@@ -154,14 +161,14 @@ def test_the_bits_do_not_depend_on_threads(dtype):
         np.testing.assert_array_equal(one, three)
 
 
-def test_draws_repeat():
+def test_draws_repeat() -> None:
     family = BATCHES["poisson"]
     J = jacobians(family)
     first, again = (ff.monte_carlo_fisher(J, family, rng=3) for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 
-def test_fisher_scoring_needs_no_more():
+def test_fisher_scoring_needs_no_more() -> None:
     """Poisson regression by Fisher scoring on outputs η = Xθ ends where the mean score is zero."""
     rng = oracle.rng(11)
     X = np.column_stack([np.ones(300), rng.standard_normal((300, 3))])
@@ -225,12 +232,18 @@ def test_fisher_scoring_needs_no_more():
         ),
     ],
 )
-def test_jacobians_that_do_not_fit(call, jacobians, family, error, message):
+def test_jacobians_that_do_not_fit(
+    call: Callable[..., Any],
+    jacobians: np.ndarray,
+    family: str | Family,
+    error: type[Exception],
+    message: str,
+) -> None:
     with pytest.raises(error, match=message):
         call(jacobians, family)
 
 
-def test_a_bad_jacobian_is_named_and_changes_nothing():
+def test_a_bad_jacobian_is_named_and_changes_nothing() -> None:
     J = np.ones((5, 1, 2))
     J[3, 0, 1] = np.nan
     F = ff.DiagonalFisher(2)
@@ -255,12 +268,12 @@ def test_a_bad_jacobian_is_named_and_changes_nothing():
         (ff.DenseFisher(2, dtype=np.float32), TypeError, "scores: expected float32"),
     ],
 )
-def test_targets_that_do_not_fit(into, error, message):
+def test_targets_that_do_not_fit(into: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ff.exact_fisher(np.ones((3, 1, 2)), ff.Poisson(1), into=into)
 
 
-def test_weights_and_draws_that_do_not_fit():
+def test_weights_and_draws_that_do_not_fit() -> None:
     J = np.ones((3, 1, 2))
     with pytest.raises(ValueError, match=r"weights: expected shape \(3,\), one per sample"):
         ff.exact_fisher(J, ff.Poisson(1), weights=np.ones(2))
@@ -268,14 +281,16 @@ def test_weights_and_draws_that_do_not_fit():
         ff.monte_carlo_fisher(J, ff.Poisson(1), 0)
 
 
-def test_rows_that_will_not_fit_are_refused_before_they_are_made(monkeypatch):
+def test_rows_that_will_not_fit_are_refused_before_they_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(_memory, "available_memory", lambda: 2**20)
     J = np.broadcast_to(1.0, (1000, 1, 10_000))
     with pytest.raises(ff.MemoryLimitError, match=r"ScoreFisher of 1 rows per sample: expected at"):
         ff.exact_fisher(J, ff.Poisson(1), into=ff.ScoreFisher)
 
 
-def test_no_input_is_written_to():
+def test_no_input_is_written_to() -> None:
     family = BATCHES["categorical"]
     J = jacobians(family)
     J.flags.writeable = False

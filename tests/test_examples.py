@@ -1,37 +1,43 @@
 """The examples: their derivatives are right, their methods learn, and they run to a picture."""
 
 import re
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 import fastfisher as ff
+import networks
 import train_autoencoder
 import train_convnet
+import training
 from networks import Bernoulli, Categorical, Conv, Dense, Network
 from training import EKFAC, KFAC, METHODS, Exact, ExactEmpirical, best_step
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def autoencoder(rng):
+def autoencoder(rng: np.random.Generator) -> tuple[networks.Network, np.ndarray, np.ndarray]:
     x = rng.random((7, 6))
     return Network([Dense(6, 5), Dense(5, 3), Dense(3, 6)], Bernoulli()), x, x
 
 
-def convnet(rng):
+def convnet(rng: np.random.Generator) -> tuple[networks.Network, np.ndarray, np.ndarray]:
     network = Network([Conv(2, 3, stride=2), Conv(3, 4), Dense(4 * 3 * 3, 4)], Categorical())
     return network, rng.standard_normal((7, 2, 5, 6)), np.eye(4)[rng.integers(0, 4, 7)]
 
 
 @pytest.fixture(params=[autoencoder, convnet])
-def problem(request):
+def problem(
+    request: pytest.FixtureRequest,
+) -> tuple[networks.Network, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     network, x, y = request.param(rng)
     return network, network.initial(rng), x, y
 
 
-def test_convolution_is_the_sum_over_its_window():
+def test_convolution_is_the_sum_over_its_window() -> None:
     rng = np.random.default_rng(1)
     layer, x = Conv(2, 3, stride=2), rng.standard_normal((4, 2, 5, 6))
     W = rng.standard_normal(layer.shape)
@@ -44,7 +50,9 @@ def test_convolution_is_the_sum_over_its_window():
     np.testing.assert_allclose(layer.forward(W, x), expected, rtol=0, atol=1e-13)
 
 
-def test_mean_score_is_the_derivative_of_the_loss(problem):
+def test_mean_score_is_the_derivative_of_the_loss(
+    problem: tuple[networks.Network, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     network, theta, x, y = problem
     h = 1e-5  # the error of a central difference is h²/6 of the third derivative, and ε/h
     numerical = [
@@ -55,25 +63,33 @@ def test_mean_score_is_the_derivative_of_the_loss(problem):
     np.testing.assert_allclose(network.mean_score(theta, x, y), numerical, rtol=0, atol=1e-8)
 
 
-def per_sample(network, theta, x, targets):
+def per_sample(
+    network: networks.Network, theta: np.ndarray, x: np.ndarray, targets: np.ndarray
+) -> np.ndarray:
     return np.array(
         [network.mean_score(theta, x[i : i + 1], targets[i : i + 1]) for i in range(len(x))]
     )
 
 
-def layers(network, theta, x, y):
+def layers(
+    network: networks.Network, theta: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> list[ff.Conv2dLayer | ff.LinearLayer]:
     inputs, z = network.forward(theta, x)
     return network.scores(inputs, network.backward(theta, inputs, y - network.likelihood.mean(z)))
 
 
-def test_layers_hold_the_gradients_of_each_sample(problem):
+def test_layers_hold_the_gradients_of_each_sample(
+    problem: tuple[networks.Network, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     network, theta, x, y = problem
     S = per_sample(network, theta, x, y)
     L = ff.LayerFisher(layers(network, theta, x, y))
     np.testing.assert_allclose(L.to_dense(), S.T @ S / len(S), rtol=0, atol=1e-13)
 
 
-def test_factors_are_those_of_the_layers(problem):
+def test_factors_are_those_of_the_layers(
+    problem: tuple[networks.Network, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     network, theta, x, y = problem
     found = layers(network, theta, x, y)
     K = ff.KroneckerFisher(network.shapes).update(found)
@@ -85,7 +101,9 @@ def test_factors_are_those_of_the_layers(problem):
     np.testing.assert_allclose(G, g.T @ g / len(x), rtol=0, atol=1e-13)
 
 
-def test_tangent_is_the_derivative_of_the_outputs(problem):
+def test_tangent_is_the_derivative_of_the_outputs(
+    problem: tuple[networks.Network, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     network, theta, x, _ = problem
     v, h = np.random.default_rng(2).standard_normal(network.n_params), 1e-5
     inputs, _ = network.forward(theta, x)
@@ -96,7 +114,9 @@ def test_tangent_is_the_derivative_of_the_outputs(problem):
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Categorical()])
-def test_drawn_labels_have_the_mean_and_the_fisher_of_the_likelihood(likelihood):
+def test_drawn_labels_have_the_mean_and_the_fisher_of_the_likelihood(
+    likelihood: networks.Bernoulli | networks.Categorical,
+) -> None:
     rng = np.random.default_rng(3)
     z, v = rng.standard_normal(4), rng.standard_normal(4)
     draws = likelihood.draw(np.tile(z, (100_000, 1)), rng)
@@ -109,7 +129,9 @@ def test_drawn_labels_have_the_mean_and_the_fisher_of_the_likelihood(likelihood)
     np.testing.assert_allclose(along.mean(axis=0), likelihood.fisher(z[None], v)[0], atol=error)
 
 
-def test_best_step_solves_the_whole_system_when_it_spans_it(problem):
+def test_best_step_solves_the_whole_system_when_it_spans_it(
+    problem: tuple[networks.Network, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     network, theta, x, y = problem
     rng = np.random.default_rng(4)
     inputs, z = network.forward(theta, x)
@@ -125,10 +147,13 @@ def test_best_step_solves_the_whole_system_when_it_spans_it(problem):
 
 
 @pytest.mark.parametrize("method", [KFAC, EKFAC, Exact, ExactEmpirical])
-def test_each_method_learns_and_is_the_same_each_time(problem, method):
+def test_each_method_learns_and_is_the_same_each_time(
+    problem: tuple[networks.Network, np.ndarray, np.ndarray, np.ndarray],
+    method: type[training.KFAC],
+) -> None:
     network, theta, x, y = problem
 
-    def end():
+    def end() -> np.ndarray:
         iterates = method(0.1, len(x)).iterates(network, theta, (x, y), np.random.default_rng(0))
         for _ in range(12):  # two looks at λ, two eigenbases
             last = next(iterates)
@@ -139,7 +164,9 @@ def test_each_method_learns_and_is_the_same_each_time(problem, method):
 
 
 @pytest.mark.parametrize("example", [train_autoencoder, train_convnet])
-def test_example_prints_its_table_and_saves_its_picture(example, tmp_path, capsys):
+def test_example_prints_its_table_and_saves_its_picture(
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = tmp_path / "picture.png"
     runs = example.main(picture, steps=3)
     printed = capsys.readouterr().out

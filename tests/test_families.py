@@ -1,5 +1,7 @@
 """Families: probabilities to the last digits, batches, draws, and every refusal."""
 
+import decimal
+from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any
@@ -12,13 +14,14 @@ import fastfisher as ff
 import oracle
 from distributions import CASES, LOGITS, MU, SIGMA
 from fastfisher.families.divergence import divergence, log_peak
+from fastfisher.families.family import Family
 
 # ---- probabilities ----
 COUNTS = (0, 1, 2, 7, 15, 16, 17, 100, 1000, 123_456)
 
 
 @cache
-def exact_log_factorial(n):
+def exact_log_factorial(n: int) -> decimal.Decimal:
     """log n! with 40 digits: the sum up to 2000, and from there Stirling's series."""
     if n <= 2000:
         return sum((Decimal(k).ln() for k in range(2, n + 1)), Decimal(0))
@@ -29,7 +32,7 @@ def exact_log_factorial(n):
 
 
 @pytest.mark.parametrize("x", COUNTS)
-def test_the_peak_against_forty_digits(x):
+def test_the_peak_against_forty_digits(x: int) -> None:
     with localcontext() as context:
         context.prec = 40
         power = x * Decimal(x).ln() if x else Decimal(0)
@@ -39,7 +42,7 @@ def test_the_peak_against_forty_digits(x):
 
 @pytest.mark.parametrize("ratio", [1e-300, 1e-5, 0.5, 0.8, 0.9, 1 - 1e-9, 1 + 1e-7, 1.2, 3.0, 1e9])
 @pytest.mark.parametrize("x", [1e-10, 0.3, 1.0, 12.0, 1e8])
-def test_the_divergence_against_forty_digits(x, ratio):
+def test_the_divergence_against_forty_digits(x: float, ratio: float) -> None:
     y = x / ratio if ratio != 1e-300 else x * 1e300
     with localcontext() as context:
         context.prec = 40
@@ -48,7 +51,7 @@ def test_the_divergence_against_forty_digits(x, ratio):
     np.testing.assert_allclose(divergence(x, y), expected, rtol=2e-14, atol=0)
 
 
-def test_the_divergence_at_its_ends():
+def test_the_divergence_at_its_ends() -> None:
     assert divergence(0.0, 0.0) == 0
     assert divergence(0.0, 2.5) == 2.5
     assert divergence(2.5, 0.0) == np.inf
@@ -59,7 +62,7 @@ def test_the_divergence_at_its_ends():
 
 @pytest.mark.parametrize("rate", [1e-8, 0.3, 4.0, 950.0, 1e6])
 @pytest.mark.parametrize("x", COUNTS)
-def test_poisson_against_forty_digits(x, rate):
+def test_poisson_against_forty_digits(x: int, rate: float) -> None:
     with localcontext() as context:
         context.prec = 40
         mean = Decimal(rate)
@@ -70,7 +73,7 @@ def test_poisson_against_forty_digits(x, rate):
 
 @pytest.mark.parametrize("p", [1e-12, 0.3, 0.5, 0.999])
 @pytest.mark.parametrize(("trials", "x"), [(1, 0), (1, 1), (20, 3), (5000, 1517), (10**6, 499_000)])
-def test_binomial_against_forty_digits(trials, x, p):
+def test_binomial_against_forty_digits(trials: int, x: int, p: float) -> None:
     with localcontext() as context:
         context.prec = 40
         choose = exact_log_factorial(trials) - exact_log_factorial(x)
@@ -80,7 +83,7 @@ def test_binomial_against_forty_digits(trials, x, p):
     np.testing.assert_allclose(ff.Binomial(trials, p).log_prob(x), expected, rtol=2e-13)
 
 
-def test_log_prob_against_scipy():
+def test_log_prob_against_scipy() -> None:
     x = np.linspace(-3, 5, 9)
     theirs = {
         "gaussian": (ff.Gaussian(0.5, 1.5), stats.norm(0.5, 1.5).logpdf, x),
@@ -100,7 +103,7 @@ def test_log_prob_against_scipy():
         np.testing.assert_allclose(actual, expected(points), rtol=1e-12, err_msg=name)
 
 
-def test_the_edges_of_probability():
+def test_the_edges_of_probability() -> None:
     never, always = ff.Binomial(4, 0.0), ff.Binomial(4, 1.0)
     np.testing.assert_array_equal(np.exp(never.log_prob(np.arange(5))), [1, 0, 0, 0, 0])
     np.testing.assert_array_equal(np.exp(always.log_prob(np.arange(5))), [0, 0, 0, 0, 1])
@@ -121,20 +124,20 @@ def test_the_edges_of_probability():
     assert nothing.kl(ff.Binomial(0, 0.0)) == 0
 
 
-def test_large_logits_neither_overflow_nor_vanish():
+def test_large_logits_neither_overflow_nor_vanish() -> None:
     family = ff.Categorical([1000.0, 0.0, -1000.0])
     np.testing.assert_array_equal(family.log_prob([0, 1, 2]), [0, -1000, -2000])
     assert family.kl(ff.Categorical([0.0, 1000.0, 0.0])) == pytest.approx(1000)
     assert np.isfinite(family.fisher_information()).all()
 
 
-def test_parameters_too_near_the_edge_are_named():
+def test_parameters_too_near_the_edge_are_named() -> None:
     for family in (ff.Gaussian(0, 1e-200), ff.Exponential(1e-200), ff.Poisson(5e-324)):
         with pytest.raises(ff.NonFiniteError, match=r"fisher_information: expected parameters ins"):
             family.fisher_information()
 
 
-def test_what_overflows_is_infinite_or_named():
+def test_what_overflows_is_infinite_or_named() -> None:
     assert ff.Gaussian(0, 1e-200).log_prob(1.0) == -np.inf
     assert ff.Gaussian(0, 1).kl(ff.Gaussian(0, 1e-200)) == np.inf
     assert ff.Gaussian(0, 1e-200).kl(ff.Gaussian(0, 1)) == pytest.approx(200 * np.log(10) - 0.5)
@@ -145,7 +148,7 @@ def test_what_overflows_is_infinite_or_named():
 
 
 # ---- batches ----
-def stacked(family, count=5):
+def stacked(family: Family, count: int = 5) -> tuple[list[Family], Family]:
     """Return `count` families of growing parameters, one by one and as one batch."""
     theta = np.asarray(family.parameters)
     thetas = theta * np.linspace(0.8, 1.2, count)[:, None]
@@ -153,7 +156,7 @@ def stacked(family, count=5):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_batch_is_its_members(name):
+def test_a_batch_is_its_members(name: str) -> None:
     singles, batch = stacked(CASES[name][0])
     draws = batch.sample(3, rng=1)
     assert batch.batch_shape == (5,)
@@ -177,14 +180,14 @@ def test_a_batch_is_its_members(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_root_is_a_root(name):
+def test_the_root_is_a_root(name: str) -> None:
     for family in (CASES[name][0], stacked(CASES[name][0])[1]):
         R, F = family._information_root(), family.fisher_information()
         size = np.abs(F).max()
         np.testing.assert_allclose(np.swapaxes(R, -1, -2) @ R, F, rtol=0, atol=1e-13 * size)
 
 
-def test_a_natural_gradient_for_each_sample():
+def test_a_natural_gradient_for_each_sample() -> None:
     """F⁻¹ s of N(μ, σ²) is (x − μ, (z² − 1) σ/2): what boosting a distribution takes."""
     rng = oracle.rng(9)
     mu, sigma, x = rng.standard_normal(50), rng.uniform(0.5, 2, 50), rng.standard_normal(50)
@@ -195,7 +198,7 @@ def test_a_natural_gradient_for_each_sample():
     np.testing.assert_allclose(natural, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_one_parameter_may_be_shared():
+def test_one_parameter_may_be_shared() -> None:
     family = ff.Gaussian(np.arange(4.0), 2.0)
     assert family.batch_shape == (4,)
     assert family.parameters.shape == (4, 2)
@@ -205,7 +208,7 @@ def test_one_parameter_may_be_shared():
     assert shared.sample(2, rng=0).shape == (2, 6, 3)
 
 
-def test_parameters_belong_to_the_family():
+def test_parameters_belong_to_the_family() -> None:
     mean = np.zeros(3)
     family = ff.Gaussian(mean, 1.0)
     mean[:] = 7.0
@@ -215,7 +218,7 @@ def test_parameters_belong_to_the_family():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_draws_repeat_and_may_be_none(name):
+def test_draws_repeat_and_may_be_none(name: str) -> None:
     family, _ = CASES[name]
     first, again = family.sample(7, rng=3), family.sample(7, rng=3)
     np.testing.assert_array_equal(first, again)
@@ -225,7 +228,7 @@ def test_draws_repeat_and_may_be_none(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_draws_have_the_distribution(name):
+def test_draws_have_the_distribution(name: str) -> None:
     """χ² of counts, Kolmogorov–Smirnov of numbers: p-values that no right sampler falls below."""
     family, (_, w) = CASES[name]
     draws = family.sample(20_000, rng=4)
@@ -250,14 +253,14 @@ def test_draws_have_the_distribution(name):
         assert stats.kstest(draws, exact.cdf).pvalue > 1e-4
 
 
-def test_what_a_family_says_of_itself():
+def test_what_a_family_says_of_itself() -> None:
     assert repr(ff.Gaussian(0.5, 2)) == "Gaussian(mean=0.5, scale=2)"
     assert repr(ff.Bernoulli(0.25)) == "Bernoulli(probability=0.25)"
     assert repr(ff.Categorical(LOGITS)) == "Categorical(logits=array (4,))"
 
 
 # ---- divergences ----
-def test_fixed_parameters_make_no_difference_to_kl():
+def test_fixed_parameters_make_no_difference_to_kl() -> None:
     free, fixed = ff.Gaussian(0, 1), ff.Gaussian(1, 2, fixed_scale=True)
     assert free.kl(fixed) == pytest.approx(np.log(2) + 2 / 8 - 0.5, rel=1e-15)
     assert ff.Bernoulli(0.3).kl(ff.Binomial(1, 0.4)) == ff.Binomial(1, 0.3).kl(ff.Bernoulli(0.4))
@@ -294,7 +297,9 @@ def test_fixed_parameters_make_no_difference_to_kl():
         ),
     ],
 )
-def test_kl_of_different_kinds(one, other, error, message):
+def test_kl_of_different_kinds(
+    one: Family, other: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         one.kl(other)
 
@@ -356,7 +361,9 @@ def test_kl_of_different_kinds(one, other, error, message):
         ),
     ],
 )
-def test_parameters_outside_the_domain(build, error, message):
+def test_parameters_outside_the_domain(
+    build: Callable[..., Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         build()
 
@@ -388,12 +395,14 @@ def test_parameters_outside_the_domain(build, error, message):
         ),
     ],
 )
-def test_observations_outside_the_support(family, x, call, error, message):
+def test_observations_outside_the_support(
+    family: Family, x: Sequence[float], call: str, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         getattr(family, call)(x)
 
 
-def test_samples_are_counted():
+def test_samples_are_counted() -> None:
     with pytest.raises(ValueError, match="n: expected at least 0, got -1"):
         ff.Poisson(1).sample(-1)
     with pytest.raises(TypeError, match="n: expected a whole number, got float"):

@@ -1,5 +1,8 @@
 """The six functions against the oracle: sizes, dtypes, weights, centring, layouts, threads."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +19,7 @@ OPTIONS = [
 ]
 
 
-def keywords_for(n, options):
+def keywords_for(n: int, options: dict[str, Any]) -> dict[str, Any]:
     """Return the keywords, which we and the oracle share."""
     weights = oracle.draw_weights(n) if options["weighted"] else None
     return {"center": options["center"], "reduction": options["reduction"], "weights": weights}
@@ -28,7 +31,7 @@ EVERY = (*oracle.DTYPES, *oracle.COMPLEX)
 @pytest.mark.parametrize("dtype", EVERY)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("p", oracle.SIZES)
-def test_against_the_oracle(p, options, dtype):
+def test_against_the_oracle(p: int, options: dict[str, Any], dtype: type[np.inexact]) -> None:
     n = 3 * p // 2 + 1
     S, keywords = oracle.draw(n, p, dtype), keywords_for(n, options)
     F = oracle.fisher(S, **keywords)
@@ -49,7 +52,7 @@ def test_against_the_oracle(p, options, dtype):
 
 
 @pytest.mark.parametrize("dtype", EVERY)
-def test_every_layout_gives_the_same_and_stays_unharmed(dtype):
+def test_every_layout_gives_the_same_and_stays_unharmed(dtype: type[np.inexact]) -> None:
     S = oracle.draw(30, 25, dtype)
     weights = oracle.draw_weights(30)
     plain = None
@@ -70,9 +73,10 @@ def test_every_layout_gives_the_same_and_stays_unharmed(dtype):
 
 
 @pytest.mark.parametrize("dtype", EVERY)
-def test_the_same_bits_for_any_number_of_threads(dtype):
+def test_the_same_bits_for_any_number_of_threads(dtype: type[np.inexact]) -> None:
     S = oracle.draw(301, 97, dtype)
     weights = oracle.draw_weights(301)
+    call: Callable[..., Any]
     for call in (
         lambda t: ff.empirical_fisher(S, weights=weights, center=True, n_threads=t),
         lambda t: ff.fisher_diagonal(S, n_threads=t),
@@ -86,21 +90,21 @@ def test_the_same_bits_for_any_number_of_threads(dtype):
         assert np.array_equal(call(1), call(8))
 
 
-def test_float32_scores_sum_in_float64_on_request():
+def test_float32_scores_sum_in_float64_on_request() -> None:
     S = oracle.draw(50, 20, np.float32)
     result = ff.empirical_fisher(S, dtype=np.float64)
     assert result.dtype == np.float64
     oracle.close(result, oracle.fisher(S), np.float64, 50)
 
 
-def test_out_is_written_and_returned():
+def test_out_is_written_and_returned() -> None:
     S = oracle.draw(50, 20)
     out = np.full((40, 40), np.nan)[::2, ::2]
     assert ff.empirical_fisher(S, out=out) is out
     oracle.close(out, oracle.fisher(S), np.float64, 50)
 
 
-def test_a_huge_offset_is_harmless_when_centred():
+def test_a_huge_offset_is_harmless_when_centred() -> None:
     S = oracle.draw(200, 6) + 1e8
     expected = np.cov(S - 1e8, rowvar=False, bias=True)
     oracle.close(ff.empirical_fisher(S, center=True), expected, np.float64, 1, 1e8)
@@ -110,7 +114,7 @@ def test_a_huge_offset_is_harmless_when_centred():
     oracle.close(F.to_dense(), expected, np.float64, 1, 1e8)
 
 
-def test_sum_over_no_samples_is_zero():
+def test_sum_over_no_samples_is_zero() -> None:
     S = np.empty((0, 3))
     assert np.array_equal(ff.empirical_fisher(S, reduction="sum"), np.zeros((3, 3)))
     assert np.array_equal(ff.fisher_diagonal(S, reduction="sum"), np.zeros(3))
@@ -122,7 +126,9 @@ def test_sum_over_no_samples_is_zero():
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", [(120, 25), (25, 120), (1, 7), (7, 1), (24, 24)])
-def test_natural_gradient(shape, weighted, center, dtype):
+def test_natural_gradient(
+    shape: tuple[int, int], weighted: bool, center: bool, dtype: type[np.inexact]
+) -> None:
     n, p = shape
     S = oracle.draw(n, p, dtype)
     weights = oracle.draw_weights(n) if weighted else None
@@ -137,7 +143,7 @@ def test_natural_gradient(shape, weighted, center, dtype):
         oracle.close(result, expected, dtype, n + p, scale)
 
 
-def test_natural_gradient_of_the_mean_is_accurate_in_the_dual():
+def test_natural_gradient_of_the_mean_is_accurate_in_the_dual() -> None:
     # Long double is the judge; the general formula would lose the digits of ‖F‖/λ = 10¹⁰.
     S, damping = oracle.draw(20, 60), 1e-9
     exact = S.T @ np.linalg.solve(S @ S.T + 20 * damping * np.eye(20), np.ones(20))
@@ -148,7 +154,7 @@ def test_natural_gradient_of_the_mean_is_accurate_in_the_dual():
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 30), st.integers(1, 30), st.floats(1e-3, 1e3))
-def test_scaling_and_repetition(n, p, factor):
+def test_scaling_and_repetition(n: int, p: int, factor: float) -> None:
     S = oracle.draw(n, p)
     scale = np.abs(oracle.fisher(S)).max() * 10
     oracle.close(

@@ -1,6 +1,9 @@
 """Every representation on a GPU: what the device of the tests promises, CuPy's arrays keep."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import oracle
@@ -11,23 +14,24 @@ LAMBDA = 0.3
 
 
 @pytest.fixture(scope="module")
-def cupy():
+def cupy() -> None:
     library = pytest.importorskip("cupy", reason="CuPy is not installed")
     try:
         library.zeros(1).sum().item()
     except library.cuda.runtime.CUDARuntimeError as error:
         pytest.skip(f"no GPU: {error}")
-    return library
+    answer: None = library
+    return answer
 
 
-def near(actual, expected, F, cupy):
+def near(actual: Any, expected: Any, F: Any, cupy: Any) -> None:
     assert isinstance(actual, cupy.ndarray)
     kappa = np.linalg.cond(F + LAMBDA * np.eye(len(F)))
     oracle.close(cupy.asnumpy(actual), expected, float, 10 * len(F) * kappa)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_every_representation(cupy, dtype):
+def test_every_representation(cupy: Any, dtype: npt.DTypeLike) -> None:
     for _, fisher, F, S in cases(dtype, cupy.asarray):
         A, v = F + LAMBDA * np.eye(len(F)), oracle.draw(len(F), 3, dtype)
         V = cupy.asarray(v)
@@ -46,7 +50,7 @@ def test_every_representation(cupy, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_streams(cupy, dtype):
+def test_streams(cupy: Any, dtype: npt.DTypeLike) -> None:
     theirs = {name: (empty, samples) for name, empty, samples in streams(dtype)}
     for name, empty, samples in streams(dtype, cupy.asarray):
         other, rows = theirs[name]

@@ -1,10 +1,12 @@
 """Half-precision scores: widened exactly, summed in float32 or wider, named like any others."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fastfisher as ff
@@ -17,18 +19,20 @@ EPS = float(np.finfo(np.float32).eps)
 both = pytest.mark.parametrize("dtype", HALVES, ids=str)
 
 
-def draw(n, p, dtype):
+def draw(n: int, p: int, dtype: np.dtype) -> np.ndarray:
     return oracle.draw(n, p, np.float64).astype(dtype)
 
 
-def close(found, exact, terms, size, dtype=np.float32):
+def close(
+    found: np.ndarray, exact: np.ndarray, terms: int, size: float, dtype: npt.DTypeLike = np.float32
+) -> None:
     assert found.dtype == dtype
     assert np.abs(found - exact).max() <= 4 * terms * np.finfo(dtype).eps * size
 
 
 @both
 @pytest.mark.parametrize(("n", "p"), SHAPES)
-def test_every_function_is_that_of_the_widened_scores(n, p, dtype):
+def test_every_function_is_that_of_the_widened_scores(n: int, p: int, dtype: np.dtype) -> None:
     S = draw(n, p, dtype)
     wide = S.astype(np.float64)
     size = (wide**2).mean(0).max()
@@ -51,7 +55,7 @@ def test_every_function_is_that_of_the_widened_scores(n, p, dtype):
 @both
 @pytest.mark.parametrize(("n", "p"), [(60, 20), (20, 60)])
 @pytest.mark.parametrize("solver", [ff.Cholesky(), ff.CG(rtol=1e-6)], ids=["cholesky", "cg"])
-def test_natural_gradient(n, p, solver, dtype):
+def test_natural_gradient(n: int, p: int, solver: ff.CG | ff.Cholesky, dtype: np.dtype) -> None:
     S, g = draw(n, p, dtype), oracle.rng(p).standard_normal(p)
     exact = oracle.natural_gradient(S.astype(float), 0.5, g)
     for damping in (0.5, np.full(p, 0.5)):
@@ -64,7 +68,7 @@ def test_natural_gradient(n, p, solver, dtype):
 
 
 @both
-def test_accumulators_take_them(dtype):
+def test_accumulators_take_them(dtype: np.dtype) -> None:
     S = draw(900, 12, dtype)
     wide = S.astype(np.float64)
     for kind in (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher):
@@ -83,7 +87,7 @@ def test_accumulators_take_them(dtype):
 
 
 @both
-def test_files_keep_every_number(tmp_path, dtype):
+def test_files_keep_every_number(tmp_path: Path, dtype: np.dtype) -> None:
     """As float32, which may be summed in another order than bfloat16 is."""
     S = draw(30, 7, dtype)
     ff.ScoreFisher(S).save(tmp_path / "f.npz")
@@ -91,7 +95,7 @@ def test_files_keep_every_number(tmp_path, dtype):
     assert np.array_equal(ff.load(tmp_path / "f.npz").to_dense(), same.to_dense())
 
 
-def test_every_float16_is_widened_exactly():
+def test_every_float16_is_widened_exactly() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     S = every[np.isfinite(every)].reshape(-1, 1)
     eye = np.ones(1, np.float32)
@@ -108,7 +112,7 @@ def test_every_float16_is_widened_exactly():
 @both
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("shape", [(500, 6), (40, 60)])
-def test_bad_scores_are_named(shape, bad, dtype):
+def test_bad_scores_are_named(shape: tuple[int, int], bad: float, dtype: np.dtype) -> None:
     n, p = shape
     S = draw(n, p, dtype)
     S[17, 3] = bad
@@ -128,7 +132,7 @@ def test_bad_scores_are_named(shape, bad, dtype):
 
 
 @both
-def test_bits_do_not_depend_on_threads(dtype):
+def test_bits_do_not_depend_on_threads(dtype: np.dtype) -> None:
     for n, p in ((9000, 60), (900, 500)):
         S = draw(n, p, dtype)
         first = ff.empirical_fisher(S, n_threads=1)
@@ -137,7 +141,7 @@ def test_bits_do_not_depend_on_threads(dtype):
                 assert np.array_equal(ff.empirical_fisher(S, n_threads=threads), first)
 
 
-def test_other_layouts():
+def test_other_layouts() -> None:
     S = draw(50, 8, np.dtype(np.float16))
     exact = ff.empirical_fisher(S)
     np.testing.assert_array_equal(ff.empirical_fisher(S.astype(">f2")), exact)
@@ -148,7 +152,7 @@ def test_other_layouts():
     np.testing.assert_array_equal(ff.empirical_fisher(read_only), exact)
 
 
-def test_halves_are_for_scores_alone():
+def test_halves_are_for_scores_alone() -> None:
     S = draw(50, 8, np.dtype(np.float16))
     with pytest.raises(TypeError, match=r"dtype: expected .*, got float16"):
         ff.empirical_fisher(S, dtype=np.float16)

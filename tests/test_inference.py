@@ -1,29 +1,33 @@
 """Inference for any representation, of every dtype, and what it says of bad input."""
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fastfisher as ff
 import oracle
 import representations
 import score_tests as example
+from fastfisher.fisher.additive import Additive
 
-CASES = {name: rest for name, *rest in representations.cases()}
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
 
 
-def total_of(F, matrix):
+def total_of(F: Additive, matrix: np.ndarray) -> np.ndarray:
     return matrix * (1.0 if F.reduction == "sum" else F.weight_sum)
 
 
-def well_conditioned(matrix):
-    return np.linalg.cond(matrix) < 1e10
+def well_conditioned(matrix: np.ndarray) -> bool:
+    return bool(np.linalg.cond(matrix) < 1e10)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_any_representation_of_the_information(name):
+def test_any_representation_of_the_information(name: str) -> None:
     F, matrix, S = CASES[name]
     A, p = total_of(F, matrix), len(matrix)
     g = oracle.rng(1).standard_normal(p)
@@ -56,7 +60,7 @@ def test_any_representation_of_the_information(name):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-def test_scores_of_every_dtype_are_summed_in_double_precision(dtype):
+def test_scores_of_every_dtype_are_summed_in_double_precision(dtype: type[np.floating]) -> None:
     S = oracle.draw(3000, 5).astype(dtype)
     wide = S.astype(np.float64)
     M = wide.T @ wide
@@ -73,7 +77,7 @@ def test_scores_of_every_dtype_are_summed_in_double_precision(dtype):
 
 
 @pytest.mark.parametrize("keywords", [{}, {"clusters": np.arange(8) // 3}, {"lags": 2}])
-def test_variances_of_more_parameters_than_a_matrix_can_have(keywords):
+def test_variances_of_more_parameters_than_a_matrix_can_have(keywords: dict[str, Any]) -> None:
     S = oracle.draw(8, 200_000)
     F = ff.DiagonalFisher.from_scores(S, reduction="sum")
     variances = ff.sandwich_covariance(F, S, diagonal=True, **keywords)
@@ -85,7 +89,7 @@ def test_variances_of_more_parameters_than_a_matrix_can_have(keywords):
         ff.sandwich_covariance(F, S, **keywords)
 
 
-def test_a_covariance_has_the_dtype_of_the_information():
+def test_a_covariance_has_the_dtype_of_the_information() -> None:
     S = oracle.draw(100, 4, np.float32)
     F = ff.DenseFisher.from_scores(S)
     assert F.dtype == np.float32
@@ -96,7 +100,7 @@ def test_a_covariance_has_the_dtype_of_the_information():
 
 @pytest.mark.parametrize("keywords", [{}, {"clusters": True}, {"clusters": 2}])
 @pytest.mark.parametrize("correction", ["none", "CR1"])
-def test_weights_are_copies(keywords, correction):
+def test_weights_are_copies(keywords: dict[str, Any], correction: str) -> None:
     S = oracle.draw(300, 4)
     rng = oracle.rng(3)
     weights = rng.integers(0, 4, 300)
@@ -119,7 +123,7 @@ def test_weights_are_copies(keywords, correction):
         oracle.close(actual, expected, np.float64, 3000)
 
 
-def test_weights_that_are_zero_for_a_whole_block():
+def test_weights_that_are_zero_for_a_whole_block() -> None:
     S = oracle.draw(200_000, 2)
     weights = np.zeros(200_000)
     weights[-10:] = 1.0
@@ -143,7 +147,7 @@ def test_weights_that_are_zero_for_a_whole_block():
         list(np.repeat(["b", "a", "c", "b"], 5)),
     ],
 )
-def test_labels_of_every_kind(labels):
+def test_labels_of_every_kind(labels: np.ndarray) -> None:
     S = oracle.draw(20, 3)
     number = np.repeat([0, 1, 2, 0], 5)
     sums = np.array([S[number == c].sum(axis=0) for c in range(3)])
@@ -151,7 +155,7 @@ def test_labels_of_every_kind(labels):
     oracle.close(actual, sums.T @ sums, np.float64, 20)
 
 
-def test_nothing_given_is_changed():
+def test_nothing_given_is_changed() -> None:
     S, labels, weights = oracle.draw(50, 3), np.arange(50) % 7, oracle.draw_weights(50)
     A, R, candidates = S.T @ S, np.eye(3)[1:], oracle.draw(50, 5)
     arrays = (S, labels, weights, A, R, candidates)
@@ -168,7 +172,7 @@ def test_nothing_given_is_changed():
         np.testing.assert_array_equal(x, copy)
 
 
-def test_an_indefinite_covariance_is_returned_as_a_sum_and_refused_as_variances():
+def test_an_indefinite_covariance_is_returned_as_a_sum_and_refused_as_variances() -> None:
     """Two samples that share a first label, two that share a second: all correlation negative."""
     S = np.array([[1.0], [-1.0], [1.0], [-1.0]])
     clusters = (np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0]))
@@ -184,7 +188,7 @@ def test_an_indefinite_covariance_is_returned_as_a_sum_and_refused_as_variances(
 # ---- many tests at once ----
 @pytest.mark.parametrize("robust", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_many_tests_are_single_tests(robust, weighted):
+def test_many_tests_are_single_tests(robust: bool, weighted: bool) -> None:
     rng = oracle.rng(11)
     X = np.column_stack([np.ones(80), rng.standard_normal((80, 2))])
     r = rng.standard_normal(80)
@@ -203,7 +207,7 @@ def test_many_tests_are_single_tests(robust, weighted):
     assert (tests.status == 0).all()
 
 
-def test_candidates_that_cannot_be_tested_harm_no_other():
+def test_candidates_that_cannot_be_tested_harm_no_other() -> None:
     rng = oracle.rng(12)
     X = np.column_stack([np.ones(500), rng.uniform(1990, 2020, 500)])
     r = rng.standard_normal(500)
@@ -223,7 +227,7 @@ def test_candidates_that_cannot_be_tested_harm_no_other():
     np.testing.assert_allclose(tests.statistic[good], alone.statistic[good], rtol=1e-12)
 
 
-def test_a_candidate_that_varies_where_the_fit_is_perfect_cannot_be_tested():
+def test_a_candidate_that_varies_where_the_fit_is_perfect_cannot_be_tested() -> None:
     r = np.array([0, 0, 0, 0, 1.0, -1, 2, -2])
     groups = np.kron(np.eye(2), np.ones((4, 1)))
     C = np.array([[0, 1, 0, 1, 0, 0, 0, 0.0], [0, 0, 0, 0, 1, 0, 0, 0.0]]).T
@@ -233,19 +237,19 @@ def test_a_candidate_that_varies_where_the_fit_is_perfect_cannot_be_tested():
     assert tests.statistic[1] > 0
 
 
-def test_weights_of_the_outer_product_are_copies():
+def test_weights_of_the_outer_product_are_copies() -> None:
     S, copies = oracle.draw(30, 4), np.arange(30) % 3
     expected = np.linalg.inv(np.repeat(S, copies, axis=0).T @ np.repeat(S, copies, axis=0))
     oracle.close(ff.opg_covariance(S, weights=copies), expected, np.float64, 1000)
 
 
 @pytest.mark.parametrize("matrix", [np.diag([1.0, -2.0]), np.ones((2, 2))])
-def test_an_estimate_that_is_not_determined_has_no_wald_test(matrix):
+def test_an_estimate_that_is_not_determined_has_no_wald_test(matrix: np.ndarray) -> None:
     with pytest.raises(ff.NotPositiveDefiniteError):
         ff.wald_test([1.0, 0.5], fisher=matrix)
 
 
-def test_a_candidate_close_to_the_null_model_keeps_its_digits():
+def test_a_candidate_close_to_the_null_model_keeps_its_digits() -> None:
     rng = oracle.rng(13)
     X = np.column_stack([np.ones(300), rng.standard_normal(300)])
     r, fresh = rng.standard_normal((2, 300))
@@ -258,7 +262,9 @@ def test_a_candidate_close_to_the_null_model_keeps_its_digits():
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool, np.float32, np.float16])
-def test_candidates_of_every_dtype_and_more_than_a_block(dtype, monkeypatch):
+def test_candidates_of_every_dtype_and_more_than_a_block(
+    dtype: npt.DTypeLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from fastfisher.applications.inference import scan
 
     monkeypatch.setattr(scan, "_BLOCK", 0)  # 16 columns at a time
@@ -270,7 +276,7 @@ def test_candidates_of_every_dtype_and_more_than_a_block(dtype, monkeypatch):
     np.testing.assert_allclose(tests.statistic, expected.statistic[::-1], rtol=1e-12)
 
 
-def test_no_candidates():
+def test_no_candidates() -> None:
     tests = ff.score_tests(np.empty((5, 0)), np.arange(5.0), np.ones((5, 1)))
     assert tests.statistic.shape == tests.p_value.shape == (0,)
 
@@ -281,7 +287,7 @@ A = S.T @ S
 LABELS = np.arange(12) % 4
 
 
-def with_nan(array, place):
+def with_nan(array: np.ndarray, place: int | tuple[int, int]) -> np.ndarray:
     array = array.copy()
     array[place] = np.nan
     return array
@@ -316,7 +322,10 @@ def with_nan(array, place):
         ),
     ],
 )
-def test_options_of_a_sandwich_that_are_refused(keywords, error, message):
+def test_options_of_a_sandwich_that_are_refused(
+    keywords: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    ask: Callable[..., Any]
     for ask in (
         lambda: ff.score_covariance(S, **keywords),
         lambda: ff.sandwich_covariance(A, S, **keywords),
@@ -328,7 +337,7 @@ def test_options_of_a_sandwich_that_are_refused(keywords, error, message):
 
 @pytest.mark.parametrize("keywords", [{}, {"clusters": LABELS}, {"lags": 2}])
 @pytest.mark.parametrize("diagonal", [False, True])
-def test_a_score_that_is_not_finite_is_named(keywords, diagonal):
+def test_a_score_that_is_not_finite_is_named(keywords: dict[str, Any], diagonal: bool) -> None:
     with pytest.raises(ff.NonFiniteError, match="nan at row 7, column 1") as caught:
         ff.sandwich_covariance(A, with_nan(S, (7, 1)), diagonal=diagonal, **keywords)
     assert (caught.value.row, caught.value.column) == (7, 1)
@@ -457,12 +466,12 @@ def test_a_score_that_is_not_finite_is_named(keywords, diagonal):
         (lambda: ff.score_tests(S, S[:, 0], S, robust="HC0"), TypeError, "robust: expected True"),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_refused(ask, error, message):
+def test_what_is_refused(ask: Callable[..., Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ask()
 
 
-def test_a_p_value_without_scipy_names_what_to_install(monkeypatch):
+def test_a_p_value_without_scipy_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.special", None)
     test = ff.ChiSquaredTest(3.0, 1)
     with pytest.raises(ImportError, match=r"p_value: expected SciPy, .* fastfisher\[examples\]"):
@@ -470,9 +479,11 @@ def test_a_p_value_without_scipy_names_what_to_install(monkeypatch):
     assert (test.statistic, test.df) == (3.0, 1)
 
 
-def test_the_example_finds_what_has_an_effect(tmp_path, capsys):
+def test_the_example_finds_what_has_an_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = tmp_path / "picture.png"
-    tests = example.main(picture, people=1500, variants=1000)
+    tests = example.main(str(picture), people=1500, variants=1000)
     assert picture.read_bytes().startswith(b"\x89PNG")
     causal = [int(place * 1000) for place in example.EFFECTS]
     assert set(np.argsort(tests.p_value)[:3]) <= set(causal)

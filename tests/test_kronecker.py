@@ -1,6 +1,8 @@
 """KroneckerFisher: streamed, merged, decayed and damped as it says, and every error it has."""
 
 import pickle
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +23,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 each_variant = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 
 
-def some(layers, rows):
+def some(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]], rows: slice | np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(a[rows], g[rows]) for a, g in layers]
 
 
 # ---- streaming, merging, decay ----
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=4), st.sampled_from(["kfac", "chain"]))
-def test_streaming_and_merging_are_one_shot(sizes, name):
+def test_streaming_and_merging_are_one_shot(sizes: Sequence[int], name: str) -> None:
     n, options = sum(sizes) + 8, VARIANTS[name]
     layers, weights = kronecker.draw(n, SHAPES), oracle.draw_weights(n) + 0.1
     blocks = np.split(np.arange(n), np.cumsum(sizes))
@@ -49,7 +53,7 @@ def test_streaming_and_merging_are_one_shot(sizes, name):
 
 
 @each_variant
-def test_the_empty_one_changes_nothing(options):
+def test_the_empty_one_changes_nothing(options: dict[str, Any]) -> None:
     layers = kronecker.draw(20, SHAPES)
     K = ff.KroneckerFisher.from_layers(layers, **options)
     empty = ff.KroneckerFisher(SHAPES, **options)
@@ -65,7 +69,7 @@ def test_the_empty_one_changes_nothing(options):
 
 
 @each_variant
-def test_weights_count_samples_and_decay_weighs_the_old(options):
+def test_weights_count_samples_and_decay_weighs_the_old(options: dict[str, Any]) -> None:
     layers = kronecker.draw(12, SHAPES)
     twice = some(layers, np.r_[np.arange(12), 3])
     weighted = ff.KroneckerFisher.from_layers(layers, weights=1.0 + (np.arange(12) == 3), **options)
@@ -81,7 +85,7 @@ def test_weights_count_samples_and_decay_weighs_the_old(options):
         oracle.close(both.to_dense(), expected, float, 1e4, np.linalg.norm(expected))
 
 
-def test_decay_is_the_bias_corrected_moving_average():
+def test_decay_is_the_bias_corrected_moving_average() -> None:
     beta, K, average = 0.8, ff.KroneckerFisher([(2, 3)]), np.zeros((3, 3))
     for step in range(1, 9):
         a, g = oracle.draw(10 + step, 3)[:10], oracle.draw(10 + step, 2)[:10]
@@ -90,7 +94,7 @@ def test_decay_is_the_bias_corrected_moving_average():
         oracle.close(K.factors[0][0], average / (1 - beta**step), float, 100)
 
 
-def test_a_mean_of_layers_scales_to_their_sum():
+def test_a_mean_of_layers_scales_to_their_sum() -> None:
     layers = kronecker.draw(20, SHAPES)
     for options in VARIANTS.values():
         mean, total = (
@@ -103,19 +107,19 @@ def test_a_mean_of_layers_scales_to_their_sum():
 
 
 # ---- EKFAC's basis ----
-def eigen(layers, **options):
+def eigen(layers: Sequence[tuple[np.ndarray, np.ndarray]], **options: Any) -> ff.KroneckerFisher:
     return ff.KroneckerFisher.from_layers(layers, eigen=True, **options)
 
 
-def test_later_updates_keep_the_basis_and_refresh_takes_the_new_one():
+def test_later_updates_keep_the_basis_and_refresh_takes_the_new_one() -> None:
     layers = kronecker.draw(60, SHAPES)
     first, rest = some(layers, slice(20)), some(layers, slice(20, 60))
     K = eigen(first)
     Q = [np.kron(np.linalg.eigh(G)[1], np.linalg.eigh(A)[1]) for A, G in kronecker.factors(first)]
     K.update(rest)
     grads = [one.reshape(60, -1) for one in kronecker.gradients(layers)]
-    stale = [q * ((s @ q) ** 2).mean(axis=0) @ q.T for q, s in zip(Q, grads, strict=True)]
-    stale = kronecker.block_diagonal(stale)
+    blocks = [q * ((s @ q) ** 2).mean(axis=0) @ q.T for q, s in zip(Q, grads, strict=True)]
+    stale = kronecker.block_diagonal(blocks)
     oracle.close(K.to_dense(), stale, float, 1e5, np.linalg.norm(stale))
     K.refresh()
     new = [
@@ -128,7 +132,7 @@ def test_later_updates_keep_the_basis_and_refresh_takes_the_new_one():
     assert np.array_equal(K.copy().refresh().factors[0][0], K.factors[0][0])
 
 
-def test_merge_in_one_basis_is_exact_and_in_two_is_bounded():
+def test_merge_in_one_basis_is_exact_and_in_two_is_bounded() -> None:
     layers = kronecker.draw(60, SHAPES)
     one, two = eigen(some(layers, slice(20))), eigen(some(layers, slice(20, 60)))
     in_one_basis = one.copy().update(some(layers, slice(20, 60)))
@@ -143,7 +147,7 @@ def test_merge_in_one_basis_is_exact_and_in_two_is_bounded():
     assert np.trace(merged) == pytest.approx(np.trace(exact), rel=1e-12)
 
 
-def test_what_is_not_eigen_has_nothing_to_refresh():
+def test_what_is_not_eigen_has_nothing_to_refresh() -> None:
     K = ff.KroneckerFisher.from_layers(kronecker.draw(20, SHAPES))
     before = K.to_dense()
     assert np.array_equal(K.refresh().to_dense(), before)
@@ -152,7 +156,7 @@ def test_what_is_not_eigen_has_nothing_to_refresh():
 # ---- lists, dtypes, kinds of layers ----
 @each_variant
 @pytest.mark.parametrize("mode", ["absolute", "factored"])
-def test_lists_in_lists_out(options, mode):
+def test_lists_in_lists_out(options: dict[str, Any], mode: str) -> None:
     if mode == "factored" and options.get("eigen"):
         return
     K = ff.KroneckerFisher.from_layers(kronecker.draw(20, SHAPES), **options)
@@ -175,7 +179,7 @@ def test_lists_in_lists_out(options, mode):
 
 
 @each_variant
-def test_leverages_of_layers_are_those_of_their_scores(options):
+def test_leverages_of_layers_are_those_of_their_scores(options: dict[str, Any]) -> None:
     layers = kronecker.draw(20, SHAPES)
     K = ff.KroneckerFisher.from_layers(layers, **options)
     expected = K.leverage(kronecker.scores(layers), 0.3)
@@ -186,7 +190,7 @@ def test_leverages_of_layers_are_those_of_their_scores(options):
 
 
 @each_variant
-def test_dtypes(options):
+def test_dtypes(options: dict[str, Any]) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     layers = kronecker.draw(30, SHAPES)
     for given_as, held in (
@@ -207,7 +211,7 @@ def test_dtypes(options):
 
 
 @each_variant
-def test_layers_in_any_memory(options):
+def test_layers_in_any_memory(options: dict[str, Any]) -> None:
     (a, g), second = kronecker.draw(30, SHAPES)
     expected = ff.KroneckerFisher.from_layers([(a, g), second], **options).to_dense()
     held = zip(oracle.layouts(a), oracle.layouts(g), strict=True)
@@ -219,7 +223,7 @@ def test_layers_in_any_memory(options):
         assert np.array_equal(gradients, before[1]), name
 
 
-def test_a_bias_is_one_more_input():
+def test_a_bias_is_one_more_input() -> None:
     a, g = kronecker.draw(20, [(3, 4)])[0]
     K = ff.KroneckerFisher([(3, 5)]).update([ff.LinearLayer(a, g, bias=True)])
     joined = ff.KroneckerFisher.from_layers([(np.hstack([a, np.ones((20, 1))]), g)])
@@ -227,7 +231,7 @@ def test_a_bias_is_one_more_input():
 
 
 @each_variant
-def test_bits_do_not_depend_on_threads(options):
+def test_bits_do_not_depend_on_threads(options: dict[str, Any]) -> None:
     layers = kronecker.draw(100, [(60, 70), (50, 60)])
     found = [
         ff.KroneckerFisher.from_layers(layers, n_threads=threads, **options).factors
@@ -246,7 +250,7 @@ def test_bits_do_not_depend_on_threads(options):
 
 
 @each_variant
-def test_state_goes_round(options, tmp_path):
+def test_state_goes_round(options: dict[str, Any], tmp_path: Path) -> None:
     layers = kronecker.draw(30, SHAPES)
     K = ff.KroneckerFisher.from_layers(layers, weight_sharing="reduce", **options)
     K.save(tmp_path / "k.npz")
@@ -270,14 +274,14 @@ def test_state_goes_round(options, tmp_path):
         ({"tridiagonal": True}, {"crosses": np.ones(3)}, "crosses: expected shape"),
     ],
 )
-def test_damaged_states(options, change, message):
+def test_damaged_states(options: dict[str, Any], change: dict[str, Any], message: str) -> None:
     state = ff.KroneckerFisher.from_layers(kronecker.draw(9, SHAPES), **options)._state()
     with pytest.raises((ValueError, TypeError), match=message):
         ff.KroneckerFisher._from_state({**state, **change})
 
 
 # ---- solvers ----
-def test_the_factor_is_chosen_at_any_size():
+def test_the_factor_is_chosen_at_any_size() -> None:
     shapes = [(200, 300)]  # 60 000 parameters
     K = ff.KroneckerFisher.from_layers(kronecker.draw(20, shapes))
     rhs = oracle.draw(60_000, 1)[:, 0]
@@ -306,7 +310,7 @@ def test_the_factor_is_chosen_at_any_size():
 
 
 @each_variant
-def test_every_solver_gives_one_answer(options):
+def test_every_solver_gives_one_answer(options: dict[str, Any]) -> None:
     K = ff.KroneckerFisher.from_layers(kronecker.draw(30, SHAPES), **options)
     F, rhs = K.to_dense(), oracle.draw(18, 2)
     expected = np.linalg.solve(F + 0.1 * np.eye(18), rhs)
@@ -318,7 +322,7 @@ def test_every_solver_gives_one_answer(options):
 
 
 @each_variant
-def test_paths(options):
+def test_paths(options: dict[str, Any]) -> None:
     K = ff.KroneckerFisher.from_layers(kronecker.draw(30, SHAPES), **options)
     F, rhs, dampings = K.to_dense(), oracle.draw(18, 2), np.geomspace(1e-3, 10, 120)
     for some_dampings in (dampings[::40], dampings):
@@ -330,12 +334,17 @@ def test_paths(options):
             assert found.residual < 1e-10
 
 
-def test_one_decomposition_serves_all_dampings(monkeypatch):
+def test_one_decomposition_serves_all_dampings(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastfisher._ops import numpy_ops
 
     K = ff.KroneckerFisher.from_layers(kronecker.draw(30, SHAPES))
     calls, eigh = [], numpy_ops.eigh
-    monkeypatch.setattr(numpy_ops, "eigh", lambda M: (calls.append(M), eigh(M))[1])
+
+    def counted(M: np.ndarray) -> Any:
+        calls.append(M)
+        return eigh(M)
+
+    monkeypatch.setattr(numpy_ops, "eigh", counted)
     K.solve_path(np.ones(18), [0.1, 0.2, 0.3])
     K.solve(np.ones(18), damping=1.0)
     K.eigsh(3)
@@ -344,7 +353,7 @@ def test_one_decomposition_serves_all_dampings(monkeypatch):
     assert len(calls) == 8
 
 
-def test_the_eigenbasis_takes_factored_damping_too():
+def test_the_eigenbasis_takes_factored_damping_too() -> None:
     K = ff.KroneckerFisher.from_layers(kronecker.draw(30, SHAPES))
     how: dict[str, Any] = {"damping": 0.1, "damping_mode": "factored"}
     one, two = (ff.solve(K, np.ones(18), solver=s, **how) for s in (ff.Eigh(), ff.Cholesky()))
@@ -354,7 +363,7 @@ def test_the_eigenbasis_takes_factored_damping_too():
     assert one.residual < 1e-12
 
 
-def test_a_factor_does_not_change_with_its_fisher():
+def test_a_factor_does_not_change_with_its_fisher() -> None:
     layers, rhs = kronecker.draw(30, SHAPES), np.ones(18)
     for mode in ("absolute", "factored"):
         K = ff.KroneckerFisher.from_layers(layers)
@@ -366,7 +375,7 @@ def test_a_factor_does_not_change_with_its_fisher():
 
 # ---- failures ----
 @pytest.mark.parametrize("mode", ["absolute", "factored"])
-def test_singular_factors_are_named(mode):
+def test_singular_factors_are_named(mode: str) -> None:
     layers = kronecker.draw(30, SHAPES)
     layers[1][1][:, 0] = 0.0  # an output without a gradient
     K = ff.KroneckerFisher.from_layers(layers)
@@ -376,6 +385,7 @@ def test_singular_factors_are_named(mode):
     ):
         with pytest.raises(ff.NotPositiveDefiniteError, match="factor G of layer 1") as caught:
             attempt()
+        assert caught.value.damping is not None
         assert caught.value.damping > 0
         K.solve(np.ones(18), damping=caught.value.damping, damping_mode=mode)
     if mode == "factored":
@@ -391,7 +401,7 @@ def test_singular_factors_are_named(mode):
     oracle.close(K.apply_power(K.apply_power(np.ones(18), 0.5), 0.5), K @ np.ones(18), float, 1e4)
 
 
-def test_singular_moments_and_vectors_are_named():
+def test_singular_moments_and_vectors_are_named() -> None:
     layers = kronecker.draw(30, SHAPES)
     layers[1][1][:, 0] = 0.0
     K = ff.KroneckerFisher.from_layers(layers, eigen=True)
@@ -400,10 +410,11 @@ def test_singular_moments_and_vectors_are_named():
     K = ff.KroneckerFisher.from_layers(layers)
     with pytest.raises(ff.NotPositiveDefiniteError, match="of layer 1") as caught:
         K.solve(np.ones(18), damping=np.zeros(18))
+    assert caught.value.pivot is not None
     assert 12 <= caught.value.pivot < 18
 
 
-def test_a_layer_that_determines_its_neighbour_is_named():
+def test_a_layer_that_determines_its_neighbour_is_named() -> None:
     a, g = kronecker.draw(30, [(2, 2)])[0]
     K = ff.KroneckerFisher.from_layers([(a, g), (a, g)], tridiagonal=True)
     with pytest.raises(
@@ -418,7 +429,9 @@ def test_a_layer_that_determines_its_neighbour_is_named():
 
 @pytest.mark.parametrize("place", ["inputs", "gradients"])
 @pytest.mark.parametrize("options", [{}, {"tridiagonal": True}, {"weight_sharing": "reduce"}])
-def test_what_is_not_finite_is_named_and_changes_nothing(place, options):
+def test_what_is_not_finite_is_named_and_changes_nothing(
+    place: str, options: dict[str, Any]
+) -> None:
     layers = kronecker.draw(20, SHAPES, positions=2)
     K = ff.KroneckerFisher.from_layers(layers, **options)
     before = K.to_dense()
@@ -435,7 +448,7 @@ def test_what_is_not_finite_is_named_and_changes_nothing(place, options):
     assert K.n_samples == 20
 
 
-def test_bad_arguments():
+def test_bad_arguments() -> None:
     for keywords, message in (
         ({"eigen": True, "tridiagonal": True}, "tridiagonal: expected False with eigen=True"),
         ({"center": True}, "center: expected False for KroneckerFisher, got True"),
@@ -462,7 +475,7 @@ def test_bad_arguments():
     ff.KroneckerFisher(SHAPES, tridiagonal=True, weight_sharing="reduce").update(uneven)
 
 
-def test_what_does_not_merge():
+def test_what_does_not_merge() -> None:
     K = ff.KroneckerFisher(SHAPES)
     with pytest.raises(TypeError, match="others: expected KroneckerFisher, got DenseFisher"):
         K.merge(ff.DenseFisher(18))  # type: ignore[arg-type]
@@ -478,7 +491,7 @@ def test_what_does_not_merge():
             K.merge(other)
 
 
-def test_factored_damping_is_for_factors_alone():
+def test_factored_damping_is_for_factors_alone() -> None:
     S = oracle.draw(20, 18)
     for fisher in (
         ff.DenseFisher.from_scores(S),

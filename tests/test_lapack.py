@@ -11,7 +11,7 @@ SMALL = (1, 2, 5, 25)
 
 
 @pytest.mark.parametrize("name", ROUTINES)
-def test_ratios(name):
+def test_ratios(name: str) -> None:
     found = [
         (case, lapack_table.run(name, kind, p, dtype, threads=(1, 3)))
         for case in lapack_table.cases(SMALL)
@@ -26,7 +26,7 @@ def test_ratios(name):
     assert all(set(values) <= dtypes for values in ratios[name].values())
 
 
-def test_a_wrong_answer_is_seen():
+def test_a_wrong_answer_is_seen() -> None:
     answer, judge = ROUTINES["Cholesky"].pose("well-conditioned", 25, np.float64)
     panels, x, numbers, inverse, variances = answer(1)
     wrong = [1 + 1e-12, 1 + 1e-12, np.array([1 + 1e-12, 0.01]), 1 + 1e-12, 1 + 1e-12]
@@ -37,7 +37,7 @@ def test_a_wrong_answer_is_seen():
     assert max(judge(*given).values()) < THRESHOLD
 
 
-def ratios_of(text):
+def ratios_of(text: str) -> tuple[list[list[str]], list[list[str]]]:
     """Return the rows of the page's first table."""
     start, end = (text.index(mark) for mark in lapack_table.MARKS)
     lines = text[start:end].replace("\\|", "¦").splitlines()
@@ -46,7 +46,7 @@ def ratios_of(text):
     return rows, [row for row in rows if len(row) == width][2:]
 
 
-def test_the_page_says_what_is_above_the_threshold_in_the_unit_of_lapack():
+def test_the_page_says_what_is_above_the_threshold_in_the_unit_of_lapack() -> None:
     text = lapack_table.PAGE.read_text(encoding="utf-8")
     above: dict[str, float] = {}
     for name, ratio, limit, *cells in ratios_of(text)[1]:
@@ -57,7 +57,7 @@ def test_the_page_says_what_is_above_the_threshold_in_the_unit_of_lapack():
     assert f"Above the threshold are then {told}, and nothing else" in text
 
 
-def test_the_page_names_every_routine_below_its_threshold():
+def test_the_page_names_every_routine_below_its_threshold() -> None:
     rows, ratios = ratios_of(lapack_table.PAGE.read_text(encoding="utf-8"))
     assert {row[0] for row in ratios} == set(ROUTINES)
     for name, ratio, limit, *cells in ratios:

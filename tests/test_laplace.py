@@ -1,6 +1,10 @@
 """Laplace samples scatter as the inverse of total information says, by χ² tests; KL quadratics."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy import stats
 
@@ -8,8 +12,8 @@ import fastfisher as ff
 import oracle
 import representations
 
-CASES = {name: rest for name, *rest in representations.cases()}
-COMPLEX = {
+CASES: dict[str, Any] = {name: rest for name, *rest in representations.cases()}
+COMPLEX: dict[str, Any] = {
     name: rest
     for name, *rest in representations.cases(np.complex128)
     if name.endswith("-centred-mean")
@@ -19,20 +23,21 @@ DRAWS = 2000
 RARE = 1e-6
 
 
-def total_of(F, matrix):
+def total_of(F: ff.Fisher, matrix: np.ndarray) -> np.ndarray:
     return matrix * (1.0 if F.reduction == "sum" else F.weight_sum)
 
 
-def whitened(draws, mean, precision):
+def whitened(draws: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
     """Return z with x − mean = L⁻ᴴ z, precision = L Lᴴ: N(0, I) if the draws are what they should.
 
     Real and imaginary parts of circular complex numbers have half of the variance each.
     """
     z = (draws - mean) @ np.linalg.cholesky(precision).conj()
-    return np.sqrt(2) * np.hstack([z.real, z.imag]) if z.dtype.kind == "c" else z
+    answer: np.ndarray = np.sqrt(2) * np.hstack([z.real, z.imag]) if z.dtype.kind == "c" else z
+    return answer
 
 
-def chances(z):
+def chances(z: np.ndarray) -> tuple[float, float]:
     """Return how rare the mean and the covariance are, were z N(0, I): χ² tests of either.
 
     m ‖z̄‖² is χ²_p. m S is Wishart, so with Bartlett's factor the likelihood ratio
@@ -46,12 +51,12 @@ def chances(z):
     return mean, stats.chi2.sf(bartlett * ratio, p * (p + 1) // 2)
 
 
-def priors(p):
+def priors(p: int) -> Any:
     return 0.5, np.linspace(0.2, 1.0, p)
 
 
 @pytest.mark.parametrize("name", [*CASES, *(f"complex-{name}" for name in COMPLEX)])
-def test_d4_samples_of_any_representation_by_chi_squared(name):
+def test_d4_samples_of_any_representation_by_chi_squared(name: str) -> None:
     F, matrix, _ = CASES[name] if name in CASES else COMPLEX[name.removeprefix("complex-")]
     p = len(matrix)
     theta = oracle.draw(p, 2, matrix.dtype)[:, 0]
@@ -65,7 +70,7 @@ def test_d4_samples_of_any_representation_by_chi_squared(name):
         assert max(found) < 1 - RARE
 
 
-def test_the_chi_squared_tests_see_what_is_wrong():
+def test_the_chi_squared_tests_see_what_is_wrong() -> None:
     """Standard deviations off by 5 %, one correlation of 0.3, a mean off by a fifth of σ."""
     z = oracle.rng(1).standard_normal((DRAWS, 13))
     assert min(chances(z)) > 0.001
@@ -76,7 +81,7 @@ def test_the_chi_squared_tests_see_what_is_wrong():
     assert chances(z + 0.2 * np.eye(13)[0])[0] < RARE
 
 
-def test_information_is_total():
+def test_information_is_total() -> None:
     """A mean over n samples, the sum and the plain matrix of the sum are one posterior."""
     S = oracle.draw(50, 4)
     mean = ff.laplace_sample(ff.DenseFisher.from_scores(S), size=3, prior=2.0, rng=1)
@@ -89,24 +94,25 @@ def test_information_is_total():
         oracle.close(draws, mean, np.float64, 1000)
 
 
-def test_no_prior_where_the_data_say_enough():
+def test_no_prior_where_the_data_say_enough() -> None:
     S = oracle.draw(50, 4)
     draws = ff.laplace_sample(ff.ScoreFisher(S), np.ones(4), size=DRAWS, solver=ff.QR(), rng=3)
     assert min(chances(whitened(draws, np.ones(4), S.T @ S))) > RARE
 
 
-def test_singular_information_names_a_prior_that_does():
+def test_singular_information_names_a_prior_that_does() -> None:
     F = ff.DenseFisher.from_scores(np.ones((1000, 4)))
     with pytest.raises(ff.NotPositiveDefiniteError, match="Damping here is a prior") as caught:
         ff.laplace_sample(F, size=5)
     prior = caught.value.damping
+    assert prior is not None
     assert np.isfinite(ff.laplace_sample(F, size=5, prior=2 * prior, rng=0)).all()
     with pytest.raises(ff.NotPositiveDefiniteError):
         ff.laplace_sample(F, size=5, prior=prior / 100)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64])
-def test_draws_stand_about_the_mode_to_double_precision(dtype):
+def test_draws_stand_about_the_mode_to_double_precision(dtype: type[np.inexact]) -> None:
     """σ = 1e-4 about 20000.0007, which float32 knows to 0.001."""
     F = (1e8 * np.eye(2)).astype(dtype)
     theta = np.array([20000.0007, 3.0])
@@ -116,7 +122,7 @@ def test_draws_stand_about_the_mode_to_double_precision(dtype):
     assert ff.laplace_sample(F, rng=0).dtype == dtype
 
 
-def test_one_draw_seeds_and_generators():
+def test_one_draw_seeds_and_generators() -> None:
     F = np.diag([1.0, 4.0])
     one = ff.laplace_sample(F, [1.0, 2.0], rng=5)
     assert one.shape == (2,)
@@ -128,7 +134,7 @@ def test_one_draw_seeds_and_generators():
     assert ff.laplace_sample(F, size=0).shape == (0, 2)
 
 
-def test_layers_take_the_mode_as_a_list_of_weights():
+def test_layers_take_the_mode_as_a_list_of_weights() -> None:
     K, matrix, _ = CASES["kfac-60-mean"]
     theta = oracle.draw(len(matrix), 1)[:, 0]
     ends = np.cumsum([rows * columns for rows, columns in K.shapes])[:-1]
@@ -144,7 +150,7 @@ def test_layers_take_the_mode_as_a_list_of_weights():
 
 
 @pytest.mark.parametrize("name", [*CASES, *(f"complex-{name}" for name in COMPLEX)])
-def test_the_quadratic_of_any_representation(name):
+def test_the_quadratic_of_any_representation(name: str) -> None:
     F, matrix, _ = CASES[name] if name in CASES else COMPLEX[name.removeprefix("complex-")]
     D = oracle.draw(len(matrix), 5, matrix.dtype)
     total = total_of(F, matrix)
@@ -156,7 +162,7 @@ def test_the_quadratic_of_any_representation(name):
     oracle.close(one, expected[1], np.float64, 1000)
 
 
-def test_of_complex_parameters_it_is_that_of_real_and_imaginary_parts():
+def test_of_complex_parameters_it_is_that_of_real_and_imaginary_parts() -> None:
     """Complex means of circular Gaussian noise, E|e|² = σ²: real ones of variance σ²/2 each."""
     variances, d = np.array([1.7, 0.3]), np.array([0.03 + 0.04j, -0.01j])
     here, there = (
@@ -183,15 +189,16 @@ def test_of_complex_parameters_it_is_that_of_real_and_imaginary_parts():
         (-np.eye(2, dtype=np.complex64), [1j, 0.0]),
     ],
 )
-def test_divergences_are_not_negative(F, d):
+def test_divergences_are_not_negative(F: Any, d: Sequence[complex | Sequence[float]]) -> None:
     message = r"fisher: expected information, with v\* F v that is not negative, got -"
     with pytest.raises(ff.NotPositiveDefiniteError, match=message) as caught:
         ff.kl_quadratic(F, d)
+    assert caught.value.value is not None
     assert caught.value.value < 0
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_rounding_below_zero_is_no_error(dtype):
+def test_rounding_below_zero_is_no_error(dtype: npt.DTypeLike) -> None:
     """Along a null vector the form is rounding of F, of either sign and in any units."""
     eps = np.finfo(dtype).eps
     units = np.array([2.0**20, 2.0**-20])
@@ -200,12 +207,12 @@ def test_rounding_below_zero_is_no_error(dtype):
     assert ff.kl_quadratic(F, null) == -8 * eps * (1.0 if F.dtype.kind == "c" else 0.5)
 
 
-def test_of_products_alone_the_sign_is_not_judged():
+def test_of_products_alone_the_sign_is_not_judged() -> None:
     operator = ff.DenseFisher.from_matrix(np.eye(2)).as_linear_operator()
     assert ff.kl_quadratic(-1 * operator, np.array([1.0, 0.0])) == -0.5
 
 
-def test_answers_that_leave_the_range():
+def test_answers_that_leave_the_range() -> None:
     held = ff.DenseFisher(2, dtype=np.float32)
     held.update(np.full((4, 2), 1.2e19, np.float32), check_finite=False)  # sums of inf
     for F, d in ((held, np.ones(2)), (np.eye(2), [1e200, 0.0]), (np.eye(2), [[1e200], [0.0]])):
@@ -236,8 +243,10 @@ def test_answers_that_leave_the_range():
         ({"solver": ff.CG()}, TypeError, "solver: expected"),
     ],
 )
-def test_samples_that_are_refused(given, error, message):
-    options = {"fisher": np.eye(2), "rng": 0, **given}
+def test_samples_that_are_refused(
+    given: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    options: dict[str, Any] = {"fisher": np.eye(2), "rng": 0, **given}
     with pytest.raises(error, match=message):
         ff.laplace_sample(options.pop("fisher"), **options)
 
@@ -250,14 +259,16 @@ def test_samples_that_are_refused(given, error, message):
         ([1j, 0.0], TypeError, "d: expected real numbers"),
     ],
 )
-def test_steps_that_do_not_fit(d, error, message):
+def test_steps_that_do_not_fit(
+    d: np.ndarray | Sequence[complex], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         ff.kl_quadratic(np.eye(2), d)
     with pytest.raises(ValueError, match="expected at least one sample, got none"):
         ff.kl_quadratic(ff.DenseFisher(2), np.ones(2))
 
 
-def test_what_is_given_is_left_alone():
+def test_what_is_given_is_left_alone() -> None:
     matrix, theta, prior = np.diag([1.0, 2.0]), np.ones(2), np.ones(2)
     for array in (matrix, theta, prior):
         array.flags.writeable = False

@@ -1,5 +1,6 @@
 """Laws, by random search: sums are monoids, samples and parameters have no order, solvers agree."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 import fastfisher as ff
 import kronecker
 import oracle
+from fastfisher.fisher.accumulator import Accumulator
 
 # The same examples each time: a law that fails here fails for everyone.
 law = settings(deadline=None, max_examples=8, derandomize=True, database=None)
@@ -22,8 +24,9 @@ seeds = st.integers(0, 2**16)
 SHAPES = ((2, 3), (3, 2))
 
 
-def dense(F):
-    return F.to_dense()
+def dense(F: Accumulator) -> np.ndarray:
+    answer: np.ndarray = F.to_dense()
+    return answer
 
 
 # Name -> (empty accumulator of p parameters, its scores of n samples).
@@ -37,7 +40,7 @@ KINDS: dict[str, Any] = {
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def drawn(n, p, dtype, seed=0):
+def drawn(n: int, p: int, dtype: type[np.inexact], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = oracle.rng(n, p, seed)
     S = generator.standard_normal((n, p))
     if np.dtype(dtype).kind == "c":
@@ -45,13 +48,21 @@ def drawn(n, p, dtype, seed=0):
     return S.astype(dtype), generator.uniform(0.25, 2.0, n)
 
 
-def agree(one, two, dtype, terms, scale=None):
+def agree(
+    one: np.ndarray,
+    two: np.ndarray,
+    dtype: type[np.inexact],
+    terms: int,
+    scale: float | np.floating | None = None,
+) -> None:
     """|one − two| ≤ 8 · terms · eps · scale, of what is summed; both come from the library."""
     scale = max(float(np.abs(two).max(initial=0)), 1e-30) if scale is None else scale
     oracle.close(one, np.asarray(two), dtype, 2 * terms, scale)
 
 
-def pieces(kind, counts, p, dtype, center, seed):
+def pieces(
+    kind: str, counts: Sequence[int], p: int, dtype: type[np.inexact], center: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray, list[Accumulator]]:
     S, w = drawn(sum(counts), p, dtype, seed)
     ends, out = np.cumsum(counts), []
     for count, end in zip(counts, ends, strict=True):
@@ -60,7 +71,7 @@ def pieces(kind, counts, p, dtype, center, seed):
     return S, w, out
 
 
-def size_of(S, w):
+def size_of(S: np.ndarray, w: np.ndarray) -> float:
     return float(((np.abs(S) ** 2) * w[:, None]).sum(axis=0).max(initial=0)) * 4 + 1e-30
 
 
@@ -69,8 +80,8 @@ def size_of(S, w):
 @law
 @given(parts, st.integers(1, 20), dtypes, centred, seeds)
 def test_merging_is_associative_and_commutative_and_has_a_zero(
-    kind, counts, p, dtype, center, seed
-):
+    kind: str, counts: Sequence[int], p: int, dtype: type[np.inexact], center: bool, seed: int
+) -> None:
     S, w, (a, b, c, *rest) = pieces(kind, counts, p, dtype, center, seed)
     scale, n = size_of(S, w), sum(counts) + 8
     agree(((a + b) + c).to_dense(), (a + (b + c)).to_dense(), dtype, n, scale)
@@ -91,10 +102,15 @@ def test_merging_is_associative_and_commutative_and_has_a_zero(
 @each_kind
 @law
 @given(sizes, dtypes, centred, st.integers(-20, 20), seeds)
-def test_scaling_scores_scales_their_squares(kind, size, dtype, center, power, seed):
+def test_scaling_scores_scales_their_squares(
+    kind: str, size: tuple[int, int], dtype: type[np.inexact], center: bool, power: int, seed: int
+) -> None:
     n, p = size
     S, w = drawn(n, p, dtype, seed)
-    make = lambda S: KINDS[kind](size[1], dtype=dtype, center=center).update(S, w)  # noqa: E731
+
+    def make(S: np.ndarray) -> Any:
+        return KINDS[kind](size[1], dtype=dtype, center=center).update(S, w)
+
     factor = S.dtype.type(2.0**power)
     # A power of two only moves the point: not one bit is another.
     one, other = make(S * factor).to_dense(), make(S).to_dense() * factor**2
@@ -107,14 +123,19 @@ def test_scaling_scores_scales_their_squares(kind, size, dtype, center, power, s
 @each_kind
 @law
 @given(sizes, dtypes, centred, seeds)
-def test_weights_count_samples_and_samples_have_no_order(kind, size, dtype, center, seed):
+def test_weights_count_samples_and_samples_have_no_order(
+    kind: str, size: tuple[int, int], dtype: type[np.inexact], center: bool, seed: int
+) -> None:
     n, p = size
     S, _ = drawn(n, p, dtype, seed)
     generator = oracle.rng(seed)
     counts = generator.integers(0, 4, n)
     counts[0] = 1
     order = generator.permutation(n)
-    make = lambda S, w=None: KINDS[kind](p, dtype=dtype, center=center).update(S, w)  # noqa: E731
+
+    def make(S: np.ndarray, w: np.ndarray | None = None) -> Any:
+        return KINDS[kind](p, dtype=dtype, center=center).update(S, w)
+
     scale = size_of(S, counts + 1.0)
     weighed, repeated = make(S, counts), make(np.repeat(S, counts, axis=0))
     agree(weighed.to_dense(), repeated.to_dense(), dtype, 4 * n + 8, scale)
@@ -124,10 +145,13 @@ def test_weights_count_samples_and_samples_have_no_order(kind, size, dtype, cent
 
 @law
 @given(sizes, dtypes, centred, seeds)
-def test_parameters_have_no_order(size, dtype, center, seed):
+def test_parameters_have_no_order(
+    size: tuple[int, int], dtype: type[np.inexact], center: bool, seed: int
+) -> None:
     n, p = size
     S, w = drawn(n, p, dtype, seed)
-    order, some = oracle.rng(seed).permutation(p), {"weights": w, "center": center}
+    order = oracle.rng(seed).permutation(p)
+    some: dict[str, Any] = {"weights": w, "center": center}
     scale, b = size_of(S, w), drawn(p, 2, dtype, seed)[0]
     F, turned = ff.empirical_fisher(S, **some), ff.empirical_fisher(S[:, order], **some)
     agree(turned, F[np.ix_(order, order)], dtype, n + 8, scale)
@@ -147,12 +171,13 @@ def test_parameters_have_no_order(size, dtype, center, seed):
 
 @law
 @given(st.integers(1, 25), st.sampled_from(oracle.DTYPES), seeds, st.booleans())
-def test_layers_are_sums_too(n, dtype, seed, eigen):
+def test_layers_are_sums_too(n: int, dtype: type[np.floating], seed: int, eigen: bool) -> None:
     layers = kronecker.draw(3 * n, SHAPES, dtype)
     w = oracle.rng(seed).integers(1, 4, 3 * n)
-    make = lambda rows, w=None: ff.KroneckerFisher.from_layers(  # noqa: E731
-        [(a[rows], g[rows]) for a, g in layers], weights=w
-    )
+
+    def make(rows: Any, w: np.ndarray | None = None) -> ff.KroneckerFisher:
+        return ff.KroneckerFisher.from_layers([(a[rows], g[rows]) for a, g in layers], weights=w)
+
     one, two, all_of = make(slice(n), w[:n]), make(slice(n, None), w[n:]), make(slice(None), w)
     scale = 40 * float(np.abs(all_of.to_dense()).max())
     for F in (one + two, two + one, make(np.repeat(np.arange(3 * n), w))):
@@ -169,8 +194,8 @@ def test_layers_are_sums_too(n, dtype, seed, eigen):
 @law
 @given(sizes, dtypes, centred, seeds)
 def test_symmetric_semi_definite_and_its_products_are_those_of_its_matrix(
-    kind, size, dtype, center, seed
-):
+    kind: str, size: tuple[int, int], dtype: type[np.inexact], center: bool, seed: int
+) -> None:
     n, p = size
     S, w = drawn(n, p, dtype, seed)
     F = KINDS[kind](p, dtype=dtype, center=center).update(S, w)
@@ -188,14 +213,16 @@ def test_symmetric_semi_definite_and_its_products_are_those_of_its_matrix(
     )
     assert F.trace() == pytest.approx(A.diagonal().real.sum(dtype=float), rel=8 * (n + p) * eps)
     if kind == "dense":
-        options = {"weights": w, "center": center}
+        options: dict[str, Any] = {"weights": w, "center": center}
         agree(ff.fvp(S, V, **options), exact, dtype, n + p, 8 * p * scale)
         agree(ff.ScoreFisher(S, **options) @ V, exact, dtype, n + p, 8 * p * scale)
 
 
 @law
 @given(st.integers(1, 12), st.sampled_from(oracle.DTYPES), seeds)
-def test_reparametrised_scores_are_the_reparametrised_fisher(p, dtype, seed):
+def test_reparametrised_scores_are_the_reparametrised_fisher(
+    p: int, dtype: type[np.floating], seed: int
+) -> None:
     S, _ = drawn(3 * p + 2, p, dtype, seed)
     J = drawn(p, p, dtype, seed + 1)[0]
     found = ff.reparametrize(ff.empirical_fisher(S, reduction="sum"), J)
@@ -207,7 +234,9 @@ def test_reparametrised_scores_are_the_reparametrised_fisher(p, dtype, seed):
 # ---- solvers ----
 @law
 @given(sizes, dtypes, centred, st.floats(-3, 1), seeds)
-def test_all_solvers_give_one_answer(size, dtype, center, power, seed):
+def test_all_solvers_give_one_answer(
+    size: tuple[int, int], dtype: type[np.inexact], center: bool, power: float, seed: int
+) -> None:
     n, p = size
     S, w = drawn(n, p, dtype, seed)
     F = ff.ScoreFisher(S, weights=w, center=center)
@@ -223,7 +252,7 @@ def test_all_solvers_give_one_answer(size, dtype, center, power, seed):
     scale = np.abs(found[ff.Cholesky()]).max() * (1 + norm / damping) * np.sqrt(p)
     for solver, x in found.items():
         agree(x, found[ff.Cholesky()], dtype, n + p + 100 * isinstance(solver, ff.CG), scale)
-    some = {"damping": damping, "weights": w, "center": center}
+    some: dict[str, Any] = {"damping": damping, "weights": w, "center": center}
     mean = {s: ff.natural_gradient(S, solver=s, **some) for s in solvers[:2]}
     one, two = mean.values()
     agree(one, two, dtype, n + p, np.abs(mean[ff.QR()]).max() * (1 + norm / damping))

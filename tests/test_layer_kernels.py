@@ -33,25 +33,28 @@ LAYERS: dict[str, Any] = {
 }
 
 
-def layer(case, dtype=np.float64):
+def layer(case: str, dtype: type[np.floating] = np.float64) -> LayerScores:
     n, outputs, shape, how = LAYERS[case]
     a = Patches(images((n, *shape), dtype), **how)
     g = Patches(images((n, outputs, *a.grid), dtype))
     return LayerScores(a, g)
 
 
-def sides(scores):
+def sides(scores: LayerScores) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of g and of a, (n, T, d) in float64."""
     a, g = scores.a, scores.g
     how = (a.kernel, a.stride, a.padding, a.dilation, a.ones)
     return definition(g.x.astype(float)), definition(a.x.astype(float), *how)
 
 
-def rows(g, a):
-    return np.einsum("ito,itc->ioc", g, a).reshape(len(g), g.shape[2] * a.shape[2])
+def rows(g: np.ndarray, a: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = np.einsum("ito,itc->ioc", g, a).reshape(len(g), g.shape[2] * a.shape[2])
+    return answer
 
 
-def assert_close(found, expected, size, terms, held):
+def assert_close(
+    found: np.ndarray, expected: np.ndarray, size: np.ndarray, terms: int, held: type[np.floating]
+) -> None:
     """|found − expected| ≤ (terms + 8)·eps·size, entry by entry."""
     assert found.shape == expected.shape
     assert (abs(found - expected) <= (terms + 8) * EPS[np.dtype(held)] * size).all()
@@ -59,7 +62,7 @@ def assert_close(found, expected, size, terms, held):
 
 @pytest.mark.parametrize(("stored", "held"), TYPES)
 @pytest.mark.parametrize("case", LAYERS)
-def test_products(case, stored, held):
+def test_products(case: str, stored: type[np.floating], held: type[np.floating]) -> None:
     scores = layer(case, stored)
     g, a = sides(scores)
     S, size = rows(g, a), rows(abs(g), abs(a))
@@ -92,7 +95,7 @@ def test_products_with_many_columns_form_some_scores_at_a_time(
 
 @pytest.mark.parametrize(("stored", "held"), TYPES)
 @pytest.mark.parametrize("case", LAYERS)
-def test_squares(case, stored, held):
+def test_squares(case: str, stored: type[np.floating], held: type[np.floating]) -> None:
     scores = layer(case, stored)
     g, a = sides(scores)
     n, T = g.shape[:2]
@@ -105,7 +108,7 @@ def test_squares(case, stored, held):
         )
         found = scores.squares(weights, np.dtype(held), 0)
         assert_close(found, expected, size, n + 2 * T, held)
-    bases = tuple(
+    bases: Any = tuple(
         np.linalg.qr(rng(d, 7).standard_normal((d, d)))[0].astype(held) for d in scores.shape
     )
     U, V = (basis.astype(float) for basis in bases)
@@ -123,7 +126,7 @@ def test_squares(case, stored, held):
 
 @pytest.mark.parametrize(("stored", "held"), TYPES)
 @pytest.mark.parametrize("case", LAYERS)
-def test_gram(case, stored, held):
+def test_gram(case: str, stored: type[np.floating], held: type[np.floating]) -> None:
     scores = layer(case, stored)
     g, a = sides(scores)
     S, size = rows(g, a), rows(abs(g), abs(a))
@@ -137,7 +140,7 @@ def test_gram(case, stored, held):
 
 
 @pytest.mark.parametrize("case", ["many samples", "positions", "two positions", "conv"])
-def test_every_layout(case):
+def test_every_layout(case: str) -> None:
     scores = layer(case)
     V = rng(5).standard_normal((scores.shape[0] * scores.shape[1], 1))
     expected = scores.dot(V, 0), scores.squares(None, V.dtype, 0)
@@ -159,14 +162,18 @@ def test_every_layout(case):
         (40, 30, (4, 12, 12), {"kernel": (3, 3), "padding": (1, 1)}),
     ],
 )
-def test_same_bits_for_any_thread_count(n, outputs, shape, how, held):
+def test_same_bits_for_any_thread_count(
+    n: int, outputs: int, shape: tuple[int, int, int], how: dict[str, Any], held: type[np.floating]
+) -> None:
     a = Patches(images((n, *shape), held), **how)
     scores = LayerScores(a, Patches(images((n, outputs, *a.grid), held)))
     V = rng(1).standard_normal((outputs * a.width, 2)).astype(held)
     Y = rng(2).standard_normal((n, 2)).astype(held)
-    bases = tuple(rng(d).standard_normal((d, d)).astype(held) for d in scores.shape)
+    bases: Any = tuple(rng(d).standard_normal((d, d)).astype(held) for d in scores.shape)
 
-    def everything(threads):
+    def everything(
+        threads: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         triangle = Triangle(n, np.dtype(held))
         scores.add_gram(triangle, threads)
         return (
@@ -183,7 +190,7 @@ def test_same_bits_for_any_thread_count(n, outputs, shape, how, held):
             np.testing.assert_array_equal(found, expected)
 
 
-def test_a_bad_sample_stays_its_own():
+def test_a_bad_sample_stays_its_own() -> None:
     scores = layer("conv")
     scores.g.x[4, 2, 3, 3] = np.nan
     triangle = Triangle(scores.samples, np.dtype(np.float64))
@@ -205,8 +212,14 @@ def test_a_bad_sample_stays_its_own():
         ({"dtype": np.float32}, TypeError, r"^a: expected float32 or narrower, got float64"),
     ],
 )
-def test_what_the_core_refuses(change, error, message):
-    how = {"x": np.ones((4, 2, 3, 3)), "kernel": (2, 2), "dtype": np.float64} | change
+def test_what_the_core_refuses(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    how: dict[str, Any] = {
+        "x": np.ones((4, 2, 3, 3)),
+        "kernel": (2, 2),
+        "dtype": np.float64,
+    } | change
     dtype = how.pop("dtype")
     left, right = Patches(**how), Patches(np.ones((4, 2, 1, 4), dtype))
     out = np.empty((8, 2), dtype)

@@ -1,5 +1,7 @@
 """Arrays as callers hold them: every layout of every argument, ends of the range, refusals."""
 
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,11 @@ import oracle
 N, P = 12, 5
 
 
-def matrix(p, dtype=np.float64):
+def matrix(p: int, dtype: type[np.inexact] = np.float64) -> np.ndarray:
     return oracle.fisher(oracle.draw(3 * p, p, dtype)).astype(dtype)
 
 
-def arrays(dtype=np.float64):
+def arrays(dtype: type[np.inexact] = np.float64) -> dict[str, np.ndarray]:
     """Return the arrays that the calls below take, by the names of their arguments."""
     S = oracle.draw(N, P, dtype)
     return {
@@ -35,17 +37,29 @@ def arrays(dtype=np.float64):
     }
 
 
-def used(F, v, damping):
+def used(
+    F: ff.DenseFisher,
+    v: np.ndarray | Sequence[Sequence[complex]],
+    damping: np.ndarray | Sequence[float],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return what a Fisher tells, as one tuple of arrays."""
     return F @ v, F.diagonal(), F.solve(v, damping=damping), F.quadratic_form(v)
 
 
-def of_scores(make):
+def of_scores(
+    make: Callable[..., Any],
+) -> Callable[..., tuple[np.ndarray, ...]]:
     return lambda scores, weights, v, damping: used(make(scores, weights=weights), v, damping)
 
 
-def layered(make):
-    def call(inputs, gradients, weights):
+def layered(
+    make: Callable[..., Any],
+) -> Callable[..., tuple[np.ndarray, ...]]:
+    def call(
+        inputs: np.ndarray | Sequence[Sequence[float]],
+        gradients: np.ndarray | Sequence[Sequence[float]],
+        weights: np.ndarray | Sequence[float],
+    ) -> tuple[np.ndarray, np.ndarray]:
         F = make([(inputs, gradients)], weights=weights)
         return F.diagonal(), F.solve(np.ones(6, F.dtype), damping=0.5)
 
@@ -67,7 +81,7 @@ REAL = {
     "opg_covariance": lambda scores, weights: ff.opg_covariance(scores, weights=weights),
     "score_test": lambda scores: np.array(ff.score_test(scores, df=P).statistic),
 }
-EVERY = {
+EVERY: dict[str, Callable[..., Any]] = {
     "empirical_fisher": lambda scores, weights: ff.empirical_fisher(
         scores, weights=weights, center=True
     ),
@@ -110,12 +124,12 @@ TABLE: list[tuple[str, Any, tuple[Any, ...]]] = [
 TABLE += [(name, call, oracle.DTYPES) for name, call in REAL.items()]
 
 
-def names_of(call):
+def names_of(call: Callable[..., np.ndarray | tuple[np.ndarray, ...]]) -> tuple[str, ...]:
     inner = call.__code__
     return inner.co_varnames[: inner.co_argcount]
 
 
-def layouts(array, path):
+def layouts(array: np.ndarray, path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (name, the same numbers in other memory)."""
     yield "fortran", np.asfortranarray(array)
     wide = np.zeros([2 * size + 1 for size in array.shape], array.dtype)
@@ -143,12 +157,17 @@ def layouts(array, path):
         yield "transposed twice", np.moveaxis(np.moveaxis(array, 0, -1).copy(), -1, 0)
 
 
-def parts(result):
+def parts(result: np.ndarray | Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
 @pytest.mark.parametrize(("name", "call", "dtypes"), TABLE, ids=[row[0] for row in TABLE])
-def test_every_layout_of_every_argument(name, call, dtypes, tmp_path):
+def test_every_layout_of_every_argument(
+    name: str,
+    call: Callable[..., np.ndarray | tuple[np.ndarray, ...]],
+    dtypes: Sequence[type[np.inexact]],
+    tmp_path: Path,
+) -> None:
     for dtype in dtypes:
         given = {key: arrays(dtype)[key] for key in names_of(call)}
         expected = parts(call(**given))
@@ -169,9 +188,10 @@ def test_every_layout_of_every_argument(name, call, dtypes, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_rows_and_columns_of_stride_zero(dtype):
+def test_rows_and_columns_of_stride_zero(dtype: type[np.inexact]) -> None:
     row, column = oracle.draw(1, P, dtype), oracle.draw(N, 1, dtype)
     for S in (np.broadcast_to(row, (N, P)), np.broadcast_to(column, (N, P))):
+        call: Callable[..., Any]
         for call in (
             ff.empirical_fisher,
             ff.fisher_diagonal,
@@ -187,7 +207,7 @@ def test_rows_and_columns_of_stride_zero(dtype):
 
 
 # ---- refusals ----
-WRONG = {
+WRONG: dict[str, Callable[..., Any]] = {
     "objects": lambda x: x.astype(object),
     "strings": lambda x: x.astype(str),
     "dates": lambda x: np.zeros(x.shape, "M8[s]"),
@@ -198,7 +218,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("name", "call", "dtypes"), TABLE, ids=[row[0] for row in TABLE])
-def test_what_holds_no_numbers_is_refused_by_name(name, call, dtypes):
+def test_what_holds_no_numbers_is_refused_by_name(
+    name: str,
+    call: Callable[..., np.ndarray | tuple[np.ndarray, ...]],
+    dtypes: Sequence[type[np.inexact]],
+) -> None:
     given = {key: arrays()[key] for key in names_of(call)}
     for key, array in given.items():
         if key == "labels":  # of clusters: strings and dates are as good as numbers
@@ -209,7 +233,7 @@ def test_what_holds_no_numbers_is_refused_by_name(name, call, dtypes):
     assert all(np.array_equal(given[key], arrays()[key]) for key in given)
 
 
-def test_truth_values_are_no_scores():
+def test_truth_values_are_no_scores() -> None:
     for call in (ff.empirical_fisher, ff.gram, ff.DenseFisher.from_scores, ff.ScoreFisher):
         for dtype in (bool, int, np.uint8):
             with pytest.raises(TypeError, match=r"scores: expected .* got (bool|u?int)"):
@@ -217,7 +241,7 @@ def test_truth_values_are_no_scores():
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_an_output_that_will_not_do(dtype):
+def test_an_output_that_will_not_do(dtype: type[np.inexact]) -> None:
     raw = np.zeros(2000, dtype)
     S = raw[: N * P].reshape(N, P)
     S[...] = oracle.draw(N, P, dtype)
@@ -249,7 +273,7 @@ def test_an_output_that_will_not_do(dtype):
 
 # ---- no samples, no columns ----
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_sizes_of_zero(dtype):
+def test_sizes_of_zero(dtype: type[np.inexact]) -> None:
     none, empty = np.zeros((0, P), dtype), np.zeros((P, 0), dtype)
     S = oracle.draw(N, P, dtype)
     assert not ff.empirical_fisher(none, reduction="sum").any()
@@ -268,14 +292,14 @@ def test_sizes_of_zero(dtype):
 
 
 # ---- the ends of the range ----
-def scaled(dtype):
+def scaled(dtype: type[Any]) -> tuple[int, int, int, int, int, int]:
     """Return powers of two: scores of about 1e±150 or 1e±19, just outside, and subnormal ones."""
     return (-1070, -560, -498, 498, 508, 1020) if dtype(0).real.dtype == "d" else (
         -145, -76, -63, 61, 63, 125
     )  # fmt: skip
 
 
-SUMS = {
+SUMS: dict[str, Callable[..., Any]] = {
     "empirical_fisher": lambda S: ff.empirical_fisher(S, center=True),
     "fisher_diagonal": ff.fisher_diagonal,
     "gram": ff.gram,
@@ -288,7 +312,7 @@ SUMS = {
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("name", SUMS)
-def test_sums_at_the_ends_are_right_or_named(name, dtype):
+def test_sums_at_the_ends_are_right_or_named(name: str, dtype: type[np.floating]) -> None:
     S, info = oracle.draw(N, P, dtype), np.finfo(dtype)
     expected, seen = SUMS[name](S), []
     for power in scaled(dtype):
@@ -317,7 +341,7 @@ def test_sums_at_the_ends_are_right_or_named(name, dtype):
     [ff.Cholesky(), ff.Cholesky("mixed"), ff.QR(), ff.Dual(), ff.CG(), ff.Eigh()],
     ids=repr,
 )
-def test_solutions_at_the_ends_are_right_or_named(solver, dtype):
+def test_solutions_at_the_ends_are_right_or_named(solver: Any, dtype: type[Any]) -> None:
     n = P - 2 if isinstance(solver, ff.Dual) else N
     S = oracle.draw(n, P, dtype)
     g = oracle.draw(P, 1, dtype)[:, 0]
@@ -348,7 +372,7 @@ def test_solutions_at_the_ends_are_right_or_named(solver, dtype):
 @pytest.mark.parametrize(
     "solver", [ff.Cholesky(), ff.QR(), ff.QR(rank_revealing=True), ff.CG(), ff.Eigh()], ids=repr
 )
-def test_mean_scores_solved_at_the_ends_are_right_or_named(solver, dtype):
+def test_mean_scores_solved_at_the_ends_are_right_or_named(solver: Any, dtype: type[Any]) -> None:
     S, seen = oracle.draw(N, P, dtype), []
     for power in (*scaled(dtype), -20, 20):
         with np.errstate(under="ignore"):

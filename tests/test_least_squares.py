@@ -1,7 +1,9 @@
 """Least squares: statistics of other packages, every ending, any Fisher, and every refusal."""
 
 import re
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,32 +24,32 @@ Y = 5 * np.exp(-0.5 * X) + 0.1 * oracle.draw(25, 1)[:, 0]
 SIGMA = oracle.draw_weights(25) + 0.2
 
 
-def noted(fit, name):
+def noted(fit: ff.LeastSquaresResult, name: str) -> np.ndarray:
     """Return an attribute of all records of a fit, the start first."""
     return np.array([getattr(record, name) for record in fit.history])
 
 
-def decay(x, a, k):
+def decay(x: np.ndarray, a: float, k: float) -> np.ndarray:
     return a * np.exp(-k * x)
 
 
-def residuals(b):
+def residuals(b: np.ndarray | Sequence[float]) -> np.ndarray:
     return decay(X, *b) - Y
 
 
-def jacobian(b):
+def jacobian(b: np.ndarray | Sequence[float]) -> np.ndarray:
     e = np.exp(-b[1] * X)
     return np.column_stack([e, -b[0] * X * e])
 
 
-def line():
+def line() -> tuple[np.ndarray, np.ndarray]:
     """Return a linear problem: the design and the data."""
     return oracle.draw(40, 5), oracle.draw(40, 2)[:, 1]
 
 
 # ---- what is found ----
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_a_linear_model_takes_one_step_of_gauss_newton(fit):
+def test_a_linear_model_takes_one_step_of_gauss_newton(fit: Callable[..., Any]) -> None:
     A, y = line()
     expected = np.linalg.lstsq(A, y)[0]
     found = fit(lambda b: A @ b - y, np.zeros(5), jacobian=lambda b: A)
@@ -64,7 +66,7 @@ def test_a_linear_model_takes_one_step_of_gauss_newton(fit):
         oracle.close(after[1], expected, float, 1e5)
 
 
-def test_statistics_of_a_linear_model_are_those_of_statsmodels():
+def test_statistics_of_a_linear_model_are_those_of_statsmodels() -> None:
     A, y = line()
     ols = sm.OLS(y, A).fit()
     found = ff.gauss_newton(lambda b: A @ b - y, np.zeros(5), jacobian=lambda b: A)
@@ -85,7 +87,9 @@ def test_statistics_of_a_linear_model_are_those_of_statsmodels():
 @pytest.mark.parametrize("sigma", [None, SIGMA, 0.3])
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_covariances_are_those_of_curve_fit(fit, sigma, absolute):
+def test_covariances_are_those_of_curve_fit(
+    fit: Callable[..., Any], sigma: float | np.ndarray | None, absolute: bool
+) -> None:
     given = None if sigma is None else np.broadcast_to(sigma, 25)
     expected, pcov = scipy.optimize.curve_fit(
         decay, X, Y, [4.0, 0.6], sigma=given, absolute_sigma=absolute and sigma is not None,
@@ -108,7 +112,7 @@ def test_covariances_are_those_of_curve_fit(fit, sigma, absolute):
 
 
 @pytest.mark.parametrize("how", [None, "3-point", "2-point"])
-def test_differences_are_the_derivatives(how):
+def test_differences_are_the_derivatives(how: str | None) -> None:
     exact = ff.levenberg_marquardt(residuals, [1.0, 1.0], jacobian=jacobian)
     found = ff.levenberg_marquardt(residuals, [1.0, 1.0], jacobian=how)
     rtol = 1e-7 if how == "2-point" else 1e-9
@@ -121,12 +125,13 @@ def test_differences_are_the_derivatives(how):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_single_precision_stays_single(fit):
+def test_single_precision_stays_single(fit: Callable[..., Any]) -> None:
     x, y = X.astype(np.float32), Y.astype(np.float32)
 
-    def r(b):
+    def r(b: np.ndarray) -> np.ndarray:
         assert b.dtype == np.float32
-        return b[0] * np.exp(-b[1] * x) - y
+        answer: np.ndarray = b[0] * np.exp(-b[1] * x) - y
+        return answer
 
     exact = fit(residuals, [4.0, 0.6], jacobian=jacobian)
     found = fit(r, np.array([4.0, 0.6], np.float32))
@@ -139,11 +144,14 @@ def test_single_precision_stays_single(fit):
 
 @pytest.mark.parametrize("how", [None, "2-point", jacobian])
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_single_residuals_of_double_parameters(fit, how):
+def test_single_residuals_of_double_parameters(
+    fit: Callable[..., Any], how: str | Callable[[np.ndarray | Sequence[float]], np.ndarray] | None
+) -> None:
     """Differences and rounding go by the digits that the residuals have."""
 
-    def r(b):
-        return (b[0] * np.exp(-b[1] * X) - Y).astype(np.float32)
+    def r(b: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = (b[0] * np.exp(-b[1] * X) - Y).astype(np.float32)
+        return answer
 
     exact = fit(residuals, [4.0, 0.6], jacobian=jacobian)
     found = fit(r, [4.0, 0.6], jacobian=how)
@@ -154,7 +162,7 @@ def test_single_residuals_of_double_parameters(fit, how):
     np.testing.assert_allclose(found.standard_errors(), exact.standard_errors(), rtol=30 * rtol)
 
 
-def test_results_do_not_depend_on_units():
+def test_results_do_not_depend_on_units() -> None:
     """With Marquardt's scale another unit of a parameter changes its number alone."""
     unit = np.array([2.0**20, 2.0**-30])
     first = ff.levenberg_marquardt(residuals, [1.0, 2.0], jacobian=jacobian)
@@ -169,7 +177,7 @@ def test_results_do_not_depend_on_units():
 
 @pytest.mark.parametrize("options", [{}, {"damping_mode": "absolute"}, {"acceleration": False}])
 @pytest.mark.parametrize("damping", [1e-8, 1.0, 1e4])
-def test_every_damping_leads_there(damping, options):
+def test_every_damping_leads_there(damping: float, options: dict[str, Any]) -> None:
     found = ff.levenberg_marquardt(
         residuals, [1.0, 2.0], jacobian=jacobian, damping=damping, **options
     )
@@ -181,7 +189,7 @@ def test_every_damping_leads_there(damping, options):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_the_history_has_a_record_of_each_step(fit):
+def test_the_history_has_a_record_of_each_step(fit: Callable[..., Any]) -> None:
     """From far away some steps are refused: then the loss stays, and λ grows or α is halved."""
     options = {} if fit is ff.gauss_newton else {"damping": 1e-8}
     found = fit(residuals, [1.0, 4.0], jacobian=jacobian, **options)
@@ -208,7 +216,7 @@ def test_the_history_has_a_record_of_each_step(fit):
         assert dampings[0] == 1e-8 < dampings.max()
 
 
-def test_the_gain_of_a_linear_model_is_one():
+def test_the_gain_of_a_linear_model_is_one() -> None:
     A, y = line()
     found = ff.levenberg_marquardt(
         lambda b: A @ b - y, np.full(5, 9.0), jacobian=lambda b: A, damping=1.0, acceleration=False
@@ -217,15 +225,16 @@ def test_the_gain_of_a_linear_model_is_one():
     assert noted(found, "damping")[5] > 1e-3  # it is much of what is predicted
 
 
-def linear(A, y, b):
-    return A @ b - y
+def linear(A: np.ndarray, y: np.ndarray, b: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = A @ b - y
+    return answer
 
 
-def lowest(A, y):
+def lowest(A: np.ndarray, y: np.ndarray) -> float:
     """Return the least loss of a linear model, by QR with the columns scaled, once refined."""
     q = np.linalg.qr(A / np.linalg.norm(A, axis=0)).Q
     r = y - q @ (q.T @ y)
-    return 0.5 * np.sum((r - q @ (q.T @ r)) ** 2)
+    return float(0.5 * np.sum((r - q @ (q.T @ r)) ** 2))
 
 
 # λ shortens the step along one direction alone, and a large θ along another hides that: no rule for
@@ -235,7 +244,9 @@ def lowest(A, y):
 @pytest.mark.parametrize(
     ("origin", "seeds"), [(1.7e9, (0, 1, 2, 3)), (2.45e6, (20, 29, 36, 0))], ids=["unix", "julian"]
 )
-def test_a_line_far_from_its_origin(origin, seeds, analytic, options):
+def test_a_line_far_from_its_origin(
+    origin: float, seeds: tuple[int, int, int, int], analytic: bool, options: dict[str, Any]
+) -> None:
     for seed in seeds:
         rng = np.random.default_rng(seed)
         x = np.arange(20.0) * 10 ** rng.uniform(-2, 2)
@@ -256,7 +267,7 @@ def test_a_line_far_from_its_origin(origin, seeds, analytic, options):
 
 
 @pytest.mark.parametrize("options", [{}, {"acceleration": False}])
-def test_collinear_columns(options):
+def test_collinear_columns(options: dict[str, Any]) -> None:
     for seed in (130, 139, 162, *range(5)):
         rng = np.random.default_rng(seed)
         A = rng.standard_normal((20, 1)) + 10 ** rng.uniform(-8, -1) * rng.standard_normal((20, 4))
@@ -273,7 +284,7 @@ def test_collinear_columns(options):
 
 
 @pytest.mark.parametrize("options", [{}, {"acceleration": False}])
-def test_powers_of_years(options):
+def test_powers_of_years(options: dict[str, Any]) -> None:
     """Rounding of J or its differences may hide the minimum: then that is no success."""
     t = np.linspace(2000.0, 2020.0, 41)
     A = np.vander(t, 6, increasing=True)
@@ -289,7 +300,7 @@ def test_powers_of_years(options):
             assert near or jacobian is None
 
 
-def test_damping_stays_within_its_bounds():
+def test_damping_stays_within_its_bounds() -> None:
     found = ff.levenberg_marquardt(
         residuals, [4.0, 0.6], jacobian=jacobian, damping=0.1, damping_bounds=(0.05, 0.5)
     )
@@ -298,7 +309,7 @@ def test_damping_stays_within_its_bounds():
     assert found.damping_used == 0.05
 
 
-def test_more_parameters_than_residuals():
+def test_more_parameters_than_residuals() -> None:
     """The minimum is a surface; with damping a point of it is found, by QR or the dual."""
     A, y = oracle.draw(6, 15), oracle.draw(6, 1)[:, 0]
     for solver in (None, ff.Dual()):
@@ -312,11 +323,13 @@ def test_more_parameters_than_residuals():
 
 
 # ---- any representation ----
-CASES = {name: rest for name, *rest in representations.cases() if "60" in name or "mean" in name}
+CASES: dict[str, Any] = {
+    name: rest for name, *rest in representations.cases() if "60" in name or "mean" in name
+}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_any_representation_stands_for_the_hessian(name):
+def test_any_representation_stands_for_the_hessian(name: str) -> None:
     """The gradient is exact, so whatever F is, the gain ratio leads to the minimum."""
     F, matrix, S = CASES[name]
     S = np.asarray(S, float)
@@ -339,7 +352,7 @@ def test_any_representation_stands_for_the_hessian(name):
     assert (np.diff(noted(found, "loss")) <= 1e-13 * start).all()
 
 
-def test_statistics_of_a_representation_are_of_total_information():
+def test_statistics_of_a_representation_are_of_total_information() -> None:
     J = jacobian([5.0, 0.5])
     by_rows = ff.levenberg_marquardt(residuals, [5.0, 0.5], jacobian=jacobian)
     for F in (ff.DenseFisher, ff.ScoreFisher, ff.SquareRootFisher):
@@ -361,12 +374,13 @@ def test_statistics_of_a_representation_are_of_total_information():
 
 
 @pytest.mark.parametrize("pair", [tuple, list])
-def test_a_matrix_stands_for_the_hessian_as_well(pair):
+def test_a_matrix_stands_for_the_hessian_as_well(pair: type[Any]) -> None:
     by_rows = ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=jacobian)
 
-    def normal(b):
+    def normal(b: np.ndarray) -> Sequence[np.ndarray]:
         J = jacobian(b)
-        return pair((J.T @ J, J.T @ residuals(b)))
+        answer: Sequence[np.ndarray] = pair((J.T @ J, J.T @ residuals(b)))
+        return answer
 
     found = ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=normal)
     np.testing.assert_allclose(found.theta, by_rows.theta, rtol=1e-9)
@@ -376,7 +390,7 @@ def test_a_matrix_stands_for_the_hessian_as_well(pair):
 
 
 # ---- endings ----
-def test_it_ends_where_the_residuals_are_zero():
+def test_it_ends_where_the_residuals_are_zero() -> None:
     found = ff.gauss_newton(lambda b: np.array([b[0] - 1, 2 * b[0] - 2]), [3.0],
                             jacobian=lambda b: np.array([[1.0], [2.0]]))  # fmt: skip
     assert (found.status, found.message) == (ff.Status.SUCCESS, "the residuals are zero")
@@ -393,7 +407,7 @@ def test_it_ends_where_the_residuals_are_zero():
     ],
 )
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_every_stopping_rule(fit, tolerance, message):
+def test_every_stopping_rule(fit: Callable[..., Any], tolerance: str, message: str) -> None:
     options = dict.fromkeys(("gradient_tolerance", "step_tolerance", "reduction_tolerance"), 0.0)
     found = fit(residuals, [4.0, 0.6], jacobian=jacobian, **{**options, tolerance: 1e-6})
     assert found.status is ff.Status.SUCCESS
@@ -405,7 +419,7 @@ def test_every_stopping_rule(fit, tolerance, message):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_a_zero_gradient_at_the_start_is_success_and_named(fit):
+def test_a_zero_gradient_at_the_start_is_success_and_named(fit: Callable[..., Any]) -> None:
     """A minimum and a maximum, where J is zero and no step could be solved for."""
     for shift in (1.0, -1.0):
         found = fit(
@@ -422,7 +436,7 @@ def test_a_zero_gradient_at_the_start_is_success_and_named(fit):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_the_number_of_iterations_is_kept(fit):
+def test_the_number_of_iterations_is_kept(fit: Callable[..., Any]) -> None:
     for most in (0, 1, 3):
         found = fit(residuals, [1.0, 2.0], jacobian=jacobian, max_iterations=most)
         assert (found.status, found.iterations) == (ff.Status.MAX_ITERATIONS, most)
@@ -431,15 +445,15 @@ def test_the_number_of_iterations_is_kept(fit):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_a_callback_may_end_it(fit):
+def test_a_callback_may_end_it(fit: Callable[..., Any]) -> None:
     seen = []
 
-    def stop(state):
+    def stop(state: ff.LeastSquaresState) -> str:
         seen.append((state.iteration, state.theta.copy(), state.gradient.copy(), state.loss))
         state.theta[:] = state.gradient[:] = np.nan  # copies
         return "enough" if state.iteration == 2 else ""  # whatever is true
 
-    def raises(state):
+    def raises(state: ff.LeastSquaresState) -> None:
         if state.iteration == 2:
             raise StopIteration
 
@@ -457,7 +471,7 @@ def test_a_callback_may_end_it(fit):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_a_callback_sees_each_record(fit):
+def test_a_callback_sees_each_record(fit: Callable[..., Any]) -> None:
     seen: list[Any] = []
     found = fit(residuals, [1.0, 2.0], jacobian=jacobian, callback=seen.append)
     assert found.status is ff.Status.SUCCESS
@@ -468,10 +482,10 @@ def test_a_callback_sees_each_record(fit):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_steps_that_turn_non_finite_are_not_taken(fit, bad):
+def test_steps_that_turn_non_finite_are_not_taken(fit: Callable[..., Any], bad: float) -> None:
     """A wall at b = 1: the minimum beyond it cannot be reached, the last good state is returned."""
 
-    def r(b):
+    def r(b: np.ndarray) -> np.ndarray:
         return np.where(b[0] < 1, b - 3.0, bad)
 
     found = fit(r, [0.0], jacobian=lambda b: np.ones((1, 1)))
@@ -490,8 +504,8 @@ def test_steps_that_turn_non_finite_are_not_taken(fit, bad):
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_a_jacobian_that_turns_non_finite(fit):
-    def J(b):
+def test_a_jacobian_that_turns_non_finite(fit: Callable[..., Any]) -> None:
+    def J(b: np.ndarray) -> np.ndarray:
         return np.where(b[0] < 1, 1.0, np.nan).reshape(1, 1)
 
     found = fit(lambda b: b - 3.0, [0.0], jacobian=J)
@@ -500,7 +514,7 @@ def test_a_jacobian_that_turns_non_finite(fit):
     assert 0.9 < found.theta[0] < 1.0
 
 
-def test_a_wrong_jacobian_stagnates():
+def test_a_wrong_jacobian_stagnates() -> None:
     for fit in FITS.values():
         found = fit(residuals, [4.0, 0.6], jacobian=lambda b: -jacobian(b))
         assert found.status is ff.Status.STAGNATED
@@ -508,11 +522,12 @@ def test_a_wrong_jacobian_stagnates():
         assert np.array_equal(found.theta, [4.0, 0.6])
 
 
-def test_a_jacobian_that_determines_no_step():
-    def r(b):
-        return (b[0] + b[1]) * X - Y
+def test_a_jacobian_that_determines_no_step() -> None:
+    def r(b: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = (b[0] + b[1]) * X - Y
+        return answer
 
-    def J(b):
+    def J(b: np.ndarray) -> np.ndarray:
         return np.column_stack([X, X])
 
     found = ff.gauss_newton(r, [0.0, 0.0], jacobian=J)
@@ -530,7 +545,7 @@ def test_a_jacobian_that_determines_no_step():
     assert unused.theta[1] == 7.0
 
 
-def test_the_least_damping_can_be_solved_by_qr():
+def test_the_least_damping_can_be_solved_by_qr() -> None:
     """(2 · 32 eps)² of the scale is what QR can tell from zero, in columns that are the same."""
     least = (2 * 32 * np.finfo(float).eps) ** 2
     found = ff.levenberg_marquardt(
@@ -543,7 +558,7 @@ def test_the_least_damping_can_be_solved_by_qr():
     assert noted(found, "damping")[:2].max() == least
 
 
-def test_an_iterative_solver_that_does_not_converge_takes_more_damping():
+def test_an_iterative_solver_that_does_not_converge_takes_more_damping() -> None:
     exact = ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=jacobian)
     found = ff.levenberg_marquardt(
         residuals, [4.0, 0.6], jacobian=jacobian, solver=ff.CG(max_iterations=1), damping=1e-6
@@ -558,13 +573,13 @@ def test_an_iterative_solver_that_does_not_converge_takes_more_damping():
     assert np.array_equal(found.theta, [4.0, 0.6])
 
 
-def test_a_jacobian_whose_squares_overflow():
+def test_a_jacobian_whose_squares_overflow() -> None:
     """Its columns are finite, their norms are not: no step can be computed, and that is said."""
 
-    def r(b):
+    def r(b: np.ndarray) -> np.ndarray:
         return np.array([b[0] - 1.0, 0.5])
 
-    def J(b):
+    def J(b: np.ndarray) -> np.ndarray:
         return np.array([[1.0 if b[0] == 0.0 else 1e300], [0.0]])
 
     for fit in FITS.values():
@@ -574,7 +589,7 @@ def test_a_jacobian_whose_squares_overflow():
         assert found.theta == 0.0
 
 
-def test_the_loss_may_settle_to_rounding():
+def test_the_loss_may_settle_to_rounding() -> None:
     """Forward differences are wrong by 1e-8, so the promised fall ends above its tolerance."""
     problem = nist.problem("Roszman1")
     found = ff.levenberg_marquardt(problem.residuals, problem.starts[0], jacobian="2-point")
@@ -585,18 +600,18 @@ def test_the_loss_may_settle_to_rounding():
 
 # ---- manners ----
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_callers_arrays_are_theirs(fit):
+def test_callers_arrays_are_theirs(fit: Callable[..., Any]) -> None:
     start = np.array([4.0, 0.6])
     sigma = SIGMA.copy()
     start.flags.writeable = sigma.flags.writeable = False
     r, J = np.empty(25), np.empty((25, 2))
 
-    def buffered(b):
+    def buffered(b: np.ndarray) -> np.ndarray:
         r[:] = residuals(b)
         b[:] = np.nan  # a copy
         return r[:]
 
-    def buffered_jacobian(b):
+    def buffered_jacobian(b: np.ndarray) -> np.ndarray:
         J[:] = jacobian(b)
         b[:] = np.nan
         return J[:]
@@ -612,7 +627,7 @@ def test_callers_arrays_are_theirs(fit):
     np.testing.assert_allclose(by_differences.theta, expected.theta, rtol=1e-9)
 
 
-def test_lists_and_whole_numbers_are_taken():
+def test_lists_and_whole_numbers_are_taken() -> None:
     found = ff.gauss_newton(
         lambda b: [b[0] - 1.0, b[0] - 2.0], [0], jacobian=lambda b: [[1.0], [1.0]]
     )
@@ -620,14 +635,14 @@ def test_lists_and_whole_numbers_are_taken():
     assert found.theta.dtype == np.float64
 
 
-def test_a_column_whose_square_underflows_is_no_column_at_rest():
+def test_a_column_whose_square_underflows_is_no_column_at_rest() -> None:
     found = ff.gauss_newton(
         lambda b: np.array([1e-200 * b[0] - 1.0]), [1.0], jacobian=lambda b: np.array([[1e-200]])
     )
     assert found.iterations > 0
 
 
-def test_an_error_of_the_callers_function_is_passed_on():
+def test_an_error_of_the_callers_function_is_passed_on() -> None:
     with pytest.raises(ZeroDivisionError):
         ff.levenberg_marquardt(lambda b: 1 // 0, [1.0])
 
@@ -697,30 +712,37 @@ BAD_DAMPING = [
 
 @pytest.mark.parametrize(("bad", "error", "message"), BAD)
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_bad_input_is_named(fit, bad, error, message):
-    given = {"residuals": residuals, "theta": [4.0, 0.6], "jacobian": jacobian, **bad}
+def test_bad_input_is_named(
+    fit: Callable[..., Any], bad: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    given: dict[str, Any] = {
+        "residuals": residuals,
+        "theta": [4.0, 0.6],
+        "jacobian": jacobian,
+        **bad,
+    }
     with pytest.raises(error, match=message):
         fit(**given)
 
 
 @pytest.mark.parametrize(("bad", "error", "message"), BAD_DAMPING)
-def test_bad_dampings_are_named(bad, error, message):
+def test_bad_dampings_are_named(bad: dict[str, Any], error: type[ValueError], message: str) -> None:
     with pytest.raises(error, match=message):
         ff.levenberg_marquardt(residuals, [4.0, 0.6], jacobian=jacobian, **bad)
 
 
-def test_too_few_residuals_for_a_step_without_damping():
+def test_too_few_residuals_for_a_step_without_damping() -> None:
     with pytest.raises(ValueError, match="residuals: expected at least 2, one per parameter, got"):
         ff.gauss_newton(lambda b: b[:1], [1.0, 2.0])
 
 
-def test_residuals_keep_their_number():
+def test_residuals_keep_their_number() -> None:
     lengths = iter([5, 5, 4])
     with pytest.raises(ValueError, match=r"residuals: expected shape \(5,\) as at the start"):
         ff.gauss_newton(lambda b: np.full(next(lengths), b[0]), [1.0])
 
 
-def test_as_many_residuals_as_parameters_leave_no_scatter():
+def test_as_many_residuals_as_parameters_leave_no_scatter() -> None:
     found = ff.gauss_newton(lambda b: b - 1.0, [0.0], absolute_sigma=True, sigma=0.5)
     assert found.standard_errors() == 0.5
     found = ff.gauss_newton(lambda b: b - 1.0, [0.0])
@@ -729,7 +751,7 @@ def test_as_many_residuals_as_parameters_leave_no_scatter():
 
 
 # ---- the example ----
-def test_the_derivatives_of_the_example_are_right():
+def test_the_derivatives_of_the_example_are_right() -> None:
     x = np.linspace(0.0, 10.0, 30)
     J = spectral_lines.model(spectral_lines.START, x)[1]
     found = ff.levenberg_marquardt(
@@ -738,7 +760,9 @@ def test_the_derivatives_of_the_example_are_right():
     np.testing.assert_allclose(found.jacobian, J, rtol=1e-7, atol=1e-7)
 
 
-def test_the_example_runs_to_its_picture(tmp_path, capsys):
+def test_the_example_runs_to_its_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import matplotlib.pyplot as plt
 
     path = tmp_path / "lines.png"

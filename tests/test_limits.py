@@ -1,9 +1,12 @@
 """The ends of the number range: what leaves it is refused or named, and nothing turns to NaN."""
 
 import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fastfisher as ff
@@ -11,6 +14,7 @@ import oracle
 from fastfisher import _check, _memory
 from fastfisher._ops import numpy_ops
 from fastfisher._ops.numpy_triangle import LARGEST, Triangle
+from fastfisher.fisher.accumulator import Accumulator
 
 S = oracle.draw(40, 6)
 SCALES = {np.dtype(np.float64): (1e-293, 1e-309, 1e307), np.dtype(np.float32): (1e-32, 1e-40, 3e37)}
@@ -30,14 +34,16 @@ SCALES = {np.dtype(np.float64): (1e-293, 1e-309, 1e307), np.dtype(np.float32): (
         lambda s, weights: ff.ScoreFisher(s, weights=weights),
     ],
 )
-def test_weights_whose_sum_leaves_the_range_are_refused(call, which, dtype):
+def test_weights_whose_sum_leaves_the_range_are_refused(
+    call: Callable[..., Any], which: int, dtype: type[np.floating]
+) -> None:
     scores = S[:30].astype(dtype)
     scale = SCALES[np.dtype(dtype)][which]
     with pytest.raises(ValueError, match=r"weights: .*[Ss]cale the weights"):
         call(scores, weights=np.full(30, scale))
 
 
-def test_weights_that_vanish_or_overflow_in_the_dtype_are_named():
+def test_weights_that_vanish_or_overflow_in_the_dtype_are_named() -> None:
     scores = S.astype(np.float32)
     with pytest.raises(ValueError, match=r"all zero in float32\. .*scale the weights"):
         ff.empirical_fisher(scores, weights=np.full(40, 1e-60))
@@ -48,7 +54,7 @@ def test_weights_that_vanish_or_overflow_in_the_dtype_are_named():
 
 
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
-def test_only_the_ratios_of_weights_matter_up_to_the_ends(dtype):
+def test_only_the_ratios_of_weights_matter_up_to_the_ends(dtype: type[np.floating]) -> None:
     scores = S.astype(dtype)
     expected = ff.empirical_fisher(scores, weights=np.ones(40))
     info = np.finfo(dtype)
@@ -59,7 +65,7 @@ def test_only_the_ratios_of_weights_matter_up_to_the_ends(dtype):
 
 # ---- counts ----
 @pytest.mark.parametrize("n", [4097, 2**31, 2**63, 10**30])
-def test_absurd_numbers_of_threads_are_refused(n):
+def test_absurd_numbers_of_threads_are_refused(n: int) -> None:
     for call in (
         lambda: ff.empirical_fisher(S, n_threads=n),
         lambda: ff.fvp(S, np.ones(6), n_threads=n),
@@ -72,7 +78,7 @@ def test_absurd_numbers_of_threads_are_refused(n):
         ff.set_num_threads(n)
 
 
-def test_absurd_numbers_of_iterations_are_refused():
+def test_absurd_numbers_of_iterations_are_refused() -> None:
     with pytest.raises(ValueError, match="max_iterations: expected at most"):
         ff.CG(max_iterations=2**64)
     assert ff.solve(np.eye(2), np.ones(2), solver=ff.CG(max_iterations=2**60)).status == 0
@@ -81,7 +87,7 @@ def test_absurd_numbers_of_iterations_are_refused():
 # ---- residuals ----
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 @pytest.mark.parametrize("size", [1e-40, 1e-30, 1.0, 1e30, 3e38])
-def test_residuals_of_tiny_and_huge_vectors(size, dtype):
+def test_residuals_of_tiny_and_huge_vectors(size: float, dtype: type[np.floating]) -> None:
     rhs = np.array([[1.0, 0.0], [-1.0, 0.0], [0.5, 0.0]], dtype) * dtype(size)
     rhs[:, 1] = dtype(size) / 2
     product = (rhs * dtype(0.75)).astype(dtype)
@@ -90,7 +96,7 @@ def test_residuals_of_tiny_and_huge_vectors(size, dtype):
     assert numpy_ops.worst_residual(rhs, rhs) == 0.0
 
 
-def test_residuals_at_the_ends_of_float64():
+def test_residuals_at_the_ends_of_float64() -> None:
     for size in (1e-300, 1e-200, 1e200, 1e300):
         rhs = np.full((3, 1), size)
         assert numpy_ops.worst_residual(rhs, 0.5 * rhs) == pytest.approx(0.5)
@@ -102,7 +108,7 @@ def test_residuals_at_the_ends_of_float64():
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
-def test_the_residual_of_a_solution_is_true_in_float32(size):
+def test_the_residual_of_a_solution_is_true_in_float32(size: float) -> None:
     F = np.diag(np.arange(1.0, 5.0)).astype(np.float32)
     solution = ff.solve(F, np.full(4, size, np.float32))
     assert solution.residual is not None
@@ -115,9 +121,16 @@ def test_the_residual_of_a_solution_is_true_in_float32(size):
 
 
 # ---- memory ----
-def test_the_size_guard_counts_the_partial_sums_of_tall_scores(monkeypatch):
+def test_the_size_guard_counts_the_partial_sums_of_tall_scores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = []
-    monkeypatch.setattr(_memory, "available_memory", lambda: (asked.append(1), 10**8)[1])
+
+    def available() -> int:
+        asked.append(1)
+        return 10**8
+
+    monkeypatch.setattr(_memory, "available_memory", available)
     tall = np.broadcast_to(1.0, (1152 * 1024, 1152))  # a view: 64 partial sums of 5.4 MB
     for call in (
         lambda: ff.empirical_fisher(tall),
@@ -131,7 +144,9 @@ def test_the_size_guard_counts_the_partial_sums_of_tall_scores(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(t) for t in oracle.EVERY])
-def test_the_size_guard_counts_what_an_inverse_takes(monkeypatch, dtype):
+def test_the_size_guard_counts_what_an_inverse_takes(
+    monkeypatch: pytest.MonkeyPatch, dtype: np.dtype
+) -> None:
     S = oracle.draw(7, 50, dtype)
     full = 50 * 50 * dtype.itemsize
     dense = ff.DenseFisher.from_scores(S)
@@ -150,7 +165,7 @@ def test_the_size_guard_counts_what_an_inverse_takes(monkeypatch, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(t) for t in oracle.DTYPES])
-def test_bytes_to_sum(dtype):
+def test_bytes_to_sum(dtype: np.dtype) -> None:
     assert Triangle.bytes_to_sum(10**9, _memory.SMALL, dtype, dense=True) < _memory.UNGUARDED
     half = Triangle.bytes_for(100, dtype)
     assert Triangle.bytes_for(0, dtype) == Triangle.scratch_bytes(0, 100, dtype) == 0
@@ -164,12 +179,12 @@ def test_bytes_to_sum(dtype):
 
 
 @pytest.mark.parametrize("size", [2**50, 2**62, 10**30])
-def test_a_diagonal_that_will_not_fit_is_refused(size):
+def test_a_diagonal_that_will_not_fit_is_refused(size: int) -> None:
     with pytest.raises(ff.MemoryLimitError, match="DiagonalFisher: expected at most the memory"):
         ff.DiagonalFisher(size)
 
 
-def test_sizes_that_would_wrap_are_refused(tmp_path):
+def test_sizes_that_would_wrap_are_refused(tmp_path: Path) -> None:
     ff.DenseFisher.from_scores(S).save(tmp_path / "f.npz")
     with np.load(tmp_path / "f.npz") as file:
         arrays = dict(file)
@@ -184,7 +199,7 @@ def test_sizes_that_would_wrap_are_refused(tmp_path):
 
 
 # ---- NaN and overflow ----
-def spoiled(p=6, bad=np.nan):
+def spoiled(p: int = 6, bad: float = np.nan) -> np.ndarray:
     scores = oracle.draw(40, p)
     scores[3, p // 2] = bad
     return scores
@@ -196,7 +211,7 @@ def spoiled(p=6, bad=np.nan):
 @pytest.mark.parametrize(
     "kind", [ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher, ff.ScoreFisher]
 )
-def test_nan_is_not_called_indefinite(kind, p, bad):
+def test_nan_is_not_called_indefinite(kind: type[Any], p: int, bad: float) -> None:
     F = kind.from_scores(spoiled(p, bad), check_finite=False)
     with pytest.raises(ff.NonFiniteError):
         F.factor(damping=1.0)
@@ -212,7 +227,9 @@ def test_nan_is_not_called_indefinite(kind, p, bad):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("p", [1, 6, 60])
 @pytest.mark.parametrize("solver", ["auto", ff.Cholesky(), ff.Dual(), ff.CG()])
-def test_nan_in_the_natural_gradient_is_not_called_indefinite(solver, p, bad):
+def test_nan_in_the_natural_gradient_is_not_called_indefinite(
+    solver: Any, p: int, bad: float
+) -> None:
     for grad in (None, np.ones(p)):
         with pytest.raises(ff.NonFiniteError):
             ff.natural_gradient(
@@ -220,7 +237,7 @@ def test_nan_in_the_natural_gradient_is_not_called_indefinite(solver, p, bad):
             )
 
 
-def test_the_sums_that_overflow_name_their_column():
+def test_the_sums_that_overflow_name_their_column() -> None:
     scores = np.ones((10, 3))
     scores[:, 1] = 1e308
     with pytest.raises(
@@ -234,7 +251,7 @@ def test_the_sums_that_overflow_name_their_column():
     assert (caught.value.row, caught.value.column) == (None, 2)
 
 
-def test_reports_without_a_place():
+def test_reports_without_a_place() -> None:
     for column, text in ((4, "overflow in column 4"), (-1, "got overflow, though")):
         with pytest.raises(ff.NonFiniteError, match=text):
             _check.finite_report((2, -1, column, np.inf), "scores")
@@ -255,7 +272,7 @@ OVERFLOWING = {
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("solver", OVERFLOWING)
-def test_a_solution_that_overflows_is_not_a_success(solver, dtype):
+def test_a_solution_that_overflows_is_not_a_success(solver: str, dtype: npt.DTypeLike) -> None:
     little = LITTLE[np.finfo(dtype).dtype.char]
     n = 2 if solver == "Dual" else 3
     scores = (np.eye(n, 3) * little**0.5).astype(dtype)
@@ -276,7 +293,7 @@ def test_a_solution_that_overflows_is_not_a_success(solver, dtype):
 
 
 @pytest.mark.parametrize("kind", [ff.DiagonalFisher, ff.DenseFisher, ff.SquareRootFisher])
-def test_no_representation_answers_infinity(kind):
+def test_no_representation_answers_infinity(kind: type[Any]) -> None:
     F = kind.from_scores(np.eye(3) * 1e-155, reduction="sum")
     with pytest.raises(ff.NonFiniteError, match="x: expected a solution within the range of float"):
         F.solve(np.full(3, 1e3))
@@ -285,13 +302,13 @@ def test_no_representation_answers_infinity(kind):
     assert np.isfinite(shifted.value).all()
 
 
-def test_products_that_overflow_are_named():
+def test_products_that_overflow_are_named() -> None:
     for dtype in oracle.EVERY:
         with pytest.raises(ff.NonFiniteError, match="scores: expected finite products, got over"):
             ff.fvp(np.full((4, 3), np.finfo(dtype).max ** 0.75, dtype), np.ones(3, dtype))
 
 
-def overflowing_sums():
+def overflowing_sums() -> Iterator[tuple[Accumulator, str, np.ndarray | Accumulator]]:
     """Sums that overflow though no batch of them does: what does it, and on what."""
     big, far = np.full((1, 2), 1.2e154), np.array([[1.3e154, 0.0]])
     sums: tuple[Any, ...] = (ff.DenseFisher, ff.DiagonalFisher, ff.BlockDiagonalFisher)
@@ -303,7 +320,7 @@ def overflowing_sums():
         yield kind(2, center=True).update(-far), "merge", kind(2, center=True).update(far)
 
 
-def test_a_stream_or_a_merge_that_overflows_is_refused_and_nothing_changes():
+def test_a_stream_or_a_merge_that_overflows_is_refused_and_nothing_changes() -> None:
     for F, how, more in overflowing_sums():
         before = F.to_dense()
         with pytest.raises(ff.NonFiniteError, match=r"got overflow at parameter 0, .* Scale the"):
@@ -311,7 +328,7 @@ def test_a_stream_or_a_merge_that_overflows_is_refused_and_nothing_changes():
         assert np.array_equal(F.to_dense(), before)
 
 
-def test_a_batch_that_overflows_by_itself_says_that_the_sums_are_lost():
+def test_a_batch_that_overflows_by_itself_says_that_the_sums_are_lost() -> None:
     S = np.ones((2, 300))
     for F in (ff.DenseFisher(300), ff.BlockDiagonalFisher([150, 150])):
         F.update(S)
@@ -322,7 +339,7 @@ def test_a_batch_that_overflows_by_itself_says_that_the_sums_are_lost():
 
 
 S155 = oracle.draw(50, 4) * 1e-155
-TOO_MUCH = {
+TOO_MUCH: dict[str, Callable[..., Any]] = {
     "product": lambda: ff.ScoreFisher(np.full((2, 2), 1e160)) @ np.ones(2),
     "quadratic_form": lambda: ff.DenseFisher.from_matrix(np.eye(2) * 1e300).quadratic_form(
         np.full(2, 1e10)
@@ -347,7 +364,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
-def test_a_result_that_overflows_is_named_and_not_infinity(name):
+def test_a_result_that_overflows_is_named_and_not_infinity(name: str) -> None:
     with pytest.raises(
         ff.NonFiniteError, match=r"expected a result within the range of float64, got overflow\. S"
     ):
@@ -355,7 +372,7 @@ def test_a_result_that_overflows_is_named_and_not_infinity(name):
 
 
 # ---- what is held ----
-def test_a_matrix_whose_sum_overflows_is_refused():
+def test_a_matrix_whose_sum_overflows_is_refused() -> None:
     with pytest.raises(ff.NonFiniteError, match=r"matrix: expected a matrix whose sum over 10{10}"):
         ff.DenseFisher.from_matrix([[1e300]], n_samples=10**10)
     off = np.array([[1.0, 1e300], [1e300, 1.0]])
@@ -364,7 +381,7 @@ def test_a_matrix_whose_sum_overflows_is_refused():
     assert ff.DenseFisher.from_matrix([[1e300]], n_samples=10**7).to_dense() == 1e300
 
 
-def test_ekfac_does_not_square_what_weighs_nothing():
+def test_ekfac_does_not_square_what_weighs_nothing() -> None:
     a, g = oracle.draw(9, 3), oracle.draw(9, 2)
     weights = np.linspace(0.5, 1.0, 9)
     weights[[2, 5]] = 0
@@ -380,7 +397,7 @@ def test_ekfac_does_not_square_what_weighs_nothing():
 
 
 @pytest.mark.parametrize("options", [{}, {"eigen": True}])
-def test_a_fisher_of_nothing_has_no_scale_to_be_small_beside(options):
+def test_a_fisher_of_nothing_has_no_scale_to_be_small_beside(options: dict[str, Any]) -> None:
     K = ff.KroneckerFisher.from_layers([(np.ones((5, 3)), np.zeros((5, 2)))], **options)
     with pytest.raises(ff.NotPositiveDefiniteError) as caught:
         K.solve(np.ones(6))
@@ -391,7 +408,7 @@ def test_a_fisher_of_nothing_has_no_scale_to_be_small_beside(options):
         oracle.close(solution.value, np.ones(6), float, 6)
 
 
-def test_a_list_that_is_no_array_is_refused_in_our_words():
+def test_a_list_that_is_no_array_is_refused_in_our_words() -> None:
     F = ff.DenseFisher.from_scores(S)
     parts = [np.ones((1, 4)), np.ones((2, 1))]
     for use in (F.solve, F.__matmul__, lambda v: ff.natural_gradient(S, v, damping=1.0)):
@@ -399,7 +416,7 @@ def test_a_list_that_is_no_array_is_refused_in_our_words():
             use(parts)
 
 
-def test_adam_names_squares_that_overflow():
+def test_adam_names_squares_that_overflow() -> None:
     adam = ff.Adam()
     state = adam.start(np.ones(2, np.float32))
     with pytest.raises(ff.NonFiniteError, match="gradient: expected squares within the range of"):
@@ -407,7 +424,7 @@ def test_adam_names_squares_that_overflow():
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1.4e19), (np.float64, 1.1e154)])
-def test_sketches_whose_sum_overflows_are_not_joined(dtype, size):
+def test_sketches_whose_sum_overflows_are_not_joined(dtype: type[np.floating], size: float) -> None:
     scores = np.diag([size, 1.0]).astype(dtype)
     F = ff.LowRankFisher.from_scores(scores, 2, reduction="sum")
     before = F.to_dense()

@@ -1,5 +1,8 @@
 """LowRankFisher: exact where it can be, within its bound where not, and never p²."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,24 +14,30 @@ import oracle
 METHODS = ("frequent_directions", "randomized")
 
 
-def decaying(n, p, dtype=np.float64, least=1e-2):
+def decaying(
+    n: int, p: int, dtype: type[np.inexact] = np.float64, least: float = 1e-2
+) -> np.ndarray:
     """Return scores whose directions fall off, so that a few of them tell most."""
     Q = np.linalg.qr(oracle.draw(p, p, dtype))[0]
-    return (oracle.draw(n, p, dtype) * np.geomspace(1, least, p)) @ Q + 0.1
+    answer: np.ndarray = (oracle.draw(n, p, dtype) * np.geomspace(1, least, p)) @ Q + 0.1
+    return answer
 
 
-def of_rank(n, p, rank, dtype=np.float64):
-    return oracle.draw(n, rank, dtype) @ oracle.draw(rank, p, dtype)
+def of_rank(n: int, p: int, rank: int, dtype: type[np.inexact] = np.float64) -> np.ndarray:
+    answer: np.ndarray = oracle.draw(n, rank, dtype) @ oracle.draw(rank, p, dtype)
+    return answer
 
 
-def norm(F):
-    return np.linalg.norm(F, 2)
+def norm(F: np.ndarray) -> float:
+    return float(np.linalg.norm(F, 2))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize(("n", "p", "rank"), [(97, 23, 4), (5, 49, 7), (60, 5, 5), (1, 1, 1)])
-def test_exact_where_the_scores_have_no_more_directions(n, p, rank, dtype, method):
+def test_exact_where_the_scores_have_no_more_directions(
+    n: int, p: int, rank: int, dtype: type[np.inexact], method: str
+) -> None:
     S = of_rank(n, p, min(rank, n), dtype).astype(dtype)
     F = ff.LowRankFisher.from_scores(S, rank, method=method)
     # Shrinking changes the sum by the rounding of a Gram matrix each time, of which there are n/2r.
@@ -42,7 +51,9 @@ def test_exact_where_the_scores_have_no_more_directions(n, p, rank, dtype, metho
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_trace_is_kept_and_the_bound_holds(dtype, weighted, center):
+def test_trace_is_kept_and_the_bound_holds(
+    dtype: type[np.inexact], weighted: bool, center: bool
+) -> None:
     n, p = 211, 29
     S = decaying(n, p, dtype).astype(dtype)
     weights = oracle.draw_weights(n) if weighted else None
@@ -65,7 +76,9 @@ def test_trace_is_kept_and_the_bound_holds(dtype, weighted, center):
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(0, 17), min_size=1, max_size=6), st.booleans(), st.integers(1, 4))
-def test_streams_and_merges_keep_trace_and_bound(sizes, center, rank):
+def test_streams_and_merges_keep_trace_and_bound(
+    sizes: Sequence[int], center: bool, rank: int
+) -> None:
     n, p = sum(sizes) + 1, 11
     S, weights = decaying(n, p) + 1.0, oracle.draw_weights(n) + 0.1
     blocks = np.split(np.arange(n), np.cumsum(sizes))
@@ -88,7 +101,7 @@ def test_streams_and_merges_keep_trace_and_bound(sizes, center, rank):
         assert np.array_equal(one_shot._sums.rows, streamed._sums.rows)
 
 
-def test_decay_forgets():
+def test_decay_forgets() -> None:
     S, p = decaying(120, 17), 17
     F, exact = ff.LowRankFisher(p, 4), ff.DenseFisher(p)
     for batch in np.split(S, 12):
@@ -104,7 +117,7 @@ def test_decay_forgets():
     oracle.close(F.to_dense(), oracle.fisher(S[:3]), float, 100)
 
 
-def test_a_thousand_shrinks_lose_no_trace():
+def test_a_thousand_shrinks_lose_no_trace() -> None:
     n, p = 20_000, 60
     S = (oracle.draw(n, p) * np.geomspace(1, 1e-3, p)).astype(np.float32)
     F = oracle.fisher(S)
@@ -113,7 +126,7 @@ def test_a_thousand_shrinks_lose_no_trace():
     assert norm(F - L.to_dense()) <= L.error_bound * (1 + 1e-4)
 
 
-def test_many_shrinks_of_single_rows_equal_few_of_many():
+def test_many_shrinks_of_single_rows_equal_few_of_many() -> None:
     S = decaying(83, 14)
     one_by_one = ff.LowRankFisher(14, 3)
     for row in S:
@@ -122,7 +135,7 @@ def test_many_shrinks_of_single_rows_equal_few_of_many():
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_randomized_finds_the_leading_directions(dtype):
+def test_randomized_finds_the_leading_directions(dtype: type[np.inexact]) -> None:
     S = decaying(90, 31, dtype, least=1e-5)
     exact = ff.DenseFisher.from_scores(S, center=True)
     values, vectors = exact.eigsh(5)
@@ -145,7 +158,7 @@ def test_randomized_finds_the_leading_directions(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_eigenvectors_go_on_where_the_rows_end(dtype):
+def test_eigenvectors_go_on_where_the_rows_end(dtype: type[np.inexact]) -> None:
     F = ff.LowRankFisher.from_scores(decaying(40, 12, dtype), 2)
     values, vectors = F.eigsh(12)
     oracle.close(values[-6:], np.full(6, F.residual), float, 100, values[0])
@@ -153,7 +166,7 @@ def test_eigenvectors_go_on_where_the_rows_end(dtype):
     oracle.close(F @ vectors, vectors * values, float, 1000, values[0])
 
 
-def test_a_million_parameters_need_no_matrix():
+def test_a_million_parameters_need_no_matrix() -> None:
     p, rank = 1_000_000, 3
     S = oracle.rng(p).standard_normal((13, p), dtype=np.float32)
     F = ff.LowRankFisher.from_scores(S, rank, center=True)
@@ -188,7 +201,7 @@ def test_a_million_parameters_need_no_matrix():
 @pytest.mark.parametrize("damping_mode", ["absolute", "trace"])
 @pytest.mark.parametrize("solver", ["auto", ff.Cholesky(), ff.Cholesky(precision="mixed"),
                                     ff.Eigh(), ff.CG(rtol=1e-12, preconditioner=None)])  # fmt: skip
-def test_paths_share_one_factor(solver, damping_mode, rows):
+def test_paths_share_one_factor(solver: Any, damping_mode: str, rows: int) -> None:
     F = ff.LowRankFisher.from_scores(decaying(rows, 17), 4)
     rhs, dampings = oracle.draw(17, 2), [1e-2, 0.3, 4.0]
     path = F.solve_path(rhs, dampings, solver=solver, damping_mode=damping_mode)
@@ -198,7 +211,7 @@ def test_paths_share_one_factor(solver, damping_mode, rows):
         oracle.close(x, np.linalg.solve(A, rhs), float, 1e5)
 
 
-def test_what_a_failure_becomes():
+def test_what_a_failure_becomes() -> None:
     F = ff.LowRankFisher.from_scores(of_rank(50, 9, 2), 2)
     assert ff.solve(F, np.ones(9), on_failure="nan").status == ff.Status.NOT_POSITIVE_DEFINITE
     pinv = ff.solve(F, np.ones(9), on_failure="pinv")
@@ -213,7 +226,9 @@ def test_what_a_failure_becomes():
 
 
 @pytest.mark.parametrize("preconditioner", ["jacobi", ff.BlockJacobi(7), ff.Nystrom(6)], ids=str)
-def test_preconditioners_take_its_blocks_and_products(preconditioner):
+def test_preconditioners_take_its_blocks_and_products(
+    preconditioner: str | ff.BlockJacobi | ff.Nystrom,
+) -> None:
     F = ff.LowRankFisher.from_scores(decaying(90, 33), 4)
     rhs = oracle.draw(33, 2)
     cg = ff.CG(rtol=1e-12, preconditioner=preconditioner)
@@ -221,7 +236,7 @@ def test_preconditioners_take_its_blocks_and_products(preconditioner):
     oracle.close(found, F.solve(rhs, damping=0.01), float, 1e5)
 
 
-def test_without_samples_the_sum_is_zero():
+def test_without_samples_the_sum_is_zero() -> None:
     F = ff.LowRankFisher(4, 2, reduction="sum")
     assert not F.to_dense().any()
     assert F.solve(np.ones(4), damping=2.0).tolist() == [0.5] * 4
@@ -231,7 +246,7 @@ def test_without_samples_the_sum_is_zero():
     oracle.close(again.to_dense(), np.eye(4), float, 10)
 
 
-def test_halves_are_widened():
+def test_halves_are_widened() -> None:
     S = oracle.draw(30, 12).astype(np.float16)
     for method in METHODS:
         F = ff.LowRankFisher.from_scores(S, 12, method=method)
@@ -242,7 +257,7 @@ def test_halves_are_widened():
 
 
 @pytest.mark.parametrize("name", ["plain", "fortran", "strided", "negative", "read-only"])
-def test_layouts(name):
+def test_layouts(name: str) -> None:
     S = decaying(50, 13)
     given_ = dict(oracle.layouts(S))[name]
     before = given_.copy()
@@ -252,7 +267,7 @@ def test_layouts(name):
     assert np.array_equal(given_, before)
 
 
-def test_the_same_bits_for_any_number_of_threads():
+def test_the_same_bits_for_any_number_of_threads() -> None:
     S = oracle.rng(3).standard_normal((70, 3001))
     one = ff.LowRankFisher.from_scores(S, 8, n_threads=1)
     for threads in (2, 3):
@@ -260,7 +275,7 @@ def test_the_same_bits_for_any_number_of_threads():
         assert np.array_equal(one.diagonal(), other.diagonal())
 
 
-def test_a_factor_and_a_failure_leave_things_as_they_are():
+def test_a_factor_and_a_failure_leave_things_as_they_are() -> None:
     S = decaying(40, 9)
     F = ff.LowRankFisher.from_scores(S[:7], 3, center=True)
     factor = F.factor(damping=0.1)
@@ -281,7 +296,7 @@ def test_a_factor_and_a_failure_leave_things_as_they_are():
     assert np.array_equal(factor.solve(np.ones(9)), solved)
 
 
-def test_bad_arguments():
+def test_bad_arguments() -> None:
     S = oracle.draw(6, 4)
     for rank, message in (
         (5, "rank: expected at most p = 4, got 5"),
@@ -298,7 +313,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="method: expected one of frequent_directions"):
         ff.LowRankFisher.from_scores(S, 2, method="svd")
     with pytest.raises(TypeError, match="fisher: expected a representation, got ndarray"):
-        ff.LowRankFisher.from_fisher(S, 2)
+        ff.LowRankFisher.from_fisher(S, 2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="power_iterations: expected"):
         ff.LowRankFisher.from_fisher(ff.ScoreFisher(S), 2, power_iterations=-1)
     F = ff.LowRankFisher.from_scores(S, 2)
@@ -314,7 +329,7 @@ def test_bad_arguments():
         F.update(S + 0j)
 
 
-def test_damaged_states_are_refused():
+def test_damaged_states_are_refused() -> None:
     state = ff.LowRankFisher.from_scores(oracle.draw(6, 4), 2)._state()
     for change, message in (
         ({"rank": 1}, "rows: expected at most 3, got 6"),
@@ -329,7 +344,7 @@ def test_damaged_states_are_refused():
             ff.LowRankFisher._from_state({**state, **change})
 
 
-def test_an_indefinite_matrix_is_refused():
+def test_an_indefinite_matrix_is_refused() -> None:
     F = ff.DenseFisher.from_matrix(np.diag([3.0, -1.0, 2.0]))
     with pytest.raises(ff.NotPositiveDefiniteError, match="more than its trace"):
         ff.LowRankFisher.from_fisher(F, 2)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ FOLDER = Path(__file__).parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux")
 
 
-def printed(program, *arguments):
+def printed(program: Any, *arguments: Any) -> Any:
     """Return the lines of a program beside this file, with one thread for NumPy's BLAS.
 
     OpenBLAS ends the process where it finds no memory for another one.
@@ -35,7 +36,7 @@ def printed(program, *arguments):
 @linux
 @memory_is_as_asked_for
 @pytest.mark.slow
-def test_little_memory_is_enough_or_a_memory_error():
+def test_little_memory_is_enough_or_a_memory_error() -> None:
     lines = printed("memory_limits.py", "8")
     found = {line.split(" MB ")[1] for line in lines[:-1]}
     assert found == {"works", "raises MemoryError"}
@@ -43,7 +44,7 @@ def test_little_memory_is_enough_or_a_memory_error():
 
 @linux
 @pytest.mark.skipif(not _native.core.openmp, reason="a build without OpenMP")
-def test_threads_that_cannot_start_are_done_without():
+def test_threads_that_cannot_start_are_done_without() -> None:
     code = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
@@ -60,12 +61,12 @@ for n_threads in (2, 64, 3, 64):
 
 @linux
 @pytest.mark.slow
-def test_nothing_leaks():
+def test_nothing_leaks() -> None:
     leaking = [line for line in printed("leaks.py", "6") if line.endswith("LEAKS")]
     assert not leaking
 
 
-def test_a_size_that_no_memory_has_is_refused_before_it_is_asked_for():
+def test_a_size_that_no_memory_has_is_refused_before_it_is_asked_for() -> None:
     with pytest.raises(ff.MemoryLimitError):
         ff.DenseFisher(10**8)
     with pytest.raises(MemoryError):

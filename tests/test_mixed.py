@@ -1,5 +1,8 @@
 """Mixed precision: as accurate as double precision, or that after all and saying so."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,21 +14,22 @@ MIXED = ff.Cholesky(precision="mixed")
 each_dtype = pytest.mark.parametrize("dtype", [np.float64, np.complex128])
 
 
-def matrix(p, kappa, dtype=np.float64):
+def matrix(p: int, kappa: float, dtype: type[np.inexact] = np.float64) -> np.ndarray:
     Q, _ = np.linalg.qr(oracle.draw(p, p, dtype))
     F = (Q * np.geomspace(1, 1 / kappa, p)) @ Q.conj().T
-    return (F + F.conj().T) / 2
+    answer: np.ndarray = (F + F.conj().T) / 2
+    return answer
 
 
-def backward_error(F, x, rhs):
+def backward_error(F: np.ndarray, x: np.ndarray, rhs: np.ndarray) -> float:
     """LAPACK's criterion: max|r| / (max|x| · ‖A‖ · eps/2 · √p), at most about 1 when refined."""
     r = rhs - F @ x
     size = np.abs(x).max(axis=0) * np.abs(F).sum(axis=0).max() * 2.0**-53 * np.sqrt(len(F))
-    return (np.abs(r).max(axis=0) / size).max()
+    return float((np.abs(r).max(axis=0) / size).max())
 
 
 @pytest.mark.parametrize("p", [1, 2, 23, 24, 25, 47, 48, 49, 95, 97, 200])
-def test_narrowed_is_the_matrix_rounded(p):
+def test_narrowed_is_the_matrix_rounded(p: int) -> None:
     F = oracle.fisher(oracle.draw(p + 3, p))
     wide, narrow = core.triangle_zeros(p, 8), core.triangle_zeros(p, 4)
     narrow[...] = 7
@@ -43,7 +47,7 @@ def test_narrowed_is_the_matrix_rounded(p):
 @pytest.mark.parametrize("kappa", [2.0, 1e2, 1e4])
 @pytest.mark.parametrize("p", [2, 25, 48, 101, 300])
 @each_dtype
-def test_as_good_as_double_precision(dtype, p, kappa):
+def test_as_good_as_double_precision(dtype: type[np.inexact], p: int, kappa: float) -> None:
     F = matrix(p, min(kappa, 1e6 / p), dtype)
     for k in (1, 9):
         rhs = oracle.draw(p, k, dtype)
@@ -67,7 +71,7 @@ def test_as_good_as_double_precision(dtype, p, kappa):
 
 @pytest.mark.parametrize("kappa", [1e8, 1e12])
 @each_dtype
-def test_ill_conditioned_falls_back_and_says_so(dtype, kappa):
+def test_ill_conditioned_falls_back_and_says_so(dtype: type[np.inexact], kappa: float) -> None:
     F, rhs = matrix(60, kappa, dtype), oracle.draw(60, 2, dtype)
     for fisher in (F, ff.ScoreFisher(np.linalg.cholesky(F).conj().T, reduction="sum")):
         mixed = ff.solve(fisher, rhs, solver=MIXED)
@@ -86,7 +90,9 @@ def test_ill_conditioned_falls_back_and_says_so(dtype, kappa):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", [ff.DenseFisher.from_scores, ff.ScoreFisher])
 @each_dtype
-def test_scores_weights_and_damping_modes(dtype, kind, weighted, center):
+def test_scores_weights_and_damping_modes(
+    dtype: type[np.inexact], kind: Callable[..., Any], weighted: bool, center: bool
+) -> None:
     S = oracle.draw(200, 61, dtype)
     weights = oracle.draw_weights(200) if weighted else None
     fisher, F = kind(S, weights=weights, center=center), oracle.fisher(S, weights, center)
@@ -105,7 +111,7 @@ def test_scores_weights_and_damping_modes(dtype, kind, weighted, center):
     assert fisher.solve(rhs, damping=0.1, solver=MIXED).shape == rhs.shape
 
 
-def test_the_mean_score_and_no_columns():
+def test_the_mean_score_and_no_columns() -> None:
     S = oracle.draw(100, 20)
     x = ff.natural_gradient(S, damping=0.1, solver=MIXED)
     oracle.close(x, oracle.natural_gradient(S, 0.1), float, 200)
@@ -115,7 +121,7 @@ def test_the_mean_score_and_no_columns():
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-60, 1e60, 1e300])
 @each_dtype
-def test_scales_beyond_float32(dtype, scale):
+def test_scales_beyond_float32(dtype: type[np.inexact], scale: float) -> None:
     F, rhs = matrix(50, 10.0, dtype), oracle.draw(50, 2, dtype)
     exact = np.linalg.solve(F, rhs)
     for a, b, x in ((scale, scale, 1.0), (1.0, scale, scale)):
@@ -128,7 +134,7 @@ def test_scales_beyond_float32(dtype, scale):
     assert np.allclose(both.value / [1, scale, 1], np.c_[exact, 0 * exact[:, 0]], rtol=1e-12)
 
 
-def test_what_is_not_positive_definite_is_named_as_always():
+def test_what_is_not_positive_definite_is_named_as_always() -> None:
     for F in (np.diag([1.0, 0.0]), -np.eye(3), np.zeros((2, 2))):
         with pytest.raises(ff.NotPositiveDefiniteError, match="would do"):
             ff.solve(F, np.ones(len(F)), solver=MIXED)
@@ -136,7 +142,7 @@ def test_what_is_not_positive_definite_is_named_as_always():
     assert shifted.status == ff.Status.SHIFTED
 
 
-def test_where_there_is_nothing_narrower():
+def test_where_there_is_nothing_narrower() -> None:
     for fisher, what in (
         (np.eye(4, dtype=np.float32), "a float32 matrix"),
         (np.eye(4, dtype=np.complex64), "a complex64 matrix"),
@@ -149,7 +155,7 @@ def test_where_there_is_nothing_narrower():
 
 
 @each_dtype
-def test_a_path_in_mixed_precision(dtype):
+def test_a_path_in_mixed_precision(dtype: type[np.inexact]) -> None:
     F, rhs = matrix(50, 1e12, dtype), oracle.draw(50, 2, dtype)
     path = ff.solve_path(F, rhs, [0.0, 0.1, 1.0], solver=MIXED)
     assert path.methods == ("cholesky", "cholesky-mixed", "cholesky-mixed")
@@ -164,12 +170,12 @@ def test_a_path_in_mixed_precision(dtype):
 
 
 @each_dtype
-def test_same_bits_for_any_number_of_threads(dtype):
+def test_same_bits_for_any_number_of_threads(dtype: type[np.inexact]) -> None:
     F, rhs = matrix(300, 50.0, dtype), oracle.draw(300, 3, dtype)
     found = [ff.solve(F, rhs, solver=MIXED, n_threads=threads) for threads in (1, 2, 8)]
     assert len({solution.value.tobytes() for solution in found}) == 1
 
 
-def test_bad_precision():
+def test_bad_precision() -> None:
     with pytest.raises(ValueError, match="precision: expected 'working' or 'mixed', got 'half'"):
         ff.Cholesky(precision="half")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import ranks
 TIMEOUT = 120.0  # seconds; what hangs, hangs for ever
 
 
-def mpiexec():
+def mpiexec() -> str | None:
     """Return the launcher of this Python's MPI, None where there is none."""
     try:
         import mpi4py  # noqa: F401
@@ -30,10 +31,10 @@ MPIEXEC = mpiexec()
 mpi = pytest.mark.skipif(MPIEXEC is None, reason="needs mpi4py and its mpiexec")
 
 
-def in_processes(script, size):
+def in_processes(script: Path | str, size: int) -> Any:
     folders = [str(Path(ff.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [MPIEXEC, "-n", str(size), sys.executable, str(script)],
+        [str(MPIEXEC), "-n", str(size), sys.executable, str(script)],
         check=False,
         capture_output=True,
         text=True,
@@ -46,15 +47,15 @@ def in_processes(script, size):
 
 @mpi
 @pytest.mark.parametrize("size", [2, 5])
-def test_all_ranks_agree_under_mpi(size):
+def test_all_ranks_agree_under_mpi(size: Any) -> None:
     assert in_processes(ranks.__file__, size).count("agrees") == size
 
 
-def test_all_ranks_agree_over_pipes():
+def test_all_ranks_agree_over_pipes() -> None:
     assert ranks.over_pipes(ranks.check, 3, TIMEOUT) == [""] * 3
 
 
-def test_one_rank_needs_no_messages():
+def test_one_rank_needs_no_messages() -> None:
     ranks.check(ranks.PipeCommunicator(0, [None]))
 
 
@@ -63,13 +64,13 @@ class Counting(ranks.PipeCommunicator):
 
     summed = 0
 
-    def Allreduce(self, sendbuf, recvbuf):
+    def Allreduce(self, sendbuf: None, recvbuf: np.ndarray) -> None:
         self.summed += recvbuf.nbytes
         super().Allreduce(sendbuf, recvbuf)
 
 
 @pytest.mark.parametrize("center", [False, True])
-def test_what_is_summed_is_half_a_matrix(center):
+def test_what_is_summed_is_half_a_matrix(center: bool) -> None:
     p = 480  # a whole number of panels
     comm = Counting(0, [None])
     F = ff.DenseFisher.from_scores(np.ones((3, p)), center=center)
@@ -77,7 +78,7 @@ def test_what_is_summed_is_half_a_matrix(center):
     assert comm.summed == p * (p + 24) // 2 * 8 + center * p * 8
 
 
-def test_bad_input():
+def test_bad_input() -> None:
     comm = ranks.PipeCommunicator(0, [None])
     with pytest.raises(TypeError, match="fisher: expected an accumulator, got ScoreFisher"):
         ff.distributed.allreduce(ff.ScoreFisher(np.eye(2)), comm)  # type: ignore[type-var]
@@ -85,7 +86,7 @@ def test_bad_input():
         ff.distributed.allreduce(ff.DiagonalFisher(2), comm, fixed_order=1)  # type: ignore[arg-type]
 
 
-def test_the_example(capsys):
+def test_the_example(capsys: pytest.CaptureFixture[str]) -> None:
     alone = ranks.PipeCommunicator(0, [None])
     theta, errors = mpi_fisher.main(alone, rows=2000, params=5)
     printed = capsys.readouterr().out
@@ -100,5 +101,5 @@ def test_the_example(capsys):
 
 
 @mpi
-def test_the_example_under_mpi():
+def test_the_example_under_mpi() -> None:
     assert "80000 samples" in in_processes(mpi_fisher.__file__, 4)

@@ -1,6 +1,8 @@
 """A Fisher known by its products alone: solved like any other, and what it cannot answer."""
 
 import pickle
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,23 +14,24 @@ P = 7
 
 
 @pytest.fixture
-def matrix():
+def matrix() -> np.ndarray:
     return oracle.fisher(oracle.draw(30, P))
 
 
 class Product:
     """The least that counts as an operator."""
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: np.ndarray) -> None:
         self.shape, self.products = matrix.shape, 0
         self._matrix = matrix
 
-    def __matmul__(self, v):
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
         self.products += 1
-        return self._matrix @ v
+        answer: np.ndarray = self._matrix @ v
+        return answer
 
 
-def kinds(matrix):
+def kinds(matrix: np.ndarray) -> Iterator[tuple[str, Any]]:
     yield "own", Product(matrix)
     sparse = pytest.importorskip("scipy.sparse")
     linalg = pytest.importorskip("scipy.sparse.linalg")
@@ -37,7 +40,7 @@ def kinds(matrix):
     yield "ours", ff.ScoreFisher(oracle.draw(30, P)).as_linear_operator()
 
 
-def test_every_kind_is_solved_by_conjugate_gradients(matrix):
+def test_every_kind_is_solved_by_conjugate_gradients(matrix: np.ndarray) -> None:
     g = np.linspace(-1, 1, P)
     for name, operator in kinds(matrix):
         solution = ff.solve(operator, g, damping=0.1)
@@ -50,7 +53,7 @@ def test_every_kind_is_solved_by_conjugate_gradients(matrix):
         np.testing.assert_allclose(total, matrix[:2, :2], rtol=1e-12)
 
 
-def test_a_path_of_dampings_shares_its_products(matrix):
+def test_a_path_of_dampings_shares_its_products(matrix: np.ndarray) -> None:
     operator, g = Product(matrix), np.linspace(-1, 1, P)
     dampings = [0.01, 0.1, 1.0]
     path = ff.solve_path(operator, g, dampings)
@@ -59,7 +62,7 @@ def test_a_path_of_dampings_shares_its_products(matrix):
     assert operator.products <= 2 * P + len(dampings)  # one Krylov space, and the true residuals
 
 
-def test_a_function_is_a_fisher_for_the_trust_region(matrix):
+def test_a_function_is_a_fisher_for_the_trust_region(matrix: np.ndarray) -> None:
     g = np.linspace(-1, 1, P)
     expected = ff.trust_region_step(matrix, g, 0.01, damping=0.1).value
     step = ff.trust_region_step(lambda v: matrix @ v, g, 0.01, damping=0.1)
@@ -73,14 +76,14 @@ def test_a_function_is_a_fisher_for_the_trust_region(matrix):
     assert whole.value.dtype == np.float64
 
 
-def test_truncated_iterations_cost_as_many_products(matrix):
+def test_truncated_iterations_cost_as_many_products(matrix: np.ndarray) -> None:
     operator = Product(matrix)
     solver = ff.CG(max_iterations=3, preconditioner=None, allow_truncated=True)
     ff.trust_region_step(operator, np.ones(P), 0.01, damping=0.1, solver=solver)
     assert operator.products == 3 + 2  # the true residual, and the length
 
 
-def test_the_matrix_itself_takes_p_products(matrix):
+def test_the_matrix_itself_takes_p_products(matrix: np.ndarray) -> None:
     from fastfisher.functions import as_fisher
 
     operator = Product(matrix)
@@ -95,7 +98,7 @@ def test_the_matrix_itself_takes_p_products(matrix):
     assert fisher.reduction == "sum"
 
 
-def test_what_a_product_alone_does_not_know(matrix):
+def test_what_a_product_alone_does_not_know(matrix: np.ndarray) -> None:
     for solver, mode in ((ff.CG(), "absolute"), ("auto", "trace"), ("auto", "diagonal")):
         with pytest.raises(TypeError, match=r"fisher: expected .* knows its diagonal"):
             ff.solve(Product(matrix), np.ones(P), damping=0.1, damping_mode=mode, solver=solver)
@@ -105,7 +108,7 @@ def test_what_a_product_alone_does_not_know(matrix):
         pickle.dumps(as_fisher(Product(matrix)))
 
 
-def test_negative_curvature_is_named_and_can_be_shifted(matrix):
+def test_negative_curvature_is_named_and_can_be_shifted(matrix: np.ndarray) -> None:
     with pytest.raises(ff.NotPositiveDefiniteError):
         ff.solve(Product(-matrix), np.ones(P))
     shifted = ff.solve(Product(-matrix), np.ones(P), on_failure="shift")
@@ -113,7 +116,7 @@ def test_negative_curvature_is_named_and_can_be_shifted(matrix):
     assert shifted.damping_used > 0
 
 
-def test_products_of_another_shape_or_kind():
+def test_products_of_another_shape_or_kind() -> None:
     g = np.ones(3)
     with pytest.raises(
         ValueError, match=r"fisher: expected a square operator .* got shape \(2, 3\)"
@@ -127,7 +130,7 @@ def test_products_of_another_shape_or_kind():
         ff.trust_region_step(lambda v: None, g, 0.01)
 
 
-def test_complex_products():
+def test_complex_products() -> None:
     S = oracle.draw(30, P, np.complex128)
     matrix, g = oracle.fisher(S), oracle.draw(P, 1, np.complex128)[:, 0]
     solution = ff.trust_region_step(lambda v: matrix @ v, g, 0.01, damping=0.1)
@@ -135,8 +138,8 @@ def test_complex_products():
     np.testing.assert_allclose(solution.value, expected, rtol=1e-6)
 
 
-def test_a_function_may_work_in_place():
-    def product(v):
+def test_a_function_may_work_in_place() -> None:
+    def product(v: np.ndarray) -> np.ndarray:
         v *= np.array([1.0, 4.0])
         return v
 

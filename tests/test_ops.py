@@ -1,5 +1,6 @@
 """Every verb × every array library × dtype against the oracle, and how often it waits."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ ELSEWHERE = {"BlockFactor", "Blocks", "LayerScores", "Patches", "Root"}
 SHOWN: dict[str, Any] = {}
 
 
-def shows(name, *, halves=False):
-    def note(function):
+def shows(
+    name: str, *, halves: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def note(function: Callable[..., None]) -> Callable[..., None]:
         SHOWN[name] = (function, STORED if halves else DTYPES)
         return function
 
@@ -30,14 +33,14 @@ def shows(name, *, halves=False):
 
 
 @shows("to_array", halves=True)
-def to_array(g):
+def to_array(g: Given) -> None:
     assert g.ops.to_array("scores", g.scores, halves=True) is g.scores
     with pytest.raises(TypeError, match="scores: expected float64, float32"):
         g.ops.to_array("scores", g.to(np.ones(3, np.int64)))
 
 
 @shows("to_vector")
-def to_vector(g):
+def to_vector(g: Given) -> None:
     assert g.ops.to_vector("v", g.mean, g.sums) is g.mean
     g.close(g.ops.to_vector("v", g.to(np.arange(5)), g.sums), np.arange(5))
     g.close(g.ops.to_vector("v", g.to(g.V)[:, 1], g.sums), g.V[:, 1], 0)
@@ -48,7 +51,7 @@ def to_vector(g):
 
 
 @shows("to_output")
-def to_output(g):
+def to_output(g: Given) -> None:
     out = g.ops.empty((P, P), g.sums)
     assert g.ops.to_output(out, (P, P), g.sums, g.scores) is out
     with pytest.raises(ValueError, match=r"out: expected shape \(2, 2\)"):
@@ -61,7 +64,7 @@ def to_output(g):
 
 @shows("to_host")
 @shows("from_host")
-def there_and_back(g):
+def there_and_back(g: Given) -> None:
     assert np.array_equal(g.ops.to_host(g.mean), g.m)
     g.close(g.ops.from_host(g.m), g.m, 0)
     triangle = g.ops.from_host(g.ops.to_host(g.triangle()))
@@ -70,7 +73,7 @@ def there_and_back(g):
 
 @shows("empty")
 @shows("zeros")
-def empty(g):
+def empty(g: Given) -> None:
     for verb in (g.ops.empty, g.ops.zeros):
         for shape in (P, (P, 2), (0, 3)):
             made = verb(shape, g.sums)
@@ -84,7 +87,7 @@ def empty(g):
 @shows("held_dtype")
 @shows("here")
 @shows("available_bytes")
-def places(g):
+def places(g: Given) -> None:
     g.close(g.ops.xp.concat([g.mean, g.mean]), np.concatenate([g.m, g.m]), 0)
     assert g.ops.name == g.library.name
     assert (g.ops.here() == "") == (g.ops.name == "NumPy")
@@ -95,7 +98,7 @@ def places(g):
 
 @shows("least_and_sum")
 @shows("first_bad_weight")
-def weights(g):
+def weights(g: Given) -> None:
     least, total = g.ops.least_and_sum(g.weights)
     assert least == 0.0
     assert total == pytest.approx(float(g.w.sum(dtype=np.float64)))
@@ -111,7 +114,7 @@ def weights(g):
 
 
 @shows("all_finite")
-def all_finite(g):
+def all_finite(g: Given) -> None:
     assert g.ops.all_finite(g.scores)
     for bad in (np.nan, -np.inf):
         spoilt = g.S.copy()
@@ -120,7 +123,7 @@ def all_finite(g):
 
 
 @shows("worst_residual")
-def worst_residual(g):
+def worst_residual(g: Given) -> None:
     b = g.V.copy()
     b[:, 1] = 0
     b[:, 2] *= g.sums.type(1e15)
@@ -131,20 +134,20 @@ def worst_residual(g):
 
 
 @shows("column_mean", halves=True)
-def column_mean(g):
+def column_mean(g: Given) -> None:
     for w, weights in ((None, None), (g.w, g.weights)):
         mean = g.ops.column_mean(g.scores, weights, g.sums, True, 0)
         g.close(mean, oracle.mean(g.S, w), N, np.abs(oracle.wide(g.S)).max())
 
 
 @shows("diagonal", halves=True)
-def diagonal(g):
+def diagonal(g: Given) -> None:
     found = g.ops.diagonal(g.scores, g.weights, g.mean, g.sums, True, 0)
     g.close(found, (np.abs(g.centred) ** 2).sum(axis=0), dtype=_check.real_of(g.sums))
 
 
 @shows("fvp", halves=True)
-def fvp(g):
+def fvp(g: Given) -> None:
     U, V = g.centred, oracle.wide(g.V)
     found = g.ops.fvp(g.scores, g.weights, g.mean, g.to(g.V), 0.5, 0.25, 0)
     g.close(found, 0.5 * U.conj().T @ (U @ V) + 0.25 * V, N * P, np.abs(g.F).max() * 10)
@@ -152,7 +155,7 @@ def fvp(g):
 
 @shows("scores_dot", halves=True)
 @shows("scores_transpose_dot", halves=True)
-def products(g):
+def products(g: Given) -> None:
     S, m = oracle.wide(g.S), oracle.wide(g.m)
     Y = g.ops.scores_dot(g.scores, g.mean, g.to(g.V), 0)
     g.close(Y, (S - m) @ oracle.wide(g.V), P, 20.0)
@@ -163,7 +166,7 @@ def products(g):
 
 @shows("product")
 @shows("recombine")
-def plain_products(g):
+def plain_products(g: Given) -> None:
     X, Y = oracle.draw(5, 9, g.sums), oracle.draw(9, 4, g.sums)
     if g.sums.kind != "c" or g.ops.name != "NumPy":
         g.close(g.ops.product(g.to(X), g.to(Y), 0), oracle.wide(X) @ oracle.wide(Y), 9, 20.0)
@@ -175,7 +178,7 @@ def plain_products(g):
 
 
 @shows("eigh")
-def eigh(g):
+def eigh(g: Given) -> None:
     lower = np.tril(g.F).astype(g.sums) + np.triu(np.full((P, P), 99, g.sums), 1)
     values, vectors = g.ops.eigh(g.to(lower))
     Q, w = oracle.wide(g.library.back(vectors)), g.library.back(values)
@@ -184,7 +187,7 @@ def eigh(g):
 
 
 @shows("Triangle", halves=True)
-def triangle(g):
+def triangle(g: Any) -> None:
     ops, F = g.ops, g.F
     T = g.triangle()
     g.close(T.to_dense(1.0), F)
@@ -225,7 +228,7 @@ def triangle(g):
 
 
 @shows("Factor")
-def factor(g):
+def factor(g: Given) -> None:
     A = 0.5 * g.F + np.diag(np.arange(1.0, P + 1))
     shift = g.to(np.arange(1.0, P + 1).astype(_check.real_of(g.sums)))
     L = g.triangle().cholesky(0.5, shift)
@@ -246,14 +249,19 @@ def factor(g):
     assert L.norm == pytest.approx(np.abs(A).sum(axis=0).max(), rel=0.5)
 
 
-def systems(g):
+def systems(g: Given) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
     shift = np.arange(1.0, P + 1).astype(_check.real_of(g.sums))
     A = 0.5 * g.F + np.diag(shift)
     rtol = 32 * oracle.EPS[g.sums]
     return A, g.to(shift), g.to(g.V), rtol, np.linalg.solve(A, oracle.wide(g.V))
 
 
-def met(g, outcome, expected, rtol):
+def met(
+    g: Given,
+    outcome: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    expected: np.ndarray,
+    rtol: float,
+) -> None:
     x, status, iterations, residual = outcome
     g.close(x, expected, N * P)
     assert [int(s) for s in status] == [0] * x.shape[1]
@@ -262,26 +270,26 @@ def met(g, outcome, expected, rtol):
 
 
 @shows("cg_scores", halves=True)
-def cg_scores(g):
+def cg_scores(g: Given) -> None:
     _, shift, B, rtol, expected = systems(g)
     outcome = g.ops.cg_scores(g.scores, g.weights, None, 0.5, shift, B, shift, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
 @shows("cg_triangle")
-def cg_triangle(g):
+def cg_triangle(g: Given) -> None:
     _, shift, B, rtol, expected = systems(g)
     met(g, g.ops.cg_triangle(g.triangle(), 0.5, shift, B, None, rtol, 0.0, 100, 0), expected, rtol)
 
 
 @shows("cg_callable")
-def cg_callable(g):
+def cg_callable(g: Given) -> None:
     A, _, B, rtol, expected = systems(g)
     held = g.to(A.astype(g.sums))
     met(g, g.ops.cg_callable(lambda V: held @ V, None, B, rtol, 0.0, 100), expected, rtol)
 
 
-def of_path(g):
+def of_path(g: Given) -> Any:
     B = oracle.wide(g.V)
     unit = np.eye(P)
     expected = np.hstack([np.linalg.solve(0.5 * g.F + s * unit, B) for s in (1.0, 3.0)])
@@ -289,28 +297,28 @@ def of_path(g):
 
 
 @shows("shifted_cg_scores", halves=True)
-def shifted_cg_scores(g):
+def shifted_cg_scores(g: Given) -> None:
     shifts, B, rtol, expected = of_path(g)
     outcome = g.ops.shifted_cg_scores(g.scores, g.weights, None, 0.5, shifts, B, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
 @shows("shifted_cg_triangle")
-def shifted_cg_triangle(g):
+def shifted_cg_triangle(g: Given) -> None:
     shifts, B, rtol, expected = of_path(g)
     outcome = g.ops.shifted_cg_triangle(g.triangle(), 0.5, shifts, B, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
 @shows("shifted_cg_callable")
-def shifted_cg_callable(g):
+def shifted_cg_callable(g: Given) -> None:
     shifts, B, rtol, expected = of_path(g)
     held = g.to((0.5 * g.F).astype(g.sums))
     outcome = g.ops.shifted_cg_callable(lambda V: held @ V, shifts, B, rtol, 0.0, 100, 0)
     met(g, outcome, expected, rtol)
 
 
-def test_every_verb_is_shown():
+def test_every_verb_is_shown() -> None:
     assert set(SHOWN) | ELSEWHERE == set(VERBS)
 
 
@@ -318,7 +326,7 @@ def test_every_verb_is_shown():
 @pytest.mark.parametrize(
     ("verb", "dtype"), [(verb, dtype) for verb, (_, dtypes) in SHOWN.items() for dtype in dtypes]
 )
-def test_verb(verb, dtype, library):
+def test_verb(verb: str, dtype: str, library: libraries.Library) -> None:
     given = Given(library, dtype)
     assert hasattr(given.ops, verb)
     SHOWN[verb][0](given)
@@ -326,7 +334,7 @@ def test_verb(verb, dtype, library):
 
 # ---- what waits for the device, and that nothing is moved ----
 # One call each -> how often it waits.
-WAITS = {
+WAITS: dict[str, Any] = {
     "column_mean": (lambda g: g.ops.column_mean(g.scores, g.weights, g.sums, True, 0), 1),
     "column_mean unchecked": (
         lambda g: g.ops.column_mean(g.scores, g.weights, g.sums, False, 0), 0,
@@ -372,7 +380,7 @@ WAITS = {
 
 @pytest.mark.parametrize("dtype", ["float32", "complex128"])
 @pytest.mark.parametrize("call", WAITS)
-def test_waits_as_seldom_as_it_says_and_moves_nothing(call, dtype):
+def test_waits_as_seldom_as_it_says_and_moves_nothing(call: str, dtype: str) -> None:
     given: Any = Given(libraries.DEVICE, dtype)
     given.Y, given.T = given.to(given.V), given.triangle()
     given.L = given.T.copy().cholesky(0.5, 1.0)

@@ -1,8 +1,10 @@
 """Patches against the rows they stand for: every kernel shape, layout, dtype and thread count."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fastfisher as ff
@@ -48,14 +50,21 @@ TYPES = [
 ]
 
 
-def images(shape, dtype=np.float64):
+def images(shape: tuple[int, int, int, int], dtype: npt.DTypeLike = np.float64) -> np.ndarray:
     x = rng(*shape).standard_normal(shape)
     if dtype == "bfloat16":
         return x.astype(pytest.importorskip("ml_dtypes").bfloat16)
     return x.astype(dtype)
 
 
-def definition(x, kernel=(1, 1), stride=(1, 1), padding=(0, 0), dilation=(1, 1), ones=False):
+def definition(
+    x: np.ndarray,
+    kernel: tuple[int, int] = (1, 1),
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    ones: bool = False,
+) -> np.ndarray:
     """Return the rows (n, T, d) in float64, entry by entry as the equation has them."""
     n, channels, height, width = x.shape
     padded = np.zeros((n, channels, height + 2 * padding[0], width + 2 * padding[1]))
@@ -70,13 +79,21 @@ def definition(x, kernel=(1, 1), stride=(1, 1), padding=(0, 0), dilation=(1, 1),
     return np.concatenate([stacked, np.ones((*stacked.shape[:2], 1))], axis=2) if ones else stacked
 
 
-def moment(patches, held, weights=None, threads=0, fresh=True):
+def moment(
+    patches: Patches,
+    held: type[np.floating],
+    weights: np.ndarray | None = None,
+    threads: int = 0,
+    fresh: bool = True,
+) -> np.ndarray:
     triangle = Triangle(patches.width, np.dtype(held))
     patches.add_moment(triangle, weights, fresh=fresh, check_finite=True, threads=threads)
     return triangle.to_dense(1.0)
 
 
-def assert_sums(found, left, right, held):
+def assert_sums(
+    found: np.ndarray, left: np.ndarray, right: np.ndarray, held: type[np.floating]
+) -> None:
     """|found − LᵀR| ≤ (k + 6)·eps·|L|ᵀ|R|, k terms in each sum."""
     bound = (len(left) + 6) * EPS[np.dtype(held)] * (abs(left).T @ abs(right))
     assert found.shape == bound.shape
@@ -84,7 +101,7 @@ def assert_sums(found, left, right, held):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_unrolled(case):
+def test_unrolled(case: str) -> None:
     shape, how = CASES[case]
     x = images(shape)
     patches = Patches(x, **how)
@@ -95,7 +112,7 @@ def test_unrolled(case):
 
 @pytest.mark.parametrize(("stored", "held"), TYPES)
 @pytest.mark.parametrize("case", CASES)
-def test_moment(case, stored, held):
+def test_moment(case: str, stored: npt.DTypeLike, held: type[np.floating]) -> None:
     shape, how = CASES[case]
     x = images(shape, stored)
     patches, rows = Patches(x, **how), definition(x, **how)
@@ -110,7 +127,7 @@ def test_moment(case, stored, held):
 
 @pytest.mark.parametrize(("stored", "held"), TYPES)
 @pytest.mark.parametrize("case", CASES)
-def test_cross(case, stored, held):
+def test_cross(case: str, stored: npt.DTypeLike, held: type[np.floating]) -> None:
     shape, how = CASES[case]
     x = images(shape, stored)
     patches, rows = Patches(x, **how), definition(x, **how)
@@ -128,7 +145,7 @@ def test_cross(case, stored, held):
 
 @pytest.mark.parametrize("held", [np.float64, np.float32])
 @pytest.mark.parametrize("case", CASES)
-def test_reduced(case, held):
+def test_reduced(case: str, held: type[np.floating]) -> None:
     shape, how = CASES[case]
     x = images(shape, np.float32)
     patches, rows = Patches(x, **how), definition(x, **how)
@@ -139,7 +156,7 @@ def test_reduced(case, held):
         assert (abs(found - expected) <= bound).all()
 
 
-def views(x):
+def views(x: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the same images in every kind of memory."""
     yield np.asfortranarray(x)
     yield np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, 3)), 3, 1)
@@ -157,7 +174,7 @@ def views(x):
 @pytest.mark.parametrize(
     "case", ["wide", "positions", "conv with ones", "strided", "grid of single pixels"]
 )
-def test_every_layout(case, held):
+def test_every_layout(case: str, held: type[np.floating]) -> None:
     shape, how = CASES[case]
     x = images(shape, held)
     rows = definition(x, **how)
@@ -175,7 +192,7 @@ def test_every_layout(case, held):
         )
 
 
-def test_one_sample_seen_as_many():
+def test_one_sample_seen_as_many() -> None:
     x = np.broadcast_to(images((1, 7, 6, 5)), (9, 7, 6, 5))
     how: dict[str, Any] = {"kernel": (2, 2), "ones": True}
     Y = definition(x, **how).reshape(-1, 29)
@@ -192,7 +209,9 @@ def test_one_sample_seen_as_many():
         ((64, 4, 18, 16), {"kernel": (3, 3), "stride": (2, 1), "ones": True}),
     ],
 )
-def test_same_bits_for_any_thread_count(shape, how, held):
+def test_same_bits_for_any_thread_count(
+    shape: tuple[int, int, int, int], how: dict[str, Any], held: type[np.floating]
+) -> None:
     patches = Patches(images(shape, held), **how)
     w = draw_weights(shape[0]).astype(held)
     first = moment(patches, held, w, threads=1), patches.cross(patches, w, held, 1)
@@ -207,7 +226,9 @@ def test_same_bits_for_any_thread_count(shape, how, held):
 @pytest.mark.parametrize(
     "case", ["linear", "wide", "tall", "positions", "conv", "conv with ones", "strided"]
 )
-def test_what_is_not_finite_is_named(case, fresh, value, stored):
+def test_what_is_not_finite_is_named(
+    case: str, fresh: bool, value: float, stored: type[np.floating]
+) -> None:
     shape, how = CASES[case]
     x = images(shape, stored)
     place = (shape[0] // 2, shape[1] // 3, shape[2] // 2, shape[3] // 2)
@@ -228,7 +249,7 @@ def test_what_is_not_finite_is_named(case, fresh, value, stored):
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_sums_that_overflow_are_named(fresh):
+def test_sums_that_overflow_are_named(fresh: bool) -> None:
     x = images((20, 3, 6, 6), np.float32)  # tall: the sums are looked at before they are added
     x[1, 2, 3, 3] = 1e30
     patches = Patches(x, kernel=(3, 3))
@@ -241,7 +262,7 @@ def test_sums_that_overflow_are_named(fresh):
 
 
 @pytest.mark.parametrize("name", ["kernel_size", "stride", "padding", "dilation"])
-def test_what_the_kernels_cannot_count_is_refused(name):
+def test_what_the_kernels_cannot_count_is_refused(name: str) -> None:
     images = np.ones((2, 1, 3, 3))
     options: dict[str, Any] = {"kernel_size": 1, name: 2**64}
     with pytest.raises(ValueError, match=rf"{name}: expected at most 2147483647, got {2**64}"):

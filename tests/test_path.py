@@ -1,11 +1,16 @@
 """Paths of dampings: each damping as if solved alone, failures named one by one, work shared."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fastfisher as ff
 import oracle
 from fastfisher import _memory
+from fastfisher.fisher.accumulator import Accumulator
 from fastfisher.solvers import auto
 from representations import cases
 
@@ -20,11 +25,18 @@ CASES = [
 ]
 
 
-def alone(F, rhs, dampings):
+def alone(F: np.ndarray, rhs: np.ndarray, dampings: np.ndarray | Sequence[float]) -> np.ndarray:
     return np.stack([np.linalg.solve(F + x * np.eye(len(F)), rhs) for x in dampings])
 
 
-def agrees(path, F, rhs, dampings, dtype=np.float64, rtol=RTOL):
+def agrees(
+    path: ff.PathSolution,
+    F: np.ndarray,
+    rhs: np.ndarray,
+    dampings: np.ndarray | Sequence[float],
+    dtype: type[np.inexact] = np.float64,
+    rtol: float = RTOL,
+) -> None:
     """Assert each x exact to c·p·eps·(1 + ‖F‖/λ), and to the tolerance of an iteration."""
     exact = alone(oracle.wide(F), oracle.wide(rhs), dampings)
     terms = 10 * len(F) + (rtol / oracle.EPS[np.dtype(dtype)] if "cg" in path.method else 0)
@@ -35,7 +47,9 @@ def agrees(path, F, rhs, dampings, dtype=np.float64, rtol=RTOL):
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=str)
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_every_damping_as_if_alone(fisher, F, S, solver):
+def test_every_damping_as_if_alone(
+    fisher: Accumulator, F: np.ndarray, S: np.ndarray, solver: Any
+) -> None:
     p = len(F)
     for rhs in (np.arange(1.0, p + 1), oracle.draw(p, 3, S.dtype), oracle.draw(p, 0, S.dtype)):
         path = ff.solve_path(fisher, rhs, DAMPINGS, solver=solver)
@@ -53,7 +67,9 @@ def test_every_damping_as_if_alone(fisher, F, S, solver):
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", [(10, 47), (60, 25), (1, 3), (4, 1)])
-def test_scores_by_every_solver(shape, weighted, center, dtype):
+def test_scores_by_every_solver(
+    shape: tuple[int, int], weighted: bool, center: bool, dtype: type[np.inexact]
+) -> None:
     n, p = shape
     S = oracle.draw(n, p, dtype)
     weights = oracle.draw_weights(n) if weighted else None
@@ -69,14 +85,14 @@ def test_scores_by_every_solver(shape, weighted, center, dtype):
         assert path.value.dtype == dtype
 
 
-def test_trace_mode_and_a_plain_matrix():
+def test_trace_mode_and_a_plain_matrix() -> None:
     F, rhs = oracle.fisher(oracle.draw(30, 7)), np.ones(7)
     path = ff.solve_path(F, rhs, [0.5, 2.0], damping_mode="trace")
     assert np.allclose(path.damping_used, np.array([0.5, 2.0]) * np.trace(F) / 7)
     agrees(path, F, rhs, path.damping_used)
 
 
-def test_a_path_is_a_sequence_of_solutions():
+def test_a_path_is_a_sequence_of_solutions() -> None:
     F, rhs = oracle.fisher(oracle.draw(30, 7)), np.ones(7)
     path = ff.solve_path(F, rhs, [0.5, 2.0])
     assert len(path) == len(list(path)) == 2
@@ -93,7 +109,7 @@ def test_a_path_is_a_sequence_of_solutions():
         path[2]
 
 
-def test_auto_chooses_by_shape_and_count(monkeypatch):
+def test_auto_chooses_by_shape_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
     S = oracle.draw(12, 30)
     few, many = np.linspace(0.1, 1, 5), np.linspace(0.1, 1, auto.EIGH_PAYS)
     rhs = np.ones(30)
@@ -118,16 +134,17 @@ class Counted(ff.ScoreFisher):
 
     products = 0
 
-    def _product(self, V, threads):
+    def _product(self, V: np.ndarray, threads: int) -> np.ndarray:
         self.products += 1
-        return super()._product(V, threads)
+        answer: np.ndarray = super()._product(V, threads)
+        return answer
 
     _conjugate_gradients = ff.Fisher._conjugate_gradients
     _shifted_conjugate_gradients = ff.Fisher._shifted_conjugate_gradients
 
 
 @pytest.mark.parametrize(("k", "dtype"), [(1, float), (3, float), (2, complex)])
-def test_a_path_takes_the_products_of_its_hardest_system(k, dtype):
+def test_a_path_takes_the_products_of_its_hardest_system(k: int, dtype: npt.DTypeLike) -> None:
     S, rhs = oracle.draw(300, 80, dtype) * np.geomspace(1, 0.1, 80), oracle.draw(80, k, dtype)
     dampings = np.geomspace(1e-2, 10, 25)
     fisher, single = Counted(S), Counted(S)
@@ -141,7 +158,7 @@ def test_a_path_takes_the_products_of_its_hardest_system(k, dtype):
     agrees(path, oracle.fisher(S), rhs, dampings, rtol=1e-6)
 
 
-def test_a_recurrence_that_was_too_sure_goes_on_alone():
+def test_a_recurrence_that_was_too_sure_goes_on_alone() -> None:
     """In float32 the recurrence loses the true residual; the path finds out and makes it good."""
     S, rhs = oracle.draw(600, 300, np.float32), np.ones(300)
     fisher = Counted(S * np.geomspace(1, 0.1, 300, dtype=np.float32))
@@ -151,7 +168,7 @@ def test_a_recurrence_that_was_too_sure_goes_on_alone():
 
 
 @pytest.mark.parametrize("dtype", [*oracle.DTYPES, np.complex128])
-def test_same_bits_for_any_number_of_threads(dtype):
+def test_same_bits_for_any_number_of_threads(dtype: type[np.inexact]) -> None:
     S, rhs = oracle.draw(500, 400, dtype), oracle.draw(400, 2, dtype)
     solver = ff.CG(rtol=1e-4, preconditioner=None)
     for fisher in (ff.ScoreFisher(S), ff.DenseFisher.from_scores(S)):
@@ -169,7 +186,7 @@ SINGULAR = np.diag([1.0, 2.0, 0.0, 3.0])
 
 @pytest.mark.parametrize("solver", [*SOLVERS, ff.CG(preconditioner=None)], ids=str)
 @pytest.mark.parametrize("dtype", [float, complex])
-def test_a_failure_harms_no_other_damping(dtype, solver):
+def test_a_failure_harms_no_other_damping(dtype: npt.DTypeLike, solver: Any) -> None:
     singular = SINGULAR.astype(dtype)
     rhs = np.array([1.0, 2.0, 3.0, 4.0])
     dampings = [1.0, 0.0, 0.5]
@@ -194,7 +211,7 @@ def test_a_failure_harms_no_other_damping(dtype, solver):
     assert path.methods[1] == "none"
 
 
-def test_an_error_carries_the_last_iterate():
+def test_an_error_carries_the_last_iterate() -> None:
     with pytest.raises(ff.ConvergenceError) as caught:
         ff.solve_path(
             np.diag(np.geomspace(1, 1e3, 30)),
@@ -207,7 +224,9 @@ def test_an_error_carries_the_last_iterate():
 
 
 @pytest.mark.parametrize("solver", [ff.Cholesky(), ff.Cholesky(precision="mixed")])
-def test_want_of_memory_is_no_failure_of_a_damping(monkeypatch, solver):
+def test_want_of_memory_is_no_failure_of_a_damping(
+    monkeypatch: pytest.MonkeyPatch, solver: ff.Cholesky
+) -> None:
     F = ff.DenseFisher(3000, reduction="sum")
     monkeypatch.setattr(_memory, "available_memory", lambda: 10**6)
     monkeypatch.setattr(_memory, "UNGUARDED", 10**7)
@@ -217,7 +236,7 @@ def test_want_of_memory_is_no_failure_of_a_damping(monkeypatch, solver):
         ff.solve(F, np.ones(3000), damping=1.0, solver=solver, on_failure="nan")
 
 
-def test_every_damping_may_fail():
+def test_every_damping_may_fail() -> None:
     path = ff.solve_path(-np.eye(3), np.ones(3), [0.0, 0.5], on_failure="nan")
     assert path.method == "none"
     assert np.isnan(path.value).all()
@@ -230,7 +249,7 @@ def test_every_damping_may_fail():
         assert path.status[0] == ff.Status.NOT_POSITIVE_DEFINITE
 
 
-def test_truncated_cg_is_taken_only_when_allowed():
+def test_truncated_cg_is_taken_only_when_allowed() -> None:
     F, rhs = np.diag(np.geomspace(1, 1e3, 30)), np.ones(30)
     short = ff.CG(preconditioner=None, max_iterations=3)
     path = ff.solve_path(F, rhs, [0.0, 1e9], solver=short, on_failure="nan")
@@ -243,7 +262,7 @@ def test_truncated_cg_is_taken_only_when_allowed():
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-150, 1e150, 1e300])
-def test_scales_near_the_ends_of_the_numbers(scale):
+def test_scales_near_the_ends_of_the_numbers(scale: float) -> None:
     F, rhs = np.diag([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0])
     solver = ff.CG(rtol=1e-12, preconditioner=None)
     for a, b, x in ((scale, scale, 1.0), (1.0, scale, scale)):
@@ -252,7 +271,7 @@ def test_scales_near_the_ends_of_the_numbers(scale):
         assert np.allclose(path.value / x, alone(F, rhs, [0.0, 1.0]), rtol=1e-10)
 
 
-def test_bad_arguments():
+def test_bad_arguments() -> None:
     F, rhs = np.eye(2), np.ones(2)
     for dampings, text in (
         ([], r"dampings: expected shape \(m,\) with m ≥ 1, got shape \(0,\)"),
@@ -283,16 +302,24 @@ def test_bad_arguments():
     assert path.status[0] == ff.Status.NON_FINITE
 
 
-def test_a_solver_of_ones_own_is_asked_once_per_damping():
+def test_a_solver_of_ones_own_is_asked_once_per_damping() -> None:
     class Mine:
-        def solve(self, fisher, rhs, shift, *, threads=0, diagnose=True):
+        def solve(
+            self,
+            fisher: ff.DenseFisher,
+            rhs: np.ndarray,
+            shift: float,
+            *,
+            threads: int = 0,
+            diagnose: bool = True,
+        ) -> ff.Solution:
             return ff.Cholesky().solve(fisher, rhs, shift, threads=threads, diagnose=diagnose)
 
     path = ff.solve_path(np.eye(2), np.ones(2), [0.0, 1.0], solver=Mine())
     assert np.allclose(path.value, [[1.0, 1.0], [0.5, 0.5]])
 
 
-def test_eigh_solves_a_single_system_too():
+def test_eigh_solves_a_single_system_too() -> None:
     F, rhs = oracle.fisher(oracle.draw(30, 7)), oracle.draw(7, 2)
     for damping in (0.1, np.linspace(0.1, 1, 7)):
         solution = ff.solve(F, rhs, damping=damping, solver=ff.Eigh())
@@ -306,10 +333,10 @@ def test_eigh_solves_a_single_system_too():
         ff.solve(SINGULAR, np.ones(4), solver=ff.Eigh())
 
 
-def test_a_solver_of_its_own_is_known_by_what_it_says():
+def test_a_solver_of_its_own_is_known_by_what_it_says() -> None:
     class Own(ff.ScoreFisher):
         @property
-        def _own_solver(self):
+        def _own_solver(self) -> ff.QR:
             return ff.QR()  # another object each time
 
     F = Own(oracle.draw(20, 3))

@@ -3,6 +3,8 @@
 import io
 import json
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import fastfisher as ff
 import oracle
 
 
-def example():
+def example() -> ff.DenseFisher:
     return ff.DenseFisher.from_scores(oracle.draw(20, 5), center=True)
 
 
@@ -21,7 +23,7 @@ def example():
     "kind",
     [ff.DenseFisher, ff.DiagonalFisher, ff.LowRankFisher, ff.ScoreFisher, ff.SquareRootFisher],
 )
-def test_round_trip(kind, dtype, tmp_path):
+def test_round_trip(kind: type[Any], dtype: type[np.inexact], tmp_path: Path) -> None:
     S = oracle.draw(20, 50, dtype)
     weights = oracle.draw_weights(20)
     size = {"rank": 4} if kind is ff.LowRankFisher else {}
@@ -34,7 +36,7 @@ def test_round_trip(kind, dtype, tmp_path):
         assert np.array_equal(G.update(S).to_dense(), F.update(S).to_dense())
 
 
-def test_the_header_tells_the_conventions(tmp_path):
+def test_the_header_tells_the_conventions(tmp_path: Path) -> None:
     example().save(tmp_path / "f.npz")
     with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
         header = json.loads(str(file["header"]))
@@ -45,12 +47,12 @@ def test_the_header_tells_the_conventions(tmp_path):
     assert "weighs the old" in header["conventions"]["decay"]
 
 
-def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
+def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f.npz"
     example().save(path)
     before = path.read_bytes()
 
-    def fail(*_):
+    def fail(*_: int) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr("fastfisher._persist.os.fsync", fail)
@@ -60,12 +62,12 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_missing_files_are_missing(tmp_path):
+def test_missing_files_are_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ff.load(tmp_path / "nothing.npz")
 
 
-def rewritten(tmp_path, change):
+def rewritten(tmp_path: Path, change: Callable[..., Any]) -> Path:
     """Save the example with its header or arrays changed."""
     example().save(tmp_path / "f.npz")
     with np.load(tmp_path / "f.npz") as file:
@@ -95,12 +97,12 @@ def rewritten(tmp_path, change):
         (lambda _, a: a.update(sums=a["sums"].astype("f4")), "sums: expected shape"),
     ],
 )
-def test_damaged_states(change, message, tmp_path):
+def test_damaged_states(change: Callable[..., Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ff.FisherError, match=message):
         ff.load(rewritten(tmp_path, change))
 
 
-def test_other_files(tmp_path):
+def test_other_files(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     for content in (b"", b"not a zip", b"PK\x03\x04"):
         path.write_bytes(content)
@@ -116,14 +118,14 @@ def test_other_files(tmp_path):
         ff.load(path)
 
 
-def test_pickles_are_never_opened(tmp_path):
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     np.savez(path, header=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ff.FileFormatError):
         ff.load(path)
 
 
-def test_sizes_are_checked_before_anything_is_allocated(tmp_path):
+def test_sizes_are_checked_before_anything_is_allocated(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     huge = io.BytesIO()
     header = {"descr": "<f8", "fortran_order": False, "shape": (2**50,)}
@@ -140,7 +142,7 @@ def test_sizes_are_checked_before_anything_is_allocated(tmp_path):
         ff.load(path)
 
 
-def test_an_offset_that_leads_outside_the_file_is_named(tmp_path):
+def test_an_offset_that_leads_outside_the_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     ff.DiagonalFisher.from_scores(np.ones((2, 3))).save(path)
     content = bytearray(path.read_bytes())
@@ -152,7 +154,7 @@ def test_an_offset_that_leads_outside_the_file_is_named(tmp_path):
         ff.load(path)
 
 
-def test_an_array_header_that_does_not_end_is_named(tmp_path):
+def test_an_array_header_that_does_not_end_is_named(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     ff.DiagonalFisher.from_scores(np.ones((2, 3))).save(path)
     content = path.read_bytes()
@@ -161,6 +163,6 @@ def test_an_array_header_that_does_not_end_is_named(tmp_path):
         ff.load(path)
 
 
-def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
+def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ff.load(tmp_path / "nothing.npz")

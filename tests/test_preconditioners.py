@@ -1,9 +1,11 @@
 """Preconditioners: iterations fall as theory says, and the answer stays that of Cholesky."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fastfisher as ff
@@ -16,14 +18,17 @@ KINDS: dict[str, Any] = {
 }
 
 
-def iterations(F, rhs, damping, preconditioner, rtol=1e-8):
+def iterations(
+    F: Any, rhs: np.ndarray, damping: float | np.ndarray, preconditioner: Any, rtol: float = 1e-8
+) -> int:
     solver = ff.CG(rtol=rtol, preconditioner=preconditioner)
     return ff.solve(F, rhs, damping=damping, solver=solver).iterations
 
 
-def rotated(values, dtype=np.float64):
+def rotated(values: np.ndarray, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
     Q, _ = np.linalg.qr(oracle.draw(len(values), len(values), dtype))
-    return (Q * values) @ Q.conj().T
+    answer: np.ndarray = (Q * values) @ Q.conj().T
+    return answer
 
 
 # ---- the answer ----
@@ -42,7 +47,13 @@ def rotated(values, dtype=np.float64):
     ],
     ids=str,
 )
-def test_same_answer_as_cholesky(preconditioner, kind, weighted, center, dtype):
+def test_same_answer_as_cholesky(
+    preconditioner: ff.BlockJacobi | ff.Nystrom,
+    kind: str,
+    weighted: bool,
+    center: bool,
+    dtype: type[np.inexact],
+) -> None:
     n, p = 90, 53
     S = (oracle.draw(n, p, dtype) * np.geomspace(1, 0.1, p)).astype(dtype)
     F = KINDS[kind](S, weights=oracle.draw_weights(n) if weighted else None, center=center)
@@ -62,7 +73,7 @@ def test_same_answer_as_cholesky(preconditioner, kind, weighted, center, dtype):
 # ---- block-Jacobi ----
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("sizes", [[5], [1, 1, 1], [24, 25, 23, 48, 49], [200, 3], [64] * 5])
-def test_block_diagonal_needs_one_step(sizes, dtype):
+def test_block_diagonal_needs_one_step(sizes: Sequence[int], dtype: type[np.inexact]) -> None:
     p = sum(sizes)
     F = np.zeros((p, p), dtype)
     start = 0
@@ -75,7 +86,7 @@ def test_block_diagonal_needs_one_step(sizes, dtype):
         assert iterations(F, rhs, 0.1, ff.BlockJacobi(blocks=sizes), 1e-5) <= 2
 
 
-def test_blocks_hold_what_couples_most():
+def test_blocks_hold_what_couples_most() -> None:
     p, size = 120, 12
     F = 1e-3 * rotated(np.linspace(0, 1, p))
     for start in range(0, p, size):
@@ -83,15 +94,15 @@ def test_blocks_hold_what_couples_most():
         F[start : start + size, start : start + size] += S.T @ S
     scores = np.linalg.cholesky(F).T * np.sqrt(p)
     rhs = oracle.draw(p, 2)
-    for F in (ff.ScoreFisher(scores), ff.DenseFisher.from_scores(scores)):
-        within = iterations(F, rhs, 1e-3, ff.BlockJacobi(size))
+    for held in (ff.ScoreFisher(scores), ff.DenseFisher.from_scores(scores)):
+        within = iterations(held, rhs, 1e-3, ff.BlockJacobi(size))
         assert within <= 20
-        assert iterations(F, rhs, 1e-3, "jacobi") >= 4 * within
+        assert iterations(held, rhs, 1e-3, "jacobi") >= 4 * within
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_singular_block_is_named(kind, dtype):
+def test_a_singular_block_is_named(kind: str, dtype: npt.DTypeLike) -> None:
     S = oracle.draw(30, 10, dtype)
     S[:, 7] = 0.0
     F = KINDS[kind](S)
@@ -103,7 +114,7 @@ def test_a_singular_block_is_named(kind, dtype):
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
-def test_blocks_read_the_scores_in_any_layout(dtype):
+def test_blocks_read_the_scores_in_any_layout(dtype: npt.DTypeLike) -> None:
     S = oracle.draw(20, 13, dtype)
     reference = None
     for name, scores in oracle.layouts(S):
@@ -114,7 +125,7 @@ def test_blocks_read_the_scores_in_any_layout(dtype):
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
-def test_a_representation_that_has_only_products(dtype):
+def test_a_representation_that_has_only_products(dtype: npt.DTypeLike) -> None:
     class Plain(ff.ScoreFisher):
         _block_triangle = ff.Fisher._block_triangle
 
@@ -126,7 +137,7 @@ def test_a_representation_that_has_only_products(dtype):
     assert np.allclose(plain(rhs), native(rhs), rtol=1e-12)
 
 
-def test_bad_scores_are_named_by_a_block():
+def test_bad_scores_are_named_by_a_block() -> None:
     S = oracle.draw(20, 13)
     S[3, 7] = np.nan
     with pytest.raises(ff.NonFiniteError):
@@ -145,7 +156,9 @@ def test_bad_scores_are_named_by_a_block():
 # ---- Nyström ----
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("damping", [1e-2, 1.0])
-def test_outliers_that_fit_in_the_sketch_cost_nothing(damping, dtype):
+def test_outliers_that_fit_in_the_sketch_cost_nothing(
+    damping: float, dtype: type[np.inexact]
+) -> None:
     """With r ≥ the outliers the condition left is about 1 + λ_{r+1} / μ, here 2 or less."""
     p, outliers = 150, 20
     values = np.r_[np.geomspace(1e3, 10, outliers), np.full(p - outliers, 1e-2)] * damping
@@ -157,19 +170,19 @@ def test_outliers_that_fit_in_the_sketch_cost_nothing(damping, dtype):
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
-def test_a_full_sketch_is_the_matrix(dtype):
+def test_a_full_sketch_is_the_matrix(dtype: npt.DTypeLike) -> None:
     F, rhs = rotated(np.geomspace(1, 1e-6, 40), dtype), np.ones(40)
     assert iterations(F, rhs, 1e-6, ff.Nystrom(rank=40)) <= 2
     assert iterations(F, rhs, 0.0, ff.Nystrom(rank=40)) <= 4
 
 
-def test_fewer_scores_than_the_rank():
+def test_fewer_scores_than_the_rank() -> None:
     S = oracle.draw(10, 90) * np.geomspace(1, 1e-2, 90)
     for damping in (1e-6, np.geomspace(1e-6, 1e-3, 90)):
         assert iterations(ff.ScoreFisher(S), np.ones(90), damping, ff.Nystrom()) <= 3
 
 
-def test_a_vector_damping_is_split_off_first():
+def test_a_vector_damping_is_split_off_first() -> None:
     p = 100
     F, rhs = rotated(np.r_[np.geomspace(1e4, 1e2, 10), np.full(p - 10, 1e-3)]), np.ones(p)
     damping = np.geomspace(0.1, 10, p)
@@ -179,7 +192,7 @@ def test_a_vector_damping_is_split_off_first():
         iterations(F, rhs, damping, ff.Nystrom(rank=30))
 
 
-def test_zero_and_singular_matrices():
+def test_zero_and_singular_matrices() -> None:
     assert iterations(np.zeros((5, 5)), np.ones(5), 1.0, ff.Nystrom(rank=2)) == 1
     F = np.diag([1.0, 2.0, 0.0, 4.0])
     rhs = np.array([1.0, 2.0, 0.0, 4.0])
@@ -188,18 +201,21 @@ def test_zero_and_singular_matrices():
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_a_range_beyond_the_dtype_keeps_it_positive(dtype):
+def test_a_range_beyond_the_dtype_keeps_it_positive(dtype: type[np.inexact]) -> None:
     F = rotated(np.geomspace(1, 1e-30, 60), dtype).astype(dtype)
     for damping in (1e-2, 1e-4):
         solver = ff.CG(rtol=1e-3, preconditioner=ff.Nystrom(rank=30))
         assert ff.solve(F, np.ones(60), damping=damping, solver=solver).status == 0
 
 
-def test_an_int_gives_the_same_sketch_each_time():
+def test_an_int_gives_the_same_sketch_each_time() -> None:
     F, rhs = rotated(np.geomspace(1, 1e-4, 50)), np.ones(50)
 
-    def solve(rng):
-        return ff.solve(F, rhs, solver=ff.CG(preconditioner=ff.Nystrom(rank=9, rng=rng))).value
+    def solve(rng: int | np.random.Generator | None) -> np.ndarray:
+        answer: np.ndarray = ff.solve(
+            F, rhs, solver=ff.CG(preconditioner=ff.Nystrom(rank=9, rng=rng))
+        ).value
+        return answer
 
     assert np.array_equal(solve(0), solve(0))
     assert np.array_equal(solve(5), solve(5))
@@ -210,7 +226,7 @@ def test_an_int_gives_the_same_sketch_each_time():
 
 # ---- as values ----
 @pytest.mark.parametrize("dtype", [float, complex])
-def test_prepared_once_used_often(dtype):
+def test_prepared_once_used_often(dtype: npt.DTypeLike) -> None:
     F, rhs = ff.DenseFisher.from_matrix(rotated(np.geomspace(1, 1e-4, 50), dtype)), np.ones(50)
     for value in (ff.Nystrom(rank=30), ff.BlockJacobi(10)):
         prepared = value.prepare(F, 1e-3)
@@ -221,7 +237,7 @@ def test_prepared_once_used_often(dtype):
         assert np.linalg.eigvalsh(image).min() > 0
 
 
-def test_values_are_frozen_and_compare():
+def test_values_are_frozen_and_compare() -> None:
     assert ff.BlockJacobi(blocks=[2, 3]) == ff.BlockJacobi(blocks=(2, 3))
     assert hash(ff.BlockJacobi(blocks=[2, 3])) == hash(ff.BlockJacobi(blocks=(2, 3)))
     assert ff.Nystrom() == ff.Nystrom()
@@ -230,7 +246,7 @@ def test_values_are_frozen_and_compare():
             value.rank = 2  # type: ignore[union-attr, misc]
 
 
-def test_bad_arguments():
+def test_bad_arguments() -> None:
     F, rhs = np.eye(6), np.ones(6)
     for make, text in (
         (lambda: ff.Nystrom(rank=0), "rank: expected at least 1, got 0"),
@@ -257,13 +273,14 @@ def test_bad_arguments():
             make()
 
 
-def test_an_iteration_is_one_pass_over_the_scores():
+def test_an_iteration_is_one_pass_over_the_scores() -> None:
     class Counted(ff.ScoreFisher):
         products = 0
 
-        def _product(self, V, threads):
+        def _product(self, V: np.ndarray, threads: int) -> np.ndarray:
             self.products += 1
-            return super()._product(V, threads)
+            answer: np.ndarray = super()._product(V, threads)
+            return answer
 
     S = oracle.draw(100, 60) * np.geomspace(1, 0.1, 60)
     for value, products in ((ff.Nystrom(), 1), (ff.BlockJacobi(), 0)):
@@ -279,7 +296,7 @@ def test_an_iteration_is_one_pass_over_the_scores():
 
 
 @pytest.mark.parametrize(("p", "dtype"), [(2000, float), (1000, complex)])
-def test_same_bits_for_any_number_of_threads(p, dtype):
+def test_same_bits_for_any_number_of_threads(p: int, dtype: npt.DTypeLike) -> None:
     S, rhs = oracle.draw(300, p, dtype), oracle.draw(p, 3, dtype)
     F = ff.ScoreFisher(S)
     value = ff.BlockJacobi(blocks=[500, p // 4, 1, p - 501 - p // 4])

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ quiet = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
 # ---- processes ----
-def in_child(job):
+def in_child(job: Callable[..., bool]) -> bool:
     """Fork; tell whether `job()` was true there, and fail if it never ends."""
     child = os.fork()
     if child == 0:
@@ -50,9 +52,12 @@ def in_child(job):
 
 @forks
 @quiet
-def test_a_forked_child_computes():
+def test_a_forked_child_computes() -> None:
     expected = ff.empirical_fisher(S, n_threads=3)
-    right = lambda: np.array_equal(ff.empirical_fisher(S, n_threads=3), expected)  # noqa: E731
+
+    def right() -> bool:
+        return np.array_equal(ff.empirical_fisher(S, n_threads=3), expected)
+
     for _ in range(3):
         assert in_child(right)
         assert right()
@@ -61,12 +66,12 @@ def test_a_forked_child_computes():
 
 @forks
 @quiet
-def test_a_child_forked_beside_a_busy_thread_computes():
+def test_a_child_forked_beside_a_busy_thread_computes() -> None:
     expected = ff.empirical_fisher(S)
     done = threading.Event()
     wrong = []
 
-    def work():
+    def work() -> None:
         while not done.is_set():
             if not np.array_equal(ff.empirical_fisher(S, n_threads=2), expected):
                 wrong.append(1)
@@ -84,10 +89,10 @@ def test_a_child_forked_beside_a_busy_thread_computes():
 
 @forks
 @quiet
-def test_children_forked_by_threads_of_a_pool_compute():
+def test_children_forked_by_threads_of_a_pool_compute() -> None:
     expected = ff.empirical_fisher(S, n_threads=2)
 
-    def right(_=None):
+    def right(_: None = None) -> bool:
         return np.array_equal(ff.empirical_fisher(S, n_threads=2), expected)
 
     F = ff.DenseFisher(S.shape[1])
@@ -102,7 +107,7 @@ def test_children_forked_by_threads_of_a_pool_compute():
 
 @quiet
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_multiprocessing(method):
+def test_multiprocessing(method: str) -> None:
     expected = ff.empirical_fisher(S, n_threads=2)
     with multiprocessing.get_context(method).Pool(2) as pool:
         calls = [pool.apply_async(ff.empirical_fisher, (S,), {"n_threads": 2}) for _ in range(4)]
@@ -118,11 +123,11 @@ def test_multiprocessing(method):
 
 
 # ---- Python threads ----
-def at_once(jobs):
+def at_once(jobs: Sequence[Callable[..., Any]]) -> list[Any]:
     """Run all jobs at the same time, each in a thread, and return what they return."""
     start = threading.Barrier(len(jobs))
 
-    def run(job):
+    def run(job: Callable[..., Any]) -> Any:
         start.wait(TIMEOUT)
         return job()
 
@@ -131,22 +136,23 @@ def at_once(jobs):
 
 
 @pytest.mark.parametrize("n_threads", [None, 1, 3])
-def test_threads_with_an_accumulator_each(n_threads):
+def test_threads_with_an_accumulator_each(n_threads: int | None) -> None:
     expected = ff.DenseFisher.from_scores(S, n_threads=1).to_dense()
 
-    def job():
-        return ff.DenseFisher.from_scores(S, n_threads=n_threads).to_dense()
+    def job() -> np.ndarray:
+        answer: np.ndarray = ff.DenseFisher.from_scores(S, n_threads=n_threads).to_dense()
+        return answer
 
     for found in at_once([job] * 4):
         assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher])
-def test_threads_on_one_accumulator(kind):
+def test_threads_on_one_accumulator(kind: type[Any]) -> None:
     F = kind(S.shape[1], reduction="sum")
     other = kind.from_scores(WHOLE[:10], reduction="sum")
 
-    def job(part):
+    def job(part: np.ndarray) -> None:
         for rows in np.array_split(part, 5):
             F.update(rows)
             F.diagonal()  # readers and writers mix
@@ -160,7 +166,7 @@ def test_threads_on_one_accumulator(kind):
     assert np.array_equal(F.to_dense(), expected)
 
 
-def test_merging_both_ways_at_once_does_not_lock_up():
+def test_merging_both_ways_at_once_does_not_lock_up() -> None:
     a, b = (ff.DenseFisher.from_scores(WHOLE[:50], reduction="sum") for _ in range(2))
     at_once(
         [lambda: [a.merge(b.copy()) for _ in range(20)], lambda: [b.merge(a) for _ in range(3)]]
@@ -168,7 +174,7 @@ def test_merging_both_ways_at_once_does_not_lock_up():
     assert a.n_samples >= 50 * 21
 
 
-def test_nested_in_a_pool_of_threads():
+def test_nested_in_a_pool_of_threads() -> None:
     """As joblib does it: each worker computes a whole task, several tasks per worker."""
     tasks = [S[:, : 20 + 10 * i] for i in range(8)]
     expected = [ff.natural_gradient(task, damping=0.1, n_threads=1) for task in tasks]
@@ -190,7 +196,7 @@ def started(*args, **keywords):
 """
 
 
-def counted(code, **environment):
+def counted(code: str, **environment: Any) -> list[str]:
     """Return what a fresh process prints, with these variables set."""
     done = subprocess.run(
         [sys.executable, "-c", COUNTING + code],
@@ -218,20 +224,20 @@ def counted(code, **environment):
         ({"OMP_NUM_THREADS": "3", "OMP_THREAD_LIMIT": "2"}, "print(started(n_threads=3))", ["1"]),
     ],
 )
-def test_limits_hold(environment, code, expected):
+def test_limits_hold(environment: dict[str, Any], code: str, expected: Sequence[str]) -> None:
     assert counted(code, **environment) == expected
 
 
 @openmp
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux")
-def test_the_default_obeys_the_quota_too():
+def test_the_default_obeys_the_quota_too() -> None:
     quota = _native.cpu_quota() or 3
     found = counted("print(core.max_threads(), started())", OMP_NUM_THREADS="3")
     assert found == [str(min(3, quota)), str(min(3, quota) - 1)]
 
 
 @openmp
-def test_threadpoolctl_limits_what_the_core_uses():
+def test_threadpoolctl_limits_what_the_core_uses() -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl")
     before = _native.core.max_threads()
     for limits in (1, {"openmp": 1}):
@@ -239,7 +245,7 @@ def test_threadpoolctl_limits_what_the_core_uses():
             assert _native.core.max_threads() == 1
         assert _native.core.max_threads() == before
 
-    def inside():
+    def inside() -> int:
         with threadpoolctl.threadpool_limits(1):
             return _native.core.max_threads()
 
@@ -248,7 +254,7 @@ def test_threadpoolctl_limits_what_the_core_uses():
 
 # ---- the same bits ----
 @contextmanager
-def busy_neighbours(count):
+def busy_neighbours(count: int) -> Iterator[None]:
     """Keep `count` child processes computing."""
     loop = "import sys; print(flush=True)\nwhile True: sum(range(10**5))"
     children = [
@@ -267,7 +273,7 @@ def busy_neighbours(count):
             child.stdout.close()
 
 
-def test_the_number_of_threads_changes_no_bit_beside_a_neighbour():
+def test_the_number_of_threads_changes_no_bit_beside_a_neighbour() -> None:
     """The sizes are past those of test_reproducibility.py: several tiles for each thread."""
     expected = everything.results(1, shapes=("tiles",))
     with busy_neighbours(1):
@@ -278,7 +284,7 @@ def test_the_number_of_threads_changes_no_bit_beside_a_neighbour():
             assert not differing, f"{n_threads} threads change {differing}"
 
 
-def test_the_default_number_of_threads_changes_no_bit():
+def test_the_default_number_of_threads_changes_no_bit() -> None:
     script = Path(everything.__file__)
     done = subprocess.run(
         [sys.executable, str(script), "1", "3", "8"],

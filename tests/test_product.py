@@ -29,20 +29,29 @@ SHAPES = [
 PAIRS = [(np.float64, np.float64), (np.float32, np.float32), (np.float32, np.float64)]
 
 
-def dense(triangle, p):
+def dense(triangle: np.ndarray, p: int) -> np.ndarray:
     out = np.empty((p, p), triangle.dtype)
     core.triangle_to_dense(triangle, 1.0, out, 0)
     return out
 
 
-def accumulated(scores, held, weights=None, mean=None, threads=0, check_finite=True):
+def accumulated(
+    scores: np.ndarray,
+    held: type[np.floating],
+    weights: np.ndarray | None = None,
+    mean: np.ndarray | None = None,
+    threads: int = 0,
+    check_finite: bool = True,
+) -> np.ndarray:
     triangle = core.triangle_zeros(scores.shape[1], np.dtype(held).itemsize)
     report = core.accumulate(scores, weights, mean, triangle, True, check_finite, threads)
     assert report[0] == Status.SUCCESS
     return dense(triangle, scores.shape[1])
 
 
-def assert_componentwise(found, X, Y, held):
+def assert_componentwise(
+    found: np.ndarray, X: np.ndarray, Y: np.ndarray, held: type[np.floating]
+) -> None:
     """|found − XᵀY| ≤ γ |X|ᵀ|Y| entry by entry, γ = (k + 4)ε with k terms in a sum."""
     X, Y = np.asarray(X, np.longdouble), np.asarray(Y, np.longdouble)
     exact = (X.T @ Y) if X.size < 40000 else (X.astype(np.float64).T @ Y.astype(np.float64))
@@ -52,7 +61,7 @@ def assert_componentwise(found, X, Y, held):
 
 @pytest.mark.parametrize(("source", "held"), PAIRS)
 @pytest.mark.parametrize(("n", "p"), SHAPES)
-def test_accumulate(n, p, source, held):
+def test_accumulate(n: int, p: int, source: type[np.floating], held: type[np.floating]) -> None:
     S = draw(n, p, source)
     assert_componentwise(accumulated(S, held), S, S, held)
     if n == 0:
@@ -69,7 +78,7 @@ def test_accumulate(n, p, source, held):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "p"), [(61, 50), (300, 25), (1000, 97)])
-def test_every_layout_gives_the_same_sum(n, p, dtype):
+def test_every_layout_gives_the_same_sum(n: int, p: int, dtype: type[np.floating]) -> None:
     S, w = draw(n, p, dtype), draw_weights(n).astype(dtype)
     m = rng(p).standard_normal(p).astype(dtype)
     expected = accumulated(S, dtype, w, m)
@@ -88,7 +97,9 @@ def test_every_layout_gives_the_same_sum(n, p, dtype):
 
 @pytest.mark.parametrize(("source", "held"), PAIRS)
 @pytest.mark.parametrize(("n", "p"), [(600, 700), (5000, 131), (1500, 500), (20011, 30)])
-def test_same_bits_for_any_thread_count(n, p, source, held):
+def test_same_bits_for_any_thread_count(
+    n: int, p: int, source: type[np.floating], held: type[np.floating]
+) -> None:
     S, w = draw(n, p, source), draw_weights(n).astype(held)
     first = accumulated(S, held, w, threads=1)
     for threads in (2, 3, 8):
@@ -98,7 +109,7 @@ def test_same_bits_for_any_thread_count(n, p, source, held):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "p"), [(1, 5), (25, 300), (49, 7), (130, 2000)])
-def test_gram(n, p, dtype):
+def test_gram(n: int, p: int, dtype: type[np.floating]) -> None:
     S, w = draw(n, p, dtype), draw_weights(n).astype(dtype)
     m = rng(p).standard_normal(p).astype(dtype)
     for order in "CF":
@@ -120,7 +131,7 @@ def test_gram(n, p, dtype):
     ("depth", "m", "q"),
     [(0, 2, 3), (1, 1, 1), (100, 30, 7), (600, 50, 100), (999, 25, 1), (30, 500, 300)],
 )
-def test_general_product(depth, m, q, dtype):
+def test_general_product(depth: int, m: int, q: int, dtype: type[np.floating]) -> None:
     X, Y = draw(depth, m, dtype), rng(q).standard_normal((depth, q)).astype(dtype)
     for out in (np.empty((m, q), dtype), np.empty((m, q), dtype, order="F")):
         core.product(np.asfortranarray(X), Y, out, 0)
@@ -134,7 +145,7 @@ def test_general_product(depth, m, q, dtype):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("n", "p"), [(500, 20), (300, 200)])  # by slabs, by tiles
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_bad_number_is_named_and_nothing_is_lost(n, p, order, bad):
+def test_a_bad_number_is_named_and_nothing_is_lost(n: int, p: int, order: str, bad: float) -> None:
     S = np.asarray(draw(n, p), order=cast(Any, order))
     S[123, 7] = bad
     S[200, 3] = bad
@@ -152,7 +163,7 @@ def test_a_bad_number_is_named_and_nothing_is_lost(n, p, order, bad):
     assert not np.isfinite(dense(unchecked, p)[7, 7])
 
 
-def test_an_overflow_of_finite_scores_names_the_column():
+def test_an_overflow_of_finite_scores_names_the_column() -> None:
     S = np.ones((10, 3))
     S[:, 1:] = 1e200
     triangle = core.triangle_zeros(3, 8)
@@ -164,7 +175,7 @@ def test_an_overflow_of_finite_scores_names_the_column():
     assert core.gram(S, None, None, K, True, 0)[:3] == (Status.NON_FINITE, -1, 0)
 
 
-def test_padding_is_zero_so_that_triangles_add():
+def test_padding_is_zero_so_that_triangles_add() -> None:
     for order in "CF":
         S, m = np.asarray(draw(40, 30), order=cast(Any, order)), rng(1).standard_normal(30)
         triangle = core.triangle_zeros(30, 8)

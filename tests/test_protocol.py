@@ -1,12 +1,17 @@
 """One table of tests over all representations: what `ff.Fisher` promises, each keeps."""
 
 import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fastfisher as ff
 import oracle
+from fastfisher.fisher.accumulator import Accumulator
 from representations import cases, streams
 
 CASES = [
@@ -22,18 +27,23 @@ STREAMS = [
 LAMBDA = 0.3
 
 
-def damped(F, damping=LAMBDA):
+def damped(F: np.ndarray, damping: float | np.ndarray = LAMBDA) -> np.ndarray:
     return F + np.diag(np.broadcast_to(damping, len(F)))
 
 
-def near(actual, expected, F, damping=LAMBDA):
+def near(
+    actual: float | np.ndarray,
+    expected: float | np.ndarray,
+    F: np.ndarray,
+    damping: float | np.ndarray = LAMBDA,
+) -> None:
     """Compare to p · eps · κ, the error of any backward-stable way."""
     kappa = np.linalg.cond(damped(F, damping))
     oracle.close(actual, expected, np.float64, 10 * len(F) * kappa)
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_reading(fisher, F, S):
+def test_reading(fisher: Accumulator, F: np.ndarray, S: np.ndarray) -> None:
     p = len(F)
     v, V = oracle.draw(p, 1, F.dtype)[:, 0], oracle.draw(p, 4, F.dtype)
     size = np.linalg.norm(F)
@@ -56,7 +66,7 @@ def test_reading(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_solving(fisher, F, S):
+def test_solving(fisher: Accumulator, F: np.ndarray, S: np.ndarray) -> None:
     p = len(F)
     vector = np.linspace(0.1, 1.0, p)
     for rhs in (np.arange(p, dtype=float), oracle.draw(p, 3, F.dtype), oracle.draw(p, 0, F.dtype)):
@@ -78,7 +88,7 @@ def test_solving(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_factor(fisher, F, S):
+def test_factor(fisher: Accumulator, F: np.ndarray, S: np.ndarray) -> None:
     p = len(F)
     for damping in (LAMBDA, np.linspace(0.1, 1.0, p)):
         A = damped(F, damping)
@@ -93,7 +103,9 @@ def test_factor(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_samples_have_the_inverse_as_covariance(fisher, F, S):
+def test_samples_have_the_inverse_as_covariance(
+    fisher: Accumulator, F: np.ndarray, S: np.ndarray
+) -> None:
     p, count = len(F), 8_000
     for damping in (LAMBDA, np.linspace(0.2, 1.0, p)):
         factor = fisher.factor(damping=damping)
@@ -114,7 +126,7 @@ def test_samples_have_the_inverse_as_covariance(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_spectrum(fisher, F, S):
+def test_spectrum(fisher: Accumulator, F: np.ndarray, S: np.ndarray) -> None:
     p = len(F)
     v = oracle.draw(p, 2, F.dtype)
     for damping in (LAMBDA, np.linspace(0.1, 1.0, p)):
@@ -139,7 +151,9 @@ def test_spectrum(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_leverages_sum_to_the_effective_dimension(fisher, F, S):
+def test_leverages_sum_to_the_effective_dimension(
+    fisher: Accumulator, F: np.ndarray, S: np.ndarray
+) -> None:
     weights = oracle.draw_weights(len(S))
     leverages = fisher.leverage(S, LAMBDA)
     mean = oracle.mean(S, weights) if fisher.center else 0.0
@@ -153,7 +167,7 @@ def test_leverages_sum_to_the_effective_dimension(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_linear_operator(fisher, F, S):
+def test_linear_operator(fisher: Accumulator, F: np.ndarray, S: np.ndarray) -> None:
     linalg = pytest.importorskip("scipy.sparse.linalg")
     operator = fisher.as_linear_operator()
     assert isinstance(operator, linalg.LinearOperator)
@@ -163,7 +177,7 @@ def test_linear_operator(fisher, F, S):
 
 
 @pytest.mark.parametrize(("fisher", "F", "S"), CASES)
-def test_pickle_and_file(fisher, F, S, tmp_path):
+def test_pickle_and_file(fisher: Accumulator, F: np.ndarray, S: np.ndarray, tmp_path: Path) -> None:
     fisher.save(tmp_path / "f.npz")
     for again in (pickle.loads(pickle.dumps(fisher)), ff.load(tmp_path / "f.npz")):
         assert type(again) is type(fisher)
@@ -172,7 +186,7 @@ def test_pickle_and_file(fisher, F, S, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [*oracle.DTYPES, *oracle.COMPLEX])
-def test_dtype_is_kept(dtype):
+def test_dtype_is_kept(dtype: npt.DTypeLike) -> None:
     for name, fisher, F, _ in cases(dtype):
         p = len(F)
         v = np.ones(p)
@@ -198,7 +212,7 @@ def test_dtype_is_kept(dtype):
             assert array.dtype == np.finfo(dtype).dtype, name
 
 
-def test_numpy_leaves_the_product_to_us():
+def test_numpy_leaves_the_product_to_us() -> None:
     F = ff.DenseFisher.from_scores(np.eye(2))
     with pytest.raises(TypeError):
         np.ones(2) @ F  # type: ignore[operator]
@@ -207,12 +221,16 @@ def test_numpy_leaves_the_product_to_us():
 
 
 @pytest.mark.parametrize(("empty", "samples", "approximate"), STREAMS)
-def test_update_merge_and_decay(empty, samples, approximate):
+def test_update_merge_and_decay(
+    empty: Accumulator,
+    samples: Callable[[slice], Any],
+    approximate: bool,
+) -> None:
     whole = empty.copy().update(*samples(slice(None)))
     size = np.linalg.norm(whole.to_dense())
     first, second = (empty.copy().update(*samples(rows)) for rows in (slice(25), slice(25, None)))
 
-    def same(fisher, expected, weight_sum):
+    def same(fisher: Accumulator, expected: np.ndarray, weight_sum: float) -> None:
         assert fisher.weight_sum == pytest.approx(weight_sum)
         oracle.close(fisher.trace(), np.trace(expected).real, float, 1000)
         if not approximate:
@@ -241,4 +259,4 @@ def test_update_merge_and_decay(empty, samples, approximate):
     lighter = empty.copy().update(data, 0.5 * weights).update(*samples(slice(25, None)))
     same(half.merge(second), lighter.to_dense(), lighter.weight_sum)
     with pytest.raises(TypeError, match="others: expected"):
-        first.merge(ff.ScoreFisher(np.ones((2, whole.shape[0]))))
+        first.merge(ff.ScoreFisher(np.ones((2, whole.shape[0]))))  # type: ignore[arg-type]

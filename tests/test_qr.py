@@ -1,10 +1,12 @@
 """QR of the scores: LAPACK's ratios, the digits that F would lose, and what it refuses."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fastfisher as ff
@@ -19,13 +21,19 @@ SHAPES = [
 ]  # fmt: skip
 
 
-def root_of(S, weights=None, mean=None, with_root=False, threads=0):
+def root_of(
+    S: np.ndarray,
+    weights: np.ndarray | None = None,
+    mean: np.ndarray | None = None,
+    with_root: bool = False,
+    threads: int = 0,
+) -> Root:
     root = Root(S.shape[1], ff._check.sum_dtype(S.dtype), with_root=with_root)
     root.add_scores(S, weights, mean, check_finite=True, threads=threads)
     return root
 
 
-def least_squares(S, b):
+def least_squares(S: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return argmin ‖S x − b‖ by Householder reflections in long double."""
     A, b = np.asarray(S, np.longdouble).copy(), np.asarray(b, np.longdouble).copy()
     p = A.shape[1]
@@ -41,16 +49,19 @@ def least_squares(S, b):
     return x
 
 
-def ill_conditioned(n, p, kappa):
+def ill_conditioned(n: int, p: int, kappa: float) -> np.ndarray:
     """Scores of that condition number in no particular basis."""
     U, V = np.linalg.qr(oracle.draw(n, p))[0], np.linalg.qr(oracle.draw(p, p))[0]
-    return np.sqrt(n) * (U * np.geomspace(1, 1 / kappa, p)) @ V.T
+    answer: np.ndarray = np.sqrt(n) * (U * np.geomspace(1, 1 / kappa, p)) @ V.T
+    return answer
 
 
 # ---- R ----
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize(("n", "p"), SHAPES)
-def test_r_is_upper_triangular_and_its_square_is_that_of_the_scores(n, p, dtype):
+def test_r_is_upper_triangular_and_its_square_is_that_of_the_scores(
+    n: int, p: int, dtype: type[np.inexact]
+) -> None:
     S, weights = oracle.draw(n, p, dtype), oracle.draw_weights(n)
     mean = oracle.mean(S, weights).astype(dtype)
     for w, m in ((None, None), (weights.astype(S.real.dtype), None), (None, mean)):
@@ -71,7 +82,7 @@ def test_r_is_upper_triangular_and_its_square_is_that_of_the_scores(n, p, dtype)
 
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 @pytest.mark.parametrize(("n", "p"), [(255, 23), (600, 49), (13000, 24)])
-def test_r_is_that_of_lapack(n, p, dtype):
+def test_r_is_that_of_lapack(n: int, p: int, dtype: type[np.floating]) -> None:
     S = oracle.draw(n, p, dtype)
     expected = np.linalg.qr(S.astype(float), mode="r")
     expected *= np.sign(np.diag(expected))[:, None]
@@ -81,7 +92,9 @@ def test_r_is_that_of_lapack(n, p, dtype):
 
 @pytest.mark.parametrize("dtype", [*oracle.EVERY, np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize(("n", "p"), [(700, 61), (7000, 31)])
-def test_every_layout_and_number_of_threads_has_the_same_bits(n, p, dtype):
+def test_every_layout_and_number_of_threads_has_the_same_bits(
+    n: int, p: int, dtype: type[np.generic]
+) -> None:
     S = oracle.draw(n, p, np.complex128 if np.dtype(dtype).kind == "c" else float).astype(dtype)
     weights = np.linspace(0.5, 2.0, n)
     find = ff.SquareRootFisher.from_scores
@@ -93,14 +106,14 @@ def test_every_layout_and_number_of_threads_has_the_same_bits(n, p, dtype):
             assert np.array_equal(find(scores, weights=weights).to_dense(), expected), name
 
 
-def test_no_rows_change_nothing():
+def test_no_rows_change_nothing() -> None:
     root = root_of(oracle.draw(9, 5))
     before = root.panels.copy()
     root.add_scores(np.empty((0, 5)), None, None, check_finite=True, threads=0)
     assert np.array_equal(root.panels, before)
 
 
-def test_columns_of_zeros_and_of_one_value():
+def test_columns_of_zeros_and_of_one_value() -> None:
     S = np.zeros((300, 30))
     S[:, 3], S[:, 7], S[:, 8] = 2.0, 1e-170, -5.0
     R = root_of(S).dense()
@@ -111,7 +124,7 @@ def test_columns_of_zeros_and_of_one_value():
 
 @pytest.mark.parametrize("power", [-1.0, -0.6, -0.5, -0.47])
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_squares_that_underflow_cost_nothing(dtype, power):
+def test_squares_that_underflow_cost_nothing(dtype: npt.DTypeLike, power: float) -> None:
     """Scores scaled by 2^k have R scaled by 2^k, to the bits that the numbers themselves keep."""
     info = np.finfo(dtype)
     scale = info.dtype.type(2.0) ** round(info.maxexp * power + 3 * info.nmant * (power == -1))
@@ -134,7 +147,7 @@ def test_squares_that_underflow_cost_nothing(dtype, power):
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_solutions_are_right_where_squares_underflow(dtype):
+def test_solutions_are_right_where_squares_underflow(dtype: npt.DTypeLike) -> None:
     info = np.finfo(dtype)
     scale = info.dtype.type(2.0) ** round(-0.6 * info.maxexp)
     S, g = oracle.draw(50, 4, dtype), oracle.draw(4, 1, dtype)[:, 0]
@@ -162,7 +175,7 @@ def test_solutions_are_right_where_squares_underflow(dtype):
     assert ff.solve(ff.ScoreFisher(T), None, solver=ff.QR(rank_revealing=True)).rank == 3
 
 
-def test_rows_that_repeat_underflow_to_nothing():
+def test_rows_that_repeat_underflow_to_nothing() -> None:
     S = np.broadcast_to(oracle.draw(1, 130), (600, 130))
     R = root_of(S).dense()
     oracle.close(R.T @ R, 600 * np.outer(S[0], S[0]), float, 600)
@@ -170,7 +183,7 @@ def test_rows_that_repeat_underflow_to_nothing():
 
 # ---- solving ----
 @pytest.mark.parametrize("kappa", [1e6, 1e7])
-def test_qr_keeps_twice_the_digits_of_cholesky(kappa):
+def test_qr_keeps_twice_the_digits_of_cholesky(kappa: float) -> None:
     n, p = 400, 20
     digits = np.zeros((4, 3))
     for draw in range(len(digits)):
@@ -188,7 +201,7 @@ def test_qr_keeps_twice_the_digits_of_cholesky(kappa):
     assert min(qr) >= 2 * cholesky
 
 
-def test_qr_goes_on_where_cholesky_has_ended():
+def test_qr_goes_on_where_cholesky_has_ended() -> None:
     S = ill_conditioned(300, 12, 1e11)
     weights = np.linspace(0.5, 2.0, 300)
     exact = least_squares(np.sqrt(weights)[:, None] * S, np.sqrt(weights))
@@ -198,15 +211,15 @@ def test_qr_goes_on_where_cholesky_has_ended():
     assert np.linalg.norm(x - exact) < 1e-3 * np.linalg.norm(exact)
 
 
-def test_a_general_right_hand_side_may_cost_the_square_of_the_condition():
+def test_a_general_right_hand_side_may_cost_the_square_of_the_condition() -> None:
     """R⁻¹R⁻ᵀg is as exact as κ‖F⁻¹‖‖g‖: near for a g in no particular direction, not for g = Fx."""
     S = np.vander(np.linspace(0, 1, 20), 9)
     kappa, F = np.linalg.cond(S), ff.ScoreFisher(S, reduction="sum")
     exact = [[Fraction(float(a)) for a in row] for row in S]
     gram = [[sum(row[i] * row[j] for row in exact) for j in range(9)] for i in range(9)]
 
-    def product(x):
-        return [sum(a * b for a, b in zip(row, x, strict=True)) for row in gram]
+    def product(x: Sequence[Fraction]) -> list[Fraction]:
+        return [sum((a * b for a, b in zip(row, x, strict=True)), Fraction()) for row in gram]
 
     columns = [ff.solve(F, g, solver=ff.QR()).value for g in np.eye(9)]
     inverse = F.factor(solver=ff.QR()).inverse_diagonal()
@@ -217,7 +230,7 @@ def test_a_general_right_hand_side_may_cost_the_square_of_the_condition():
     assert 100 * kappa * 2.2e-16 < error <= 100 * kappa**2 * 2.2e-16
 
 
-def test_damping_is_not_squared():
+def test_damping_is_not_squared() -> None:
     """λ = 1e-20 beside ‖F‖ = 1: lost in the sums, but √λ is not lost beside S.
 
     With κ = 10¹⁰ for all rows the bound ε κ (1 + κ ‖r‖ / ‖A‖‖x‖) of least squares is 0.1.
@@ -231,7 +244,7 @@ def test_damping_is_not_squared():
         assert np.linalg.norm(x - exact) < 1e-2 * np.linalg.norm(exact)
 
 
-def test_covariances_keep_digits():
+def test_covariances_keep_digits() -> None:
     kappa = 1e7
     S = ill_conditioned(300, 10, kappa)
     A = np.asarray(S, np.longdouble)
@@ -253,7 +266,9 @@ def test_covariances_keep_digits():
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("shape", [(60, 25), (7, 30), (1, 1)])
-def test_solutions_and_factors_beside_numpy(shape, reduction, dtype):
+def test_solutions_and_factors_beside_numpy(
+    shape: tuple[int, int], reduction: str, dtype: type[np.inexact]
+) -> None:
     n, p = shape
     S, weights = oracle.draw(n, p, dtype), oracle.draw_weights(n)
     rhs = oracle.draw(p, 3, dtype)
@@ -278,14 +293,14 @@ def test_solutions_and_factors_beside_numpy(shape, reduction, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_half_precision(dtype):
+def test_half_precision(dtype: type[np.generic]) -> None:
     S = oracle.draw(200, 20).astype(dtype)
     exact = oracle.natural_gradient(S.astype(float), 0.1)
     x = ff.natural_gradient(S, damping=0.1, solver=ff.QR())
     oracle.close(x, exact, np.float32, 1000)
 
 
-def test_centring_about_a_huge_mean_costs_no_digits():
+def test_centring_about_a_huge_mean_costs_no_digits() -> None:
     S = oracle.draw(500, 9) * np.geomspace(1, 1e-3, 9)
     shifted = S + 1e5  # where S is rounded to 1e-11
     S = shifted - 1e5
@@ -303,7 +318,7 @@ def test_centring_about_a_huge_mean_costs_no_digits():
     )
 
 
-def streamed(S, parts, **keywords):
+def streamed(S: np.ndarray, parts: int, **keywords: Any) -> ff.SquareRootFisher:
     F = ff.SquareRootFisher(S.shape[1], **keywords)
     for part in np.array_split(S, parts):
         F.update(part)
@@ -311,7 +326,7 @@ def streamed(S, parts, **keywords):
 
 
 # ---- singular ----
-def test_a_singular_r_is_named_with_the_damping_that_would_do():
+def test_a_singular_r_is_named_with_the_damping_that_would_do() -> None:
     S = oracle.draw(50, 6)
     S[:, 4] = S[:, 1] + S[:, 2]  # to rounding
     for call in (
@@ -333,7 +348,9 @@ def test_a_singular_r_is_named_with_the_damping_that_would_do():
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize(("n", "p", "rank"), [(60, 9, 5), (5, 12, 5), (3, 4, 0), (30, 4, 4)])
-def test_the_rank_is_revealed_and_the_solution_is_the_shortest(n, p, rank, dtype):
+def test_the_rank_is_revealed_and_the_solution_is_the_shortest(
+    n: int, p: int, rank: int, dtype: npt.DTypeLike
+) -> None:
     S = (oracle.draw(n, rank, dtype) @ oracle.draw(rank, p, dtype)).astype(dtype)
     F = oracle.fisher(S)
     g = F @ oracle.draw(p, 1, dtype)[:, 0] if rank else np.zeros(p)
@@ -345,7 +362,7 @@ def test_the_rank_is_revealed_and_the_solution_is_the_shortest(n, p, rank, dtype
         "" if rank == p else f"rank {rank} of {p}: the solution of minimum norm"
     )
     if rank:
-        exact = np.linalg.pinv(F, rcond=cut**2 if dtype in (float, complex) else cut) @ g
+        exact = np.linalg.pinv(F, rcond=cut**2 if np.dtype(dtype) in (float, complex) else cut) @ g
         kappa = np.linalg.svd(F)[1][0] / np.linalg.svd(F)[1][rank - 1]
         oracle.close(solution.value, exact, dtype, 100 * kappa)
         x = ff.natural_gradient(S, damping=0.0, solver=ff.QR(rank_revealing=True))
@@ -353,7 +370,7 @@ def test_the_rank_is_revealed_and_the_solution_is_the_shortest(n, p, rank, dtype
         oracle.close(x, exact, dtype, 100 * np.sqrt(kappa) * (n + p))
 
 
-def test_the_default_tolerance_is_thirty_two_eps():
+def test_the_default_tolerance_is_thirty_two_eps() -> None:
     """Rows √λ below two columns that are the same: λ = (64 eps)² is seen, (8 eps)² is not."""
     eps = np.finfo(float).eps
     column = oracle.draw(50, 1)
@@ -363,7 +380,7 @@ def test_the_default_tolerance_is_thirty_two_eps():
         ff.solve(F, np.ones(2), damping=(8 * eps) ** 2, solver=ff.QR())
 
 
-def test_the_tolerance_of_the_rank():
+def test_the_tolerance_of_the_rank() -> None:
     S = np.diag([1.0, 1e-3, 1e-6])
     for tolerance, rank in ((None, 3), (1e-4, 2), (1e-2, 1)):
         solver = ff.QR(rank_revealing=True, rank_tol=tolerance)
@@ -374,7 +391,7 @@ def test_the_tolerance_of_the_rank():
 
 
 @pytest.mark.parametrize("policy", ["nan", "shift", "pinv"])
-def test_policies(policy):
+def test_policies(policy: str) -> None:
     S = np.ones((5, 3))
     solution = ff.solve(ff.ScoreFisher(S), np.ones(3), solver=ff.QR(), on_failure=policy)
     method = {"nan": "none", "shift": "qr+shift", "pinv": "eigh+pinv"}[policy]
@@ -385,11 +402,18 @@ def test_policies(policy):
 # ---- a path ----
 @pytest.mark.parametrize("dtype", [float, complex])
 @pytest.mark.parametrize("solver", [ff.QR(), ff.QR(rank_revealing=True)])
-def test_a_path_factors_the_scores_once(solver, dtype, monkeypatch):
+def test_a_path_factors_the_scores_once(
+    solver: ff.QR, dtype: npt.DTypeLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
     S = oracle.draw(60, 12, dtype)
     F, rhs, dampings = ff.ScoreFisher(S), oracle.draw(12, 2, dtype), [1.0, 0.0, 1e-3, 10.0]
     calls, absorb = [], Root.add_scores
-    monkeypatch.setattr(Root, "add_scores", lambda *a, **k: (calls.append(1), absorb(*a, **k))[1])
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        calls.append(1)
+        return absorb(*arguments, **keywords)
+
+    monkeypatch.setattr(Root, "add_scores", counted)
     path = F.solve_path(rhs, dampings, solver=solver)
     assert len(calls) == 1
     for found, damping in zip(path, dampings, strict=True):
@@ -402,7 +426,7 @@ def test_a_path_factors_the_scores_once(solver, dtype, monkeypatch):
         assert found.rcond == pytest.approx(alone.rcond)
 
 
-def test_a_path_through_a_singular_matrix():
+def test_a_path_through_a_singular_matrix() -> None:
     F = ff.ScoreFisher(np.ones((5, 3)))
     path = F.solve_path(np.ones(3), [1.0, 0.0, 2.0], solver=ff.QR(), on_failure="nan")
     assert [s.name for s in map(ff.Status, path.status)] == [
@@ -417,7 +441,7 @@ def test_a_path_through_a_singular_matrix():
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize(("n", "p"), [(9, 4), (600, 70), (7000, 24)])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_bad_scores_are_named(bad, n, p, dtype):
+def test_bad_scores_are_named(bad: float, n: int, p: int, dtype: type[np.inexact]) -> None:
     S = oracle.draw(n, p, dtype)
     S[n // 2, p - 2] = bad
     with pytest.raises(ff.NonFiniteError, match="scores: expected finite values") as caught:
@@ -425,7 +449,7 @@ def test_bad_scores_are_named(bad, n, p, dtype):
     assert (caught.value.row, caught.value.column) == (n // 2, p - 2)
 
 
-def test_overflow_is_named():
+def test_overflow_is_named() -> None:
     S = oracle.draw(9, 4)
     S[:, 2] *= 1e200
     with pytest.raises(ff.NonFiniteError, match="overflow in column 2"):
@@ -435,7 +459,7 @@ def test_overflow_is_named():
             ff.natural_gradient(S, damping=1.0, solver=solver, check_finite=False)
 
 
-def test_qr_needs_the_scores():
+def test_qr_needs_the_scores() -> None:
     for F in (np.eye(3), ff.DiagonalFisher.from_scores(np.eye(3))):
         with pytest.raises(TypeError, match=r"got QR\(\)\. QR needs the scores: use ScoreFisher"):
             ff.solve(F, np.ones(3), solver=ff.QR())
@@ -443,7 +467,7 @@ def test_qr_needs_the_scores():
             ff.solve_path(F, np.ones(3), [1.0], solver=ff.QR())
 
 
-def test_arguments():
+def test_arguments() -> None:
     with pytest.raises(TypeError, match="rank_revealing: expected True or False, got int"):
         ff.QR(rank_revealing=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="rank_tol: expected a finite number"):
@@ -455,7 +479,7 @@ def test_arguments():
         F.factor(solver=ff.QR(rank_revealing=True))
 
 
-def test_a_factor_by_any_solver_that_leaves_one():
+def test_a_factor_by_any_solver_that_leaves_one() -> None:
     S = oracle.draw(9, 5)
     F, A = ff.ScoreFisher(S), oracle.fisher(S) + 0.5 * np.eye(5)
     for solver, method in (
@@ -473,7 +497,7 @@ def test_a_factor_by_any_solver_that_leaves_one():
         ff.DenseFisher.from_scores(S).factor(damping=0.5, solver=ff.Dual())
 
 
-def test_the_size_guard_is_asked(monkeypatch):
+def test_the_size_guard_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_memory, "UNGUARDED", 0)
     monkeypatch.setattr(_memory, "available_memory", lambda: 9)
     S = oracle.draw(9, 50)
@@ -488,7 +512,9 @@ def test_the_size_guard_is_asked(monkeypatch):
 @pytest.mark.parametrize("rank_revealing", [False, True])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_paths_of_the_mean_score(dtype, center, rank_revealing):
+def test_paths_of_the_mean_score(
+    dtype: type[np.inexact], center: bool, rank_revealing: bool
+) -> None:
     S, weights = oracle.draw(30, 7, dtype), oracle.draw_weights(30)
     F = ff.ScoreFisher(S, weights=weights, center=center)
     solver, dampings = ff.QR(rank_revealing=rank_revealing), [0.0, 1e-3, 2.0]
@@ -498,7 +524,7 @@ def test_paths_of_the_mean_score(dtype, center, rank_revealing):
         oracle.close(x, expected, np.float64, 1e4)
 
 
-def test_paths_of_the_mean_score_keep_their_digits():
+def test_paths_of_the_mean_score_keep_their_digits() -> None:
     # S = Q diag(s) with QᵀQ = I: the least-squares solution of S x = 1 is (Qᵀ1) / s.
     Q, _ = np.linalg.qr(oracle.draw(60, 8))
     s = np.logspace(0, -6.5, 8)

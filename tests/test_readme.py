@@ -13,7 +13,7 @@ assert found is not None
 EXAMPLE = found
 
 
-def test_the_example_prints_what_is_shown():
+def test_the_example_prints_what_is_shown() -> None:
     code, expected = EXAMPLE.groups()
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -21,17 +21,17 @@ def test_the_example_prints_what_is_shown():
     assert printed.getvalue() == expected
 
 
-def test_the_example_has_fifteen_lines():
+def test_the_example_has_fifteen_lines() -> None:
     lines = [line for line in EXAMPLE.group(1).splitlines() if line.strip()]
     assert len(lines) <= 15
 
 
-def test_links_lead_somewhere():
+def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", TEXT):
         assert "://" in target or (ROOT / target).exists(), target
 
 
-def test_commands_install_extras_that_exist():
+def test_commands_install_extras_that_exist() -> None:
     extras = re.findall(r'pip install "\.\[(\w+)\]"', TEXT)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert extras

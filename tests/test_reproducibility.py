@@ -2,6 +2,7 @@
 
 import ast
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from fastfisher._native import core
 ROOFS = {"fma_peak", "read_bandwidth"}
 
 
-def flat(found):
+def flat(found: np.ndarray | Sequence[np.ndarray]) -> bytes:
     parts = found if isinstance(found, list | tuple) else [found]
     return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
-def bits(dtype, threads, **options):
+def bits(dtype: type[np.inexact], threads: int, **options: Any) -> dict[tuple[str, int], bytes]:
     before = ff.get_num_threads()
     ff.set_num_threads(threads)
     try:
@@ -35,23 +36,25 @@ def bits(dtype, threads, **options):
         ff.set_num_threads(before)
 
 
-def differing(found, expected):
+def differing(
+    found: dict[tuple[str, int], bytes], expected: dict[tuple[str, int], bytes]
+) -> list[Any]:
     assert found.keys() == expected.keys()
     return [name for name in found if found[name] != expected[name]]
 
 
-def test_the_same_bits_for_any_number_of_threads():
+def test_the_same_bits_for_any_number_of_threads() -> None:
     expected = bits(np.float64, 1)
     for threads in (2, 3, 8):
         assert not differing(bits(np.float64, threads), expected), threads
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex128])
-def test_the_same_bits_for_any_number_of_threads_and_dtype(dtype):
+def test_the_same_bits_for_any_number_of_threads_and_dtype(dtype: type[np.inexact]) -> None:
     assert not differing(bits(dtype, 3), bits(dtype, 1))
 
 
-def with_threads():
+def with_threads() -> set[str]:
     """Return the names of the core's functions that take a number of threads."""
     stub = ast.parse((Path(ff.__file__).parent / "_core.pyi").read_text(encoding="utf-8"))
     return {
@@ -61,13 +64,14 @@ def with_threads():
     } - ROOFS
 
 
-def test_the_table_calls_every_kernel_that_has_threads(monkeypatch):
+def test_the_table_calls_every_kernel_that_has_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     called = set()
 
-    def watched(name, kernel):
-        def call(*args):
+    def watched(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> float | np.ndarray | tuple[float | np.ndarray, ...]:
             called.add(name)
-            return kernel(*args)
+            answer: float | np.ndarray | tuple[float | np.ndarray, ...] = kernel(*args)
+            return answer
 
         return call
 
@@ -82,7 +86,7 @@ def test_the_table_calls_every_kernel_that_has_threads(monkeypatch):
 
 
 # ---- where arrays lie ----
-def moved(S, offset):
+def moved(S: np.ndarray, offset: int) -> np.ndarray:
     """Return a copy whose first number lies `offset` bytes past a cache line."""
     raw = np.empty(S.nbytes + 128, np.uint8)
     start = -raw.ctypes.data % 64 + offset
@@ -98,14 +102,14 @@ def moved(S, offset):
     # also across one.
     [(np.float64, (8, 56)), (np.float32, (4, 36)), (np.complex64, (8,)), (np.complex128, (8, 48))],
 )
-def test_the_same_bits_wherever_the_scores_lie(dtype, offsets):
+def test_the_same_bits_wherever_the_scores_lie(dtype: type[Any], offsets: Sequence[int]) -> None:
     S = verbs.scores(700, 150, dtype)
     expected = bits(dtype, 2, S=moved(S, 0))
     for offset in offsets:
         assert not differing(bits(dtype, 2, S=moved(S, offset)), expected), offset
 
 
-def test_the_same_bits_beside_any_number_of_threads_of_blas():
+def test_the_same_bits_beside_any_number_of_threads_of_blas() -> None:
     limits = pytest.importorskip("threadpoolctl").threadpool_limits
     found = []
     for count in (1, 2):
@@ -114,7 +118,7 @@ def test_the_same_bits_beside_any_number_of_threads_of_blas():
     assert not differing(*found)
 
 
-def test_what_numpy_multiplies_has_the_bits_of_one_blas_thread_count():
+def test_what_numpy_multiplies_has_the_bits_of_one_blas_thread_count() -> None:
     limits = pytest.importorskip("threadpoolctl").threadpool_limits
     with limits(1, user_api="blas"):
         for name, call in verbs.of_blas(np.float64):

@@ -1,5 +1,7 @@
 """ScoreFisher: a view of the scores that never makes p² unless asked to."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ import fastfisher as ff
 import oracle
 
 
-def test_it_holds_a_view():
+def test_it_holds_a_view() -> None:
     S = oracle.draw(10, 4)
     F = ff.ScoreFisher(S)
     S *= 2.0
@@ -17,7 +19,7 @@ def test_it_holds_a_view():
 @pytest.mark.parametrize("solver", [ff.Dual(), ff.CG(rtol=1e-12), ff.Cholesky(), "auto"])
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
-def test_every_solver(shape, center, solver):
+def test_every_solver(shape: tuple[int, int], center: bool, solver: Any) -> None:
     n, p = shape
     S, weights, damping = oracle.draw(n, p), oracle.draw_weights(n), 0.2
     F = ff.ScoreFisher(S, weights=weights, center=center)
@@ -31,7 +33,7 @@ def test_every_solver(shape, center, solver):
     assert solution.residual <= 1e-10
 
 
-def test_auto_looks_at_the_shape():
+def test_auto_looks_at_the_shape() -> None:
     wide, tall = ff.ScoreFisher(oracle.draw(5, 9)), ff.ScoreFisher(oracle.draw(9, 5))
     assert ff.solve(wide, np.ones(9), damping=1.0).method == "dual"
     assert ff.solve(tall, np.ones(5), damping=1.0).method == "cholesky"
@@ -41,7 +43,7 @@ def test_auto_looks_at_the_shape():
     assert choose(long) == ff.CG()
 
 
-def test_large_p_needs_no_matrix():
+def test_large_p_needs_no_matrix() -> None:
     S = oracle.draw(8, 200_000, np.float32)
     F = ff.ScoreFisher(S)
     g = S[0] + 1
@@ -56,7 +58,7 @@ def test_large_p_needs_no_matrix():
     assert F.apply_power(g, -0.5, damping=0.1).shape == g.shape
 
 
-def test_zero_damping_in_the_dual_is_singular():
+def test_zero_damping_in_the_dual_is_singular() -> None:
     F = ff.ScoreFisher(oracle.draw(5, 9))
     rhs = F @ np.ones(9)
     with pytest.raises(ff.NotPositiveDefiniteError, match="damping: expected a positive") as caught:
@@ -71,7 +73,7 @@ def test_zero_damping_in_the_dual_is_singular():
     assert shifted.damping_used > 0
 
 
-def test_eigenvectors_of_the_null_space():
+def test_eigenvectors_of_the_null_space() -> None:
     F = ff.ScoreFisher(oracle.draw(3, 6))
     values, vectors = F.eigsh(6)
     oracle.close(values[3:], np.zeros(3), float, 100, values[0])
@@ -80,7 +82,9 @@ def test_eigenvectors_of_the_null_space():
 
 @pytest.mark.parametrize("solver", ["auto", ff.CG(), ff.Cholesky()])
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
-def test_bad_scores_are_named_wherever_they_are_met(shape, solver):
+def test_bad_scores_are_named_wherever_they_are_met(
+    shape: tuple[int, int], solver: str | ff.CG | ff.Cholesky
+) -> None:
     S = oracle.draw(*shape)
     S[3, 2] = np.nan
     with pytest.raises(ff.NonFiniteError, match="row 3, column 2"):

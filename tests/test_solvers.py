@@ -13,15 +13,18 @@ from fastfisher.solvers.failure import smallest_damping
 SOLVERS = [ff.Cholesky(), ff.CG(rtol=1e-12), ff.CG(rtol=1e-12, preconditioner=None), "auto"]
 
 
-def positive(p, kappa=100.0):
+def positive(p: int, kappa: float = 100.0) -> np.ndarray:
     Q, _ = np.linalg.qr(oracle.draw(p, p))
-    return (Q * np.geomspace(1, 1 / kappa, p)) @ Q.T
+    answer: np.ndarray = (Q * np.geomspace(1, 1 / kappa, p)) @ Q.T
+    return answer
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=str)
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 @pytest.mark.parametrize("p", [1, 2, 23, 24, 25, 49])
-def test_a_plain_matrix(p, dtype, solver):
+def test_a_plain_matrix(
+    p: int, dtype: type[np.floating], solver: str | ff.CG | ff.Cholesky
+) -> None:
     F = positive(p).astype(dtype)
     rhs = oracle.draw(p, 3).astype(dtype)
     upper = F + np.triu(np.full((p, p), np.nan, dtype), 1)
@@ -34,7 +37,7 @@ def test_a_plain_matrix(p, dtype, solver):
     assert solution.message == ""
 
 
-def test_solvers_are_frozen_values():
+def test_solvers_are_frozen_values() -> None:
     for solver in (ff.Cholesky(), ff.CG(), ff.Dual(), ff.QR()):
         assert solver == type(solver)()
         assert hash(solver) == hash(type(solver)())
@@ -44,7 +47,7 @@ def test_solvers_are_frozen_values():
         ff.solve(np.eye(2), np.ones(2)).value = 0  # type: ignore[misc]
 
 
-def test_damping_used_is_what_was_added():
+def test_damping_used_is_what_was_added() -> None:
     F = np.diag([1.0, 3.0])
     for damping, mode, used in (
         (0.5, "absolute", 0.5),
@@ -58,7 +61,7 @@ def test_damping_used_is_what_was_added():
         assert np.allclose(solution.value, 1 / (np.diag(F) + used))
 
 
-def test_rcond_is_that_of_the_damped_matrix():
+def test_rcond_is_that_of_the_damped_matrix() -> None:
     F = positive(30, 1e6)
     exact = 1 / np.linalg.cond(F + 1e-3 * np.eye(30), 1)
     estimate = ff.solve(F, np.ones(30), damping=1e-3).rcond
@@ -66,17 +69,19 @@ def test_rcond_is_that_of_the_damped_matrix():
 
 
 # ---- singular and indefinite ----
-def singular(p=6):
+def singular(p: int = 6) -> np.ndarray:
     S = oracle.draw(p - 2, p)
-    return S.T @ S
+    answer: np.ndarray = S.T @ S
+    return answer
 
 
-def test_a_numerically_singular_matrix_is_not_factored_by_luck():
+def test_a_numerically_singular_matrix_is_not_factored_by_luck() -> None:
     for F in (singular(), np.zeros((3, 3)), np.ones((4, 4))):
         with pytest.raises(ff.NotPositiveDefiniteError) as caught:
             ff.solve(F, np.ones(len(F)), solver=ff.Cholesky())
         error = caught.value
         assert issubclass(type(error), np.linalg.LinAlgError)
+        assert error.pivot is not None
         assert 0 <= error.pivot < len(F)
         assert error.value <= len(F) * 2.3e-16 * max(F.max(), 1)
         assert "would do" in str(error)
@@ -85,7 +90,7 @@ def test_a_numerically_singular_matrix_is_not_factored_by_luck():
         assert fine.status == ff.Status.SUCCESS
 
 
-def test_factor_and_the_natural_gradient_name_the_damping_too():
+def test_factor_and_the_natural_gradient_name_the_damping_too() -> None:
     S = np.ones((5, 3))
     for call in (
         lambda damping: ff.natural_gradient(S, damping=damping),
@@ -98,7 +103,7 @@ def test_factor_and_the_natural_gradient_name_the_damping_too():
         call(caught.value.damping)
 
 
-def test_shift_takes_the_first_rung_that_works():
+def test_shift_takes_the_first_rung_that_works() -> None:
     for F in (singular(), np.diag([1.0, -0.3, 2.0])):
         rhs = np.ones(len(F))
         solution = ff.solve(F, rhs, on_failure="shift")
@@ -115,10 +120,10 @@ def test_shift_takes_the_first_rung_that_works():
         assert solution.residual <= 10 * len(F) * 2.3e-16 * max(backward, 1)
 
 
-def test_the_ladder_counts_its_attempts():
+def test_the_ladder_counts_its_attempts() -> None:
     attempts = []
 
-    def attempt(mu):
+    def attempt(mu: float) -> float:
         attempts.append(mu)
         if mu < 0.37:
             raise ff.NotPositiveDefiniteError("no")
@@ -130,7 +135,7 @@ def test_the_ladder_counts_its_attempts():
     assert len(attempts) <= 14
 
 
-def test_pinv_drops_what_is_not_positive():
+def test_pinv_drops_what_is_not_positive() -> None:
     for F in (singular(), np.diag([1.0, -0.3, 2.0, 0.0])):
         rhs = F @ np.ones(len(F))
         values, Q = np.linalg.eigh(F)
@@ -144,7 +149,7 @@ def test_pinv_drops_what_is_not_positive():
         oracle.close(solution.value, exact, float, 1e5)
 
 
-def test_nan_keeps_the_status():
+def test_nan_keeps_the_status() -> None:
     F = singular()
     solution = ff.solve(F, np.ones((6, 2)), on_failure="nan")
     assert solution.status == ff.Status.NOT_POSITIVE_DEFINITE
@@ -158,7 +163,7 @@ def test_nan_keeps_the_status():
     assert slow.status == ff.Status.MAX_ITERATIONS
 
 
-def test_a_definite_matrix_is_left_alone_by_every_policy():
+def test_a_definite_matrix_is_left_alone_by_every_policy() -> None:
     F = positive(5)
     plain = ff.solve(F, np.ones(5))
     for policy in ("nan", "shift", "pinv"):
@@ -168,7 +173,7 @@ def test_a_definite_matrix_is_left_alone_by_every_policy():
 
 
 # ---- conjugate gradients ----
-def test_max_iterations_is_a_failure_unless_allowed():
+def test_max_iterations_is_a_failure_unless_allowed() -> None:
     F, rhs = positive(50, 1e4), np.ones(50)
     with pytest.raises(ff.ConvergenceError, match="max_iterations was reached") as caught:
         ff.solve(F, rhs, solver=ff.CG(max_iterations=3))
@@ -184,7 +189,7 @@ def test_max_iterations_is_a_failure_unless_allowed():
             ff.solve(F, rhs, solver=ff.CG(max_iterations=3), on_failure=policy)
 
 
-def test_negative_curvature_is_named():
+def test_negative_curvature_is_named() -> None:
     F = np.diag([1.0, -1.0, 2.0])
     with pytest.raises(ff.NotPositiveDefiniteError, match="negative or zero curvature"):
         ff.solve(F, np.ones(3), solver=ff.CG())
@@ -193,14 +198,14 @@ def test_negative_curvature_is_named():
     assert solution.status == ff.Status.NEGATIVE_CURVATURE
 
 
-def test_zero_right_hand_side_takes_no_iterations():
+def test_zero_right_hand_side_takes_no_iterations() -> None:
     solution = ff.solve(positive(9), np.zeros(9), solver=ff.CG())
     assert np.array_equal(solution.value, np.zeros(9))
     assert (solution.iterations, solution.residual) == (0, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["dense", "score", "diagonal"])
-def test_preconditioners(kind):
+def test_preconditioners(kind: str) -> None:
     S = oracle.draw(60, 20) * np.geomspace(1, 1e3, 20)
     kinds: dict[str, Any] = {
         "dense": ff.DenseFisher.from_scores,
@@ -222,7 +227,7 @@ def test_preconditioners(kind):
         assert np.allclose(solution.value, direct, rtol=1e-4, atol=1e-6 * np.abs(direct).max())
 
 
-def test_float32_stops_where_float32_can():
+def test_float32_stops_where_float32_can() -> None:
     solution = ff.solve(positive(30).astype(np.float32), np.ones(30), solver=ff.CG())
     assert solution.status == ff.Status.SUCCESS
     assert solution.residual is not None
@@ -230,7 +235,7 @@ def test_float32_stops_where_float32_can():
 
 
 @pytest.mark.parametrize("rows", [3, 1])
-def test_policies_for_the_mean_score(rows):
+def test_policies_for_the_mean_score(rows: int) -> None:
     S = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])[:rows]
     F = ff.ScoreFisher(S, reduction="sum")
     solution = ff.solve(F, None, solver=ff.Cholesky(), on_failure="pinv")

@@ -1,6 +1,7 @@
 """Spring: the published recursion, written out in NumPy, and what it is without momentum."""
 
 import pickle
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,20 @@ import oracle
 LAMBDA = 0.05
 
 
-def centred(S, E, weights):
+def centred(
+    S: np.ndarray, E: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return Ō and ε̄, centred and divided by √Σw."""
     w = np.ones(len(S)) if weights is None else weights
     root = np.sqrt(w / w.sum())
     return oracle.rooted(S, w, True) / np.sqrt(w.sum()), root * (E - np.average(E, weights=w))
 
 
-def written_out(batches, damping, momentum):
+def written_out(
+    batches: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    damping: float,
+    momentum: float,
+) -> list[np.ndarray]:
     """Return every φ by the least-squares problem that defines it, with p × p matrices."""
     phi: Any = 0.0
     steps = []
@@ -33,7 +40,9 @@ def written_out(batches, damping, momentum):
     return steps
 
 
-def batches(n, p, dtype, weighted):
+def batches(
+    n: int, p: int, dtype: type[np.inexact], weighted: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     for i in range(4):
         weights = oracle.draw_weights(n) + 0.1 * i if weighted else None
         yield (
@@ -47,7 +56,9 @@ def batches(n, p, dtype, weighted):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.99])
 @pytest.mark.parametrize(("n", "p"), [(12, 40), (30, 11), (1, 5)])
-def test_several_steps_are_the_formula(n, p, momentum, weighted, dtype):
+def test_several_steps_are_the_formula(
+    n: int, p: int, momentum: float, weighted: bool, dtype: type[np.inexact]
+) -> None:
     spring = ff.Spring(LAMBDA, momentum)
     given = list(batches(n, p, dtype, weighted))
     expected = written_out(given, LAMBDA, momentum)
@@ -60,7 +71,7 @@ def test_several_steps_are_the_formula(n, p, momentum, weighted, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-def test_without_momentum_it_is_min_sr(dtype):
+def test_without_momentum_it_is_min_sr(dtype: type[np.inexact]) -> None:
     spring = ff.Spring(LAMBDA, momentum=0.0)
     for S, E, weights in batches(9, 33, dtype, weighted=True):
         U, e = centred(S, E, weights)
@@ -72,7 +83,7 @@ def test_without_momentum_it_is_min_sr(dtype):
         assert np.array_equal(step, first)
 
 
-def test_real_parameters_of_complex_wave_functions():
+def test_real_parameters_of_complex_wave_functions() -> None:
     S, E = oracle.draw(9, 33, complex), oracle.draw(9, 1, complex)[:, 0]
     S, E = S - S.mean(axis=0), E - E.mean()
     F, force = oracle.fisher(S).real, (S.conj().T @ E).real / 9
@@ -80,7 +91,7 @@ def test_real_parameters_of_complex_wave_functions():
     oracle.close(step, np.linalg.solve(F + LAMBDA * np.eye(33), force), float, 1e5)
 
 
-def test_what_is_returned_and_pickled_is_apart():
+def test_what_is_returned_and_pickled_is_apart() -> None:
     S, E = oracle.draw(6, 20), oracle.draw(6, 1)[:, 0]
     spring = ff.Spring(LAMBDA)
     spring.step(S, E)[:] = 0.0
@@ -90,7 +101,7 @@ def test_what_is_returned_and_pickled_is_apart():
     assert repr(spring) == "Spring(damping=0.05, momentum=0.99)"
 
 
-def test_an_error_changes_nothing():
+def test_an_error_changes_nothing() -> None:
     S, E = oracle.draw(6, 20), oracle.draw(6, 1)[:, 0]
     spring = ff.Spring(LAMBDA)
     before = spring.step(S, E)

@@ -1,6 +1,7 @@
 """One-pass kernels of the native core against the NumPy lines that define them."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ DTYPES = [(np.float64, np.float64), (np.float32, np.float32), (np.float32, np.fl
 RIGHT_SIDES = (0, 1, 3, 8, 11)
 
 
-def _layouts(array):
+def _layouts(array: np.ndarray) -> list[np.ndarray]:
     """The same values in C order, Fortran order, with gaps, and with negative strides."""
     gaps = np.zeros((2 * array.shape[0], 3 * array.shape[1]), array.dtype)[::2, ::3]
     flipped = np.empty_like(array)[::-1, ::-1]
@@ -34,7 +35,7 @@ def _layouts(array):
     return [array, np.asfortranarray(array), gaps, flipped, upside_down]
 
 
-def _close(result, expected, magnitude, samples):
+def _close(result: np.ndarray, expected: np.ndarray, magnitude: np.ndarray, samples: int) -> None:
     """|result − expected| ≤ c·n·ε·(the same sum over absolute values), entry by entry."""
     eps = np.finfo(result.dtype).eps
     bound = 8 * (np.sqrt(samples) + 2) * eps * magnitude
@@ -42,13 +43,16 @@ def _close(result, expected, magnitude, samples):
 
 
 @pytest.fixture(params=SIZES, ids=str)
-def shape(request):
+def shape(request: pytest.FixtureRequest) -> tuple[int, int]:
     """Rows and columns of the scores."""
-    return request.param
+    answer: tuple[int, int] = request.param
+    return answer
 
 
 @pytest.fixture(params=DTYPES, ids=lambda pair: f"{pair[0].__name__}-{pair[1].__name__}")
-def problem(request, shape):
+def problem(
+    request: pytest.FixtureRequest, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores, weights and mean, with the accumulation dtype."""
     dtype, accumulation = request.param
     rng = np.random.default_rng(0)
@@ -57,7 +61,9 @@ def problem(request, shape):
     return scores, rng.random(n).astype(accumulation), rng.standard_normal(p).astype(accumulation)
 
 
-def _cases(problem):
+def _cases(
+    problem: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]]:
     scores, w, m = problem
     wide = scores.astype(np.float64)
     for layout, weights, mean in itertools.product(_layouts(scores), (None, w), (None, m)):
@@ -66,7 +72,7 @@ def _cases(problem):
         yield layout, weights, mean, W, X
 
 
-def test_diagonal(problem):
+def test_diagonal(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """Σ w (s − m)², from any strides."""
     n, p = problem[0].shape
     for scores, weights, mean, W, X in _cases(problem):
@@ -75,7 +81,7 @@ def test_diagonal(problem):
         _close(out, W @ X**2, W @ X**2, n + p)
 
 
-def test_column_mean(problem):
+def test_column_mean(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """Σ w s / Σ w; zero where there are no rows."""
     n, p = problem[0].shape
     for scores, weights, mean, W, X in _cases(problem):
@@ -88,7 +94,7 @@ def test_column_mean(problem):
 
 
 @pytest.mark.parametrize("k", RIGHT_SIDES)
-def test_fvp(problem, k):
+def test_fvp(problem: tuple[np.ndarray, np.ndarray, np.ndarray], k: int) -> None:
     """scale Σ w (s − m)((s − m)ᵀV) + damping V."""
     n, p = problem[0].shape
     V = np.random.default_rng(1).standard_normal((k, p)).T.astype(problem[1].dtype, order="K")
@@ -100,7 +106,7 @@ def test_fvp(problem, k):
 
 
 @pytest.mark.parametrize("k", RIGHT_SIDES)
-def test_dot_and_its_transpose(problem, k):
+def test_dot_and_its_transpose(problem: tuple[np.ndarray, np.ndarray, np.ndarray], k: int) -> None:
     """(S − m)V and (S − m)ᵀ(wY)."""
     n, p = problem[0].shape
     rng = np.random.default_rng(2)
@@ -116,7 +122,7 @@ def test_dot_and_its_transpose(problem, k):
 
 @pytest.mark.parametrize("order", ["C", "F", "gaps"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_same_bits_for_any_thread_count(order, dtype):
+def test_same_bits_for_any_thread_count(order: str, dtype: type[np.floating]) -> None:
     """Rows are cut by the shape alone."""
     rng = np.random.default_rng(3)
     scores = rng.standard_normal((3001, 67)).astype(dtype)
@@ -124,7 +130,7 @@ def test_same_bits_for_any_thread_count(order, dtype):
     w, m = rng.random(3001).astype(dtype), rng.standard_normal(67).astype(dtype)
     V, Y = rng.standard_normal((67, 5)).astype(dtype), rng.standard_normal((3001, 5)).astype(dtype)
 
-    def everything(threads):
+    def everything(threads: int) -> list[bytes]:
         mean, diagonal = np.empty(67, dtype), np.empty(67, dtype)
         product, dot, transposed = (
             np.empty((67, 5), dtype),
@@ -142,7 +148,7 @@ def test_same_bits_for_any_thread_count(order, dtype):
     assert all(everything(threads) == one for threads in (2, 3, 8, 0))
 
 
-def test_offset_of_1e8_is_centred_away():
+def test_offset_of_1e8_is_centred_away() -> None:
     """The mean is subtracted as rows are read, not from the products afterwards."""
     rng = np.random.default_rng(4)
     scores = rng.standard_normal((20_000, 13)) + 1e8
@@ -158,7 +164,7 @@ def test_offset_of_1e8_is_centred_away():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("order", ["C", "F", "gaps"])
-def test_non_finite_scores_are_named(value, order):
+def test_non_finite_scores_are_named(value: float, order: str) -> None:
     """The first bad entry, row by row, even where its weight is zero."""
     scores = np.ones((300, 21))
     scores[250, 3] = scores[211, 20] = value
@@ -175,7 +181,7 @@ def test_non_finite_scores_are_named(value, order):
     assert core.diagonal(scores, None, None, out, False, 2)[0] == 0
 
 
-def test_broadcast_and_read_only_scores():
+def test_broadcast_and_read_only_scores() -> None:
     """Zero strides are as good as any."""
     scores = np.broadcast_to(np.arange(20.0), (30, 20))
     column = np.broadcast_to(np.arange(30.0)[:, None], (30, 20))
@@ -186,7 +192,7 @@ def test_broadcast_and_read_only_scores():
     np.testing.assert_allclose(out, np.full(20, (np.arange(30.0) ** 2).sum()))
 
 
-def test_bad_arrays_are_refused():
+def test_bad_arrays_are_refused() -> None:
     """Rank, shape, alignment, contiguity, writability and dtype."""
     scores, out = np.ones((4, 3)), np.empty(3)
     for arguments, message in [

@@ -7,51 +7,56 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastfisher as ff
 import oracle
+from fastfisher.fisher.accumulator import Accumulator
 from sanitizer import memory_is_as_asked_for
 
 KINDS = (ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher)
 
 
-def by_update(kind, parts, **keywords):
+def by_update(kind: type[Any], parts: Any, **keywords: Any) -> Accumulator:
     F = kind(7, **keywords)
     for part in parts:
         F.update(*(part if isinstance(part, tuple) else (part,)))
-    return F
+    answer: Accumulator = F
+    return answer
 
 
-def same(F, other):
+def same(F: Accumulator, other: Accumulator) -> bool:
     state, expected = F._state(), other._state()
     return all(np.array_equal(state[key], expected[key]) for key in expected)
 
 
 @pytest.fixture
-def mapped(tmp_path):
+def mapped(tmp_path: Path) -> Callable[..., np.ndarray]:
     """Return a function that writes an array to a file and maps it."""
 
-    def write(array, mode="r"):
+    def write(array: np.ndarray, mode: Any = "r") -> np.ndarray:
         path = tmp_path / "scores"
         array.tofile(path)
-        return np.memmap(path, array.dtype, mode, shape=array.shape)
+        answer: np.ndarray = np.memmap(path, array.dtype, mode, shape=array.shape)
+        return answer
 
     return write
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left():
+def no_thread_is_left() -> Iterator[None]:
     yield
     assert not [t for t in threading.enumerate() if t.name.startswith("fastfisher")]
 
 
 # ---- chunks ----
 @pytest.mark.parametrize(("n", "rows"), [(0, 3), (1, 3), (3, 3), (10, 3), (10, 1), (10, 99)])
-def test_chunks_are_the_rows_in_order(n, rows):
+def test_chunks_are_the_rows_in_order(n: int, rows: int) -> None:
     S, weights = oracle.draw(n, 7), np.arange(n)
     parts = ff.chunks(S, weights, rows=rows)
     assert (parts.n_samples, len(list(parts))) == (n, len(parts))
@@ -60,18 +65,18 @@ def test_chunks_are_the_rows_in_order(n, rows):
         assert np.array_equal(np.concatenate([weights[:0], *(w for _, w in parts)]), weights)
 
 
-def test_chunks_cut_whatever_gives_arrays():
+def test_chunks_cut_whatever_gives_arrays() -> None:
     class Dataset:  # as HDF5 has them
         shape, dtype = (10, 7), np.dtype(np.float64)
 
-        def __getitem__(self, part):
+        def __getitem__(self, part: slice) -> np.ndarray:
             return oracle.draw(10, 7)[part]
 
     assert [len(part) for part in ff.chunks(Dataset(), rows=4)] == [4, 4, 2]
     assert [len(part) for part in ff.chunks([[1.0, 2.0]] * 3, rows=2)] == [2, 1]
 
 
-def test_chunks_are_some_megabytes_by_default():
+def test_chunks_are_some_megabytes_by_default() -> None:
     assert ff.chunks(np.empty((10**6, 100), np.float32)).rows == 2**26 // 400
     assert ff.chunks(np.lib.stride_tricks.as_strided(np.zeros(1), (9, 10**9), (0, 0))).rows == 1
 
@@ -84,7 +89,7 @@ def test_chunks_are_some_megabytes_by_default():
         (lambda: ff.chunks(np.ones((3, 2)), rows=0), "rows: expected at least 1, got 0"),
     ],
 )
-def test_chunks_refuse(call, message):
+def test_chunks_refuse(call: Callable[..., Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -94,11 +99,17 @@ def test_chunks_refuse(call, message):
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_stream_has_the_bits_of_updates(kind, center, dtype, threads, mapped):
+def test_a_stream_has_the_bits_of_updates(
+    kind: type[Any],
+    center: bool,
+    dtype: type[np.floating],
+    threads: int,
+    mapped: Callable[..., np.ndarray],
+) -> None:
     S, w = oracle.draw(100, 7, dtype), np.linspace(0.1, 2, 100)
     parts = [S[i : i + 13] for i in range(0, 100, 13)]
     weighted = [(S[i : i + 13], w[i : i + 13]) for i in range(0, 100, 13)]
-    keywords = {"center": center, "dtype": dtype}
+    keywords: dict[str, Any] = {"center": center, "dtype": dtype}
     for source, expected in [
         (parts, parts),
         (iter(parts), parts),
@@ -113,7 +124,9 @@ def test_a_stream_has_the_bits_of_updates(kind, center, dtype, threads, mapped):
         assert same(F, by_update(kind, expected, **keywords))
 
 
-def test_centred_streams_are_exact_far_from_zero(mapped):
+def test_centred_streams_are_exact_far_from_zero(
+    mapped: Callable[..., np.ndarray],
+) -> None:
     n, p = 4000, 7
     S = oracle.draw(n, p)
     # 1e8 on dyadic numbers of 20 bits: what is stored is exact, so the spread is known.
@@ -125,11 +138,11 @@ def test_centred_streams_are_exact_far_from_zero(mapped):
     assert np.abs(F.to_dense() - expected).max() < 4 * np.finfo(float).eps * 1e8
 
 
-def test_progress_counts_samples_in_the_calling_thread():
+def test_progress_counts_samples_in_the_calling_thread() -> None:
     seen = []
     F = ff.DiagonalFisher(7)
 
-    def progress(done, total):
+    def progress(done: int, total: int | None) -> None:
         assert threading.current_thread() is threading.main_thread()
         seen.append((done, total, F.n_samples))
 
@@ -138,10 +151,10 @@ def test_progress_counts_samples_in_the_calling_thread():
     assert seen == [(4, 10, 4), (8, 10, 8), (10, 10, 10), (3, None, 13)]
 
 
-def test_one_chunk_is_read_ahead_and_no_more():
+def test_one_chunk_is_read_ahead_and_no_more() -> None:
     F, given = ff.DiagonalFisher(7), []
 
-    def source():
+    def source() -> Iterator[np.ndarray]:
         for i in range(6):
             given.append(i)
             yield oracle.draw(5, 7)
@@ -152,10 +165,10 @@ def test_one_chunk_is_read_ahead_and_no_more():
 
 
 @pytest.mark.parametrize("buffers", [1, 2, 3])
-def test_iterators_may_use_their_buffers_again(buffers):
+def test_iterators_may_use_their_buffers_again(buffers: int) -> None:
     S, ring = oracle.draw(60, 7), [np.empty((5, 7)) for _ in range(buffers)]
 
-    def source():
+    def source() -> Iterator[np.ndarray]:
         for i in range(12):
             ring[i % buffers][:] = S[5 * i : 5 * i + 5]
             yield ring[i % buffers]
@@ -164,7 +177,7 @@ def test_iterators_may_use_their_buffers_again(buffers):
     assert same(ff.DenseFisher(7).update_from(source()), expected)
 
 
-def test_chunks_may_lie_between_each_other():
+def test_chunks_may_lie_between_each_other() -> None:
     """In Fortran order, and in wider rows, no chunk has an element of another."""
     S = oracle.draw(50, 12)
     for scores in (np.asfortranarray(S), np.asfortranarray(S)[::-2, ::3], S.T[:, :7]):
@@ -172,21 +185,23 @@ def test_chunks_may_lie_between_each_other():
         oracle.close(F.to_dense(), oracle.fisher(scores), np.float64, len(scores))
 
 
-def test_a_buffer_that_is_used_again_later_on_is_named():
+def test_a_buffer_that_is_used_again_later_on_is_named() -> None:
     a, b = oracle.draw(5, 7), oracle.draw(5, 7)
     with pytest.raises(ValueError, match=r"chunks: expected arrays .* got chunk 2 in the"):
         ff.DenseFisher(7).update_from([a, b, b])
 
 
 # ---- what ends a stream ----
-def note(caught):
+def note(caught: Any) -> str:
     return "".join(caught.value.__notes__)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("bad", [0, 1, 2, 5])
-def test_a_bad_chunk_is_named_and_those_before_it_are_summed(kind, center, bad):
+def test_a_bad_chunk_is_named_and_those_before_it_are_summed(
+    kind: type[Any], center: bool, bad: int
+) -> None:
     parts = [oracle.draw(4 + i, 7) for i in range(6)]
     expected = by_update(kind, parts[:bad], center=center)
     first = sum(len(part) for part in parts[:bad])
@@ -204,13 +219,13 @@ def test_a_bad_chunk_is_named_and_those_before_it_are_summed(kind, center, bad):
         ((np.ones((3, 7)), np.ones(2)), r"weights: expected shape \(3,\)"),
     ]:
         F = kind(7, center=center)
-        with pytest.raises(ValueError, match=message) as caught:
+        with pytest.raises(ValueError, match=message) as refused:
             F.update_from([*parts[:bad], wrong, *parts[bad + 1 :]])
-        assert f"chunk {bad}, from row {first} of the stream" in note(caught)
+        assert f"chunk {bad}, from row {first} of the stream" in note(refused)
         assert same(F, expected)
 
 
-def test_what_is_no_stream_is_refused():
+def test_what_is_no_stream_is_refused() -> None:
     F = ff.DenseFisher(7)
     with pytest.raises(ValueError, match=r"chunks: expected score arrays .* got a tuple of 3"):
         F.update_from([(np.ones((3, 7)), None, None)])
@@ -221,7 +236,7 @@ def test_what_is_no_stream_is_refused():
     assert F.n_samples == 0
 
 
-def test_the_first_of_two_bad_chunks_is_the_one_that_is_named():
+def test_the_first_of_two_bad_chunks_is_the_one_that_is_named() -> None:
     parts = [oracle.draw(4, 7), oracle.draw(4, 7), np.full((4, 7), np.nan), np.ones((4, 6))]
     with pytest.raises(ff.NonFiniteError) as caught:
         ff.DenseFisher(7).update_from(parts)
@@ -229,10 +244,10 @@ def test_the_first_of_two_bad_chunks_is_the_one_that_is_named():
 
 
 @pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt()])
-def test_an_iterator_that_fails_leaves_whole_chunks(error):
+def test_an_iterator_that_fails_leaves_whole_chunks(error: Any) -> None:
     parts = [oracle.draw(4, 7) for _ in range(5)]
 
-    def source():
+    def source() -> Iterator[np.ndarray]:
         yield from parts
         raise error
 
@@ -243,10 +258,10 @@ def test_an_iterator_that_fails_leaves_whole_chunks(error):
     assert same(F, by_update(ff.DenseFisher, parts))
 
 
-def test_progress_that_fails_leaves_whole_chunks():
+def test_progress_that_fails_leaves_whole_chunks() -> None:
     parts = [oracle.draw(4, 7) for _ in range(5)]
 
-    def progress(done, total):
+    def progress(done: int, total: int | None) -> None:
         if done == 12:
             raise RuntimeError("enough")
 
@@ -257,7 +272,7 @@ def test_progress_that_fails_leaves_whole_chunks():
     assert same(F, by_update(ff.DenseFisher, parts[:3]))
 
 
-def test_an_interrupt_during_the_sums_leaves_whole_chunks():
+def test_an_interrupt_during_the_sums_leaves_whole_chunks() -> None:
     S = oracle.draw(2000, 400)
     F = ff.DenseFisher(400, center=True)
     stop = threading.Timer(0.15, _thread.interrupt_main)
@@ -277,7 +292,7 @@ def test_an_interrupt_during_the_sums_leaves_whole_chunks():
 
 
 # ---- larger than memory ----
-def resident(field="VmRSS"):
+def resident(field: str = "VmRSS") -> int:
     status = Path("/proc/self/status")
     if not status.exists():
         pytest.skip("this system does not tell how much memory is resident")
@@ -288,7 +303,9 @@ def resident(field="VmRSS"):
 
 @memory_is_as_asked_for
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_long_file_takes_two_chunks_of_memory(kind, mapped):
+def test_a_long_file_takes_two_chunks_of_memory(
+    kind: type[Any], mapped: Callable[..., np.ndarray]
+) -> None:
     scores = mapped(np.broadcast_to(oracle.draw(1, 512), (2**14, 512)))  # 64 MiB
     parts = ff.chunks(scores, rows=512)  # 2 MiB each
     kind(512).update_from(scores[:1024])
@@ -302,7 +319,7 @@ def test_a_long_file_takes_two_chunks_of_memory(kind, mapped):
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
-def test_a_map_is_as_it_was(mode, mapped):
+def test_a_map_is_as_it_was(mode: str, mapped: Callable[..., np.ndarray]) -> None:
     S = oracle.draw(5000, 7)
     scores = mapped(S, mode)
     if mode != "r":
@@ -312,7 +329,7 @@ def test_a_map_is_as_it_was(mode, mapped):
     assert np.array_equal(scores, S)
 
 
-def test_a_view_of_a_map_is_read_as_a_map(mapped):
+def test_a_view_of_a_map_is_read_as_a_map(mapped: Callable[..., np.ndarray]) -> None:
     S = oracle.draw(5000, 7)
     for view in (lambda a: a[1:4001], lambda a: np.asarray(a)[8:], lambda a: a[::2], lambda a: a.T):
         part = view(S)
@@ -324,7 +341,7 @@ def test_a_view_of_a_map_is_read_as_a_map(mapped):
         assert np.array_equal(np.concatenate(list(ff.chunks(view(mapped(S)), rows=997))), part)
 
 
-def test_score_fisher_takes_a_map_as_it_stands(tmp_path):
+def test_score_fisher_takes_a_map_as_it_stands(tmp_path: Path) -> None:
     """Under a limit on private memory of less than half the file, every use of a map works."""
     pytest.importorskip("resource")
     if not Path("/proc/self/status").exists():
@@ -363,7 +380,7 @@ except MemoryError:
     assert done.stdout == "and no copy would have fitted\n", done.stderr
 
 
-def test_the_example_runs():
+def test_the_example_runs() -> None:
     example = Path(__file__).parent.parent / "examples" / "out_of_core.py"
     done = subprocess.run(
         [sys.executable, example, "8"], check=True, capture_output=True, text=True
@@ -375,7 +392,7 @@ def test_the_example_runs():
 # ---- chunks that do not count ----
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("center", [False, True])
-def test_a_chunk_that_is_masked_out_adds_its_count_alone(kind, center):
+def test_a_chunk_that_is_masked_out_adds_its_count_alone(kind: type[Any], center: bool) -> None:
     S, none = oracle.draw(12, 7), np.zeros(4)
     for order in ((0, 4, 8), (4, 0, 8), (0, 8, 4)):
         F = kind(7, center=center).update_from(

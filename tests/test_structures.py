@@ -14,7 +14,7 @@ DAMPING = 1e-3
 
 
 @pytest.fixture(scope="module")
-def page():
+def page() -> dict[str, Any]:
     """Names that the page's snippets leave behind, run in their order."""
     names: dict[str, Any] = {}
     for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
@@ -22,16 +22,16 @@ def page():
     return names
 
 
-def damped_solve(F, g):
+def damped_solve(F: np.ndarray, g: np.ndarray) -> np.ndarray:
     return np.linalg.solve(F + DAMPING * np.eye(len(F)), g)
 
 
-def same(x, y):
+def same(x: np.ndarray, y: np.ndarray) -> None:
     # κ(F + λI) is below 10⁴ here: 10⁴ · 10 ε, and LayerFisher's dual loses as many once more.
     np.testing.assert_allclose(x, y, rtol=0, atol=1e-9 * np.abs(y).max())
 
 
-def test_what_the_page_calls_exact_is(page):
+def test_what_the_page_calls_exact_is(page: dict[str, Any]) -> None:
     S, g = page["scores"], page["gradient"]
     F = S.T @ S / len(S)
     exact = damped_solve(F, g)
@@ -45,7 +45,7 @@ def test_what_the_page_calls_exact_is(page):
         same(page[name], np.linalg.solve(F, g))
 
 
-def test_what_the_page_drops_is_dropped(page):
+def test_what_the_page_drops_is_dropped(page: dict[str, Any]) -> None:
     S, g, sizes = page["scores"], page["gradient"], page["sizes"]
     F = S.T @ S / len(S)
     same(page["scaled"], g / (np.diag(F) + DAMPING))
@@ -57,7 +57,7 @@ def test_what_the_page_drops_is_dropped(page):
     )
 
 
-def test_factors_and_sketches_are_as_far_as_the_page_says(page):
+def test_factors_and_sketches_are_as_far_as_the_page_says(page: dict[str, Any]) -> None:
     S, g = page["scores"], page["gradient"]
     F = S.T @ S / len(S)
     layer = np.repeat([0, 1], page["sizes"])
@@ -70,6 +70,6 @@ def test_factors_and_sketches_are_as_far_as_the_page_says(page):
     assert page["kfac"].shape == g.shape
 
 
-def test_the_page_names_every_representation():
+def test_the_page_names_every_representation() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert [name for name in REPRESENTATIONS if f"`{name}`" not in text] == []

@@ -1,6 +1,7 @@
 """Tall scores of every width: rows read as they stand, several rows as one, and their ends."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from fastfisher._native import core
@@ -11,7 +12,12 @@ from oracle import DTYPES, EPS, draw, draw_weights
 WIDTHS = [*range(1, 74), 127, 128, 129]
 
 
-def sums(scores, held=None, weights=None, threads=0):
+def sums(
+    scores: np.ndarray,
+    held: npt.DTypeLike | None = None,
+    weights: np.ndarray | None = None,
+    threads: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
     params = scores.shape[1]
     triangle = core.triangle_zeros(params, np.dtype(held or scores.dtype).itemsize)
     report = core.accumulate(scores, weights, None, triangle, True, True, threads)
@@ -21,13 +27,13 @@ def sums(scores, held=None, weights=None, threads=0):
     return out, triangle
 
 
-def bound(S, held):
+def bound(S: np.ndarray, held: type[np.floating]) -> np.ndarray:
     return (len(S) + 4) * EPS[np.dtype(held)] * (abs(S).T @ abs(S))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", WIDTHS)
-def test_every_width(p, dtype):
+def test_every_width(p: int, dtype: type[np.floating]) -> None:
     for n in (8 * p + 1, 2 * p + 1200):
         S = draw(n, p, dtype)
         exact = S.astype(np.float64)
@@ -43,7 +49,9 @@ def test_every_width(p, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [1, 3, 7, 8, 9, 31])
-def test_what_lies_beside_and_behind_is_not_read_into_the_sum(p, dtype):
+def test_what_lies_beside_and_behind_is_not_read_into_the_sum(
+    p: int, dtype: type[np.floating]
+) -> None:
     S = draw(1000, p, dtype)
     wide = np.full((1001, p + 40), np.nan, dtype)
     wide[:1000, :p] = S
@@ -56,7 +64,7 @@ def test_what_lies_beside_and_behind_is_not_read_into_the_sum(p, dtype):
 
 
 @pytest.mark.parametrize("p", [1, 2, 5, 8, 30, 64])
-def test_a_bad_score_is_named_wherever_it_stands(p):
+def test_a_bad_score_is_named_wherever_it_stands(p: int) -> None:
     for row in (0, 1, 517, 998, 999):
         for col in {0, p // 2, p - 1}:
             for bad in (np.nan, np.inf, -np.inf):
@@ -68,7 +76,7 @@ def test_a_bad_score_is_named_wherever_it_stands(p):
                 assert not triangle.any()
 
 
-def test_overflow_names_its_column_and_changes_nothing():
+def test_overflow_names_its_column_and_changes_nothing() -> None:
     S = draw(1000, 5, np.float64)
     S[3, 2] = 1e200
     triangle = core.triangle_zeros(5, 8)
@@ -79,7 +87,7 @@ def test_overflow_names_its_column_and_changes_nothing():
 
 
 @pytest.mark.parametrize("p", [1, 2, 8, 17])
-def test_added_to_what_is_there(p):
+def test_added_to_what_is_there(p: int) -> None:
     S, w = draw(900, p, np.float64), draw_weights(900)
     triangle = core.triangle_zeros(p, 8)
     for fresh, weights in ((True, None), (False, None), (False, w)):

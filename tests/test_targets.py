@@ -1,5 +1,7 @@
 """Least squares of the scores: any targets, by every solver, with the digits of QR and the dual."""
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -15,7 +17,14 @@ SOLVERS = [
 ]  # fmt: skip
 
 
-def answer(S, y, damping, weights, center, reduction):
+def answer(
+    S: np.ndarray,
+    y: np.ndarray,
+    damping: float | np.ndarray,
+    weights: np.ndarray | None,
+    center: bool,
+    reduction: str,
+) -> np.ndarray:
     """Return (c UᴴU + D)⁻¹ c Uᴴ √w y, U the rooted scores."""
     U = oracle.rooted(S, weights, center)
     c = 1 / oracle.total(S, weights, reduction)
@@ -27,7 +36,9 @@ def answer(S, y, damping, weights, center, reduction):
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
 @pytest.mark.parametrize(("n", "p"), [(60, 13), (9, 26), (49, 24), (1, 2)])
 @pytest.mark.parametrize("solver", SOLVERS, ids=str)
-def test_every_solver_finds_the_nearest(solver, n, p, dtype):
+def test_every_solver_finds_the_nearest(
+    solver: Any, n: int, p: int, dtype: type[np.inexact]
+) -> None:
     S, y, weights = oracle.draw(n, p, dtype), oracle.draw(n, 4, dtype)[:, 3], oracle.draw_weights(n)
     kappa = 1 + np.linalg.norm(S) ** 2 / 0.1
     for center in (False, True):
@@ -44,7 +55,9 @@ def test_every_solver_finds_the_nearest(solver, n, p, dtype):
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
 @pytest.mark.parametrize("solver", [ff.QR(), ff.Dual(), ff.Cholesky()], ids=str)
-def test_a_damping_for_each_parameter(solver, dtype):
+def test_a_damping_for_each_parameter(
+    solver: ff.Cholesky | ff.Dual | ff.QR, dtype: type[np.inexact]
+) -> None:
     S, y = oracle.draw(20, 9, dtype), oracle.draw(20, 2, dtype)[:, 1]
     damping = np.linspace(0.5, 3.0, 9)
     found = ff.ScoreFisher(S, reduction="sum").least_squares(y, damping=damping, solver=solver)
@@ -55,7 +68,7 @@ def test_a_damping_for_each_parameter(solver, dtype):
 
 @pytest.mark.parametrize("solver", [ff.QR(), ff.Dual(), ff.Cholesky()], ids=str)
 @pytest.mark.parametrize("n", [40, 200])
-def test_a_network_in_layers(solver, n):
+def test_a_network_in_layers(solver: ff.Cholesky | ff.Dual | ff.QR, n: int) -> None:
     layers = network.draw(n, np.float64)[:2]
     S, y, weights = network.scores(layers), oracle.draw(n, 1)[:, 0], oracle.draw_weights(n)
     for center in (False, True):
@@ -68,7 +81,7 @@ def test_a_network_in_layers(solver, n):
 
 
 @pytest.mark.parametrize("solver", ["auto", ff.QR(), ff.Dual()], ids=str)
-def test_targets_of_one_are_the_mean_score(solver):
+def test_targets_of_one_are_the_mean_score(solver: str | ff.Dual | ff.QR) -> None:
     S, weights = oracle.draw(50, 7), oracle.draw_weights(50)
     F = ff.ScoreFisher(S, weights=weights)
     found = F.least_squares(np.ones(50), damping=0.2, solver=solver)
@@ -76,7 +89,7 @@ def test_targets_of_one_are_the_mean_score(solver):
     oracle.close(found.value, expected, float, 1000)
 
 
-def test_it_is_the_regression_of_numpy():
+def test_it_is_the_regression_of_numpy() -> None:
     S, y = oracle.draw(50, 7), oracle.draw(50, 2)[:, 0]
     for reduction in ("mean", "sum"):
         found = ff.ScoreFisher(S, reduction=reduction).least_squares(y, solver=ff.QR())
@@ -84,7 +97,7 @@ def test_it_is_the_regression_of_numpy():
 
 
 @pytest.mark.parametrize("kappa", [1e6, 1e9])
-def test_qr_loses_digits_by_the_condition_and_not_by_its_square(kappa):
+def test_qr_loses_digits_by_the_condition_and_not_by_its_square(kappa: float) -> None:
     """With a small residual the error of least squares is c p eps κ; normal equations have κ²."""
     n, p = 300, 12
     S = ill_conditioned(n, p, kappa)
@@ -98,7 +111,7 @@ def test_qr_loses_digits_by_the_condition_and_not_by_its_square(kappa):
         assert error < 0.01 * np.linalg.norm(semi_normal - exact) / np.linalg.norm(exact)
 
 
-def test_the_dual_loses_no_digits_to_a_small_damping():
+def test_the_dual_loses_no_digits_to_a_small_damping() -> None:
     """Minimum-norm solutions, as minSR takes them from local energies: λ → 0 costs nothing."""
     S, y = oracle.draw(9, 40), oracle.draw(9, 1)[:, 0]
     expected = np.linalg.lstsq(S, y)[0]
@@ -113,7 +126,9 @@ def test_the_dual_loses_no_digits_to_a_small_damping():
 
 @pytest.mark.parametrize("solver", [ff.QR(), ff.Dual(), ff.Cholesky()], ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_a_large_mean_of_the_targets_costs_no_digits(weighted, solver):
+def test_a_large_mean_of_the_targets_costs_no_digits(
+    weighted: bool, solver: ff.Cholesky | ff.Dual | ff.QR
+) -> None:
     """Centred scores sum to zero but for rounding, which 10⁹ times as much would show."""
     S, weights = oracle.draw(200, 5), oracle.draw_weights(200) if weighted else None
     y = np.round(oracle.draw(200, 1)[:, 0] * 2**20) / 2**20  # so that y + 2³⁰ is exact
@@ -125,7 +140,7 @@ def test_a_large_mean_of_the_targets_costs_no_digits(weighted, solver):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_half_precision(dtype):
+def test_half_precision(dtype: type[np.generic]) -> None:
     S = oracle.draw(40, 5).astype(dtype)
     y = oracle.draw(40, 1)[:, 0].astype(np.float32)
     found = ff.ScoreFisher(S, center=True).least_squares(y, damping=0.1, solver=ff.QR())
@@ -133,7 +148,7 @@ def test_half_precision(dtype):
     oracle.close(found.value, expected, np.float32, 1000, 1.0)
 
 
-def test_bits_do_not_depend_on_threads_and_nothing_is_written():
+def test_bits_do_not_depend_on_threads_and_nothing_is_written() -> None:
     S, y = oracle.draw(3000, 24), oracle.draw(3000, 1)[:, 0]
     S.flags.writeable = y.flags.writeable = False
     F = ff.ScoreFisher(S)
@@ -148,7 +163,7 @@ def test_bits_do_not_depend_on_threads_and_nothing_is_written():
     )  # F itself has forgotten the targets
 
 
-def test_policies_and_diagnosis():
+def test_policies_and_diagnosis() -> None:
     S, y = np.ones((3, 2)), np.array([1.0, 2.0, 3.0])
     F = ff.ScoreFisher(S, reduction="sum")
     with pytest.raises(ff.NotPositiveDefiniteError):
@@ -173,12 +188,12 @@ def test_policies_and_diagnosis():
         (np.ones(5) * 1j, TypeError, "targets: expected real numbers, got complex128"),
     ],
 )
-def test_targets_that_do_not_fit(targets, error, message):
+def test_targets_that_do_not_fit(targets: np.ndarray, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ff.ScoreFisher(oracle.draw(5, 2)).least_squares(targets)
 
 
-def test_a_streamed_root_has_no_right_hand_side_of_its_own():
+def test_a_streamed_root_has_no_right_hand_side_of_its_own() -> None:
     F = ff.SquareRootFisher.from_scores(oracle.draw(5, 2))
     with pytest.raises(TypeError, match="SquareRootFisher knows no mean score"):
         F.solve(None)

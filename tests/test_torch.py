@@ -7,8 +7,9 @@ import pickle
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,7 @@ DTYPES = [np.dtype(t) for t in (*oracle.EVERY, np.float16, BFLOAT16)]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
-def tensor(x):
+def tensor(x: Any) -> Any:
     """Return the same as tensors: arrays, and lists, tuples and layers of them."""
     if isinstance(x, np.ndarray):
         if x.dtype == BFLOAT16:
@@ -44,7 +45,7 @@ def tensor(x):
     return x
 
 
-def same(ours, expected):
+def same(ours: Any, expected: Any) -> None:
     """Assert that it is bit for bit what NumPy gave, with a tensor for every array."""
     if isinstance(expected, np.ndarray) and expected.dtype.names is None:
         assert isinstance(ours, torch.Tensor)
@@ -70,7 +71,7 @@ def same(ours, expected):
         assert np.array_equal(ours, expected, equal_nan=isinstance(expected, float))
 
 
-def told(call, *args):
+def told(call: Callable[[Any, Any], Any], *args: Any) -> Any:
     """Return what a call gives, or the error that it raises in words."""
     try:
         return call(*args)
@@ -78,7 +79,7 @@ def told(call, *args):
         return f"{type(error).__name__}: {error}"
 
 
-def draw(n, p, dtype):
+def draw(n: int, p: int, dtype: np.dtype) -> np.ndarray:
     wide = np.dtype(dtype) if np.dtype(dtype) in oracle.EPS else np.dtype(np.float32)
     return oracle.draw(n, p, wide).astype(dtype)
 
@@ -89,7 +90,7 @@ MATRIX = oracle.fisher(S)
 
 
 # ---- what takes scores ----
-SCORES = {
+SCORES: dict[str, Callable[..., Any]] = {
     "empirical_fisher": lambda S, w: ff.empirical_fisher(S, weights=w, center=True),
     "fisher_diagonal": lambda S, w: ff.fisher_diagonal(S, weights=w),
     "fvp": lambda S, w: ff.fvp(S, S[:2].T, weights=w, damping=0.1),
@@ -105,7 +106,7 @@ SCORES = {
 
 @each_dtype
 @pytest.mark.parametrize("call", SCORES.values(), ids=SCORES)
-def test_every_dtype(call, dtype):
+def test_every_dtype(call: Callable[[Any, Any], Any], dtype: np.dtype) -> None:
     scores, weights = draw(40, 7, dtype), W.astype(np.float32 if dtype.itemsize < 8 else dtype.type)
     weights = np.ascontiguousarray(weights.real)
     for given in (scores, np.asfortranarray(scores), scores[::2, ::3]):
@@ -113,7 +114,7 @@ def test_every_dtype(call, dtype):
         same(told(call, tensor(given), tensor(w)), told(call, given, w))
 
 
-def test_numbers_of_every_thread_count_and_solver():
+def test_numbers_of_every_thread_count_and_solver() -> None:
     scores, weights = everything.draw(120, 30), np.linspace(0.5, 2.0, 120)
     given = tensor(scores), tensor(weights)
     for table in (everything.functions, everything.methods):
@@ -125,7 +126,7 @@ def test_numbers_of_every_thread_count_and_solver():
 
 # ---- representations ----
 # What each answers, given what turns NumPy's arrays into those of the call.
-METHODS = {
+METHODS: dict[str, Callable[..., Any]] = {
     "F @ v": lambda F, x: F @ x(V),
     "F @ V": lambda F, x: F @ x(VS),
     "quadratic_form": lambda F, x: F.quadratic_form(x(VS)),
@@ -168,11 +169,14 @@ METHODS = {
 }
 
 
-def asked(F, x):
+def asked(
+    F: ff.Fisher,
+    x: Any,
+) -> dict[str, Any]:
     return {name: told(call, F, x) for name, call in METHODS.items()}
 
 
-EMPTY = {
+EMPTY: dict[str, Callable[..., Any]] = {
     "dense": lambda: ff.DenseFisher(7),
     "float32": lambda: ff.DenseFisher(7, dtype=np.float32),
     "diagonal": lambda: ff.DiagonalFisher(7, center=True),
@@ -184,7 +188,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("kind", EMPTY)
-def test_accumulators_take_the_home_of_their_first_update(kind):
+def test_accumulators_take_the_home_of_their_first_update(kind: str) -> None:
     dtype = EMPTY[kind]().dtype
     scores, weights = S.astype(dtype), W.astype(dtype)
     F = EMPTY[kind]().update(scores[:25], weights[:25]).update(scores[25:])
@@ -192,7 +196,7 @@ def test_accumulators_take_the_home_of_their_first_update(kind):
     same(asked(ours, tensor), asked(F, lambda x: x))
 
 
-def test_each_method_of_the_representations_that_hold_scores():
+def test_each_method_of_the_representations_that_hold_scores() -> None:
     layers = [(S[:, :2].copy(), S[:, 2:4].copy()), (S[:, 4:5].copy(), S[:, 4:].copy())]
     for ours, theirs in (
         (ff.ScoreFisher(tensor(S), weights=tensor(W)), ff.ScoreFisher(S, weights=W)),
@@ -210,13 +214,15 @@ BATCH = np.einsum("bni,bnj->bij", ITEMS, ITEMS)
 COUNTS, RATES = np.arange(5.0), np.linspace(0.5, 2.0, 5)
 
 
-def regression(x):
+def regression(
+    x: Any,
+) -> Callable[[Any], tuple[Any, Any, Any]]:
     """Return the loss of least squares and its derivatives, of and as what `x` makes of arrays.
 
     They are computed by NumPy, for torch's sums have other bits.
     """
 
-    def model(theta):
+    def model(theta: Any) -> tuple[Any, Any, Any]:
         assert type(theta) is type(x(V))
         r = X @ np.asarray(theta) - Y
         return x(np.array(r @ r / 60)), x(X.T @ r / 30), x(X)
@@ -224,7 +230,10 @@ def regression(x):
     return model
 
 
-def descent(x, **options):
+def descent(
+    x: Any,
+    **options: Any,
+) -> list[ff.DescentResult | list[ff.DescentState]]:
     states: list[Any]
     states, model = [], regression(x)
     if options:
@@ -235,28 +244,38 @@ def descent(x, **options):
     return [result, states]
 
 
-def fitted(fit, x):
+def fitted(
+    fit: Any,
+    x: Any,
+) -> Any:
     found = fit(lambda b: x(X @ np.asarray(b) - Y), x(V[:3]), jacobian=lambda _: x(X))
     return [found, found.standard_errors(), found.covariance()]
 
 
-def square(x):
+def square(
+    x: Any,
+) -> Any:
     """Return ‖θ‖² of a θ that must be what `x` makes of arrays."""
 
-    def loss(theta):
+    def loss(theta: Any) -> Any:
         assert type(theta) is type(x(V))
         return x(np.array(np.square(np.asarray(theta)).sum()))
 
     return loss
 
 
-def told_by_an_error(x):
+def told_by_an_error(
+    x: Any,
+) -> Any:
     with pytest.raises(ff.NotPositiveDefiniteError) as error:
         ff.batch.solve(x(np.stack([np.eye(4), -np.eye(4)])), x(np.ones((2, 4))))
     return error.value.solution
 
 
-def strategy(kind, x):
+def strategy(
+    kind: Any,
+    x: Any,
+) -> Any:
     one = kind(x(V), 1.0, rng=0)
     for _ in range(3):
         one.tell(x(np.square(np.asarray(one.ask())).sum(axis=1)))
@@ -264,17 +283,25 @@ def strategy(kind, x):
     return [one, one.mean, one.best, one.sigma, one.covariance(), result]
 
 
-def spring(x):
+def spring(
+    x: Any,
+) -> Any:
     one = ff.Spring(damping=0.1)
     return [one.step(x(S[:5]), x(Y[:5])), one.step(x(S[5:10]), x(Y[:5])), one.direction]
 
 
-def adam(x):
+def adam(
+    x: Any,
+) -> Any:
     state = ff.Adam(0.1).start(x(V))
     return ff.Adam(0.1).step(state, x(V))
 
 
-def family(made, observed, x):
+def family(
+    made: Callable[..., Any],
+    observed: np.ndarray,
+    x: Any,
+) -> list[Any]:
     one, data = made(x), x(observed)
     answers = [one.log_prob(data), one.score(data), one.fisher_information(), one.sample(3, rng=0)]
     other = one.with_parameters(one.parameters)
@@ -357,11 +384,11 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_applications(call):
+def test_applications(call: Callable[..., Any]) -> None:
     same(call(tensor), call(lambda x: x))
 
 
-def test_every_public_name_takes_tensors():
+def test_every_public_name_takes_tensors() -> None:
     """What is added later must not forget the border."""
     no_arrays = {"get_num_threads", "set_num_threads", "show_config", "load", "chunks"}
     for name in set(ff.__all__) - no_arrays:
@@ -378,7 +405,7 @@ def test_every_public_name_takes_tensors():
 
 
 # ---- views, and what comes back ----
-def test_the_memory_is_shared():
+def test_the_memory_is_shared() -> None:
     held = torch.from_numpy(S.copy())
     F = ff.ScoreFisher(held)
     assert F._scores.ctypes.data == held.data_ptr()
@@ -391,14 +418,14 @@ def test_the_memory_is_shared():
     assert rows._scores.strides == (2 * 7 * 8, 8)
 
 
-def test_tensors_are_never_written_to():
+def test_tensors_are_never_written_to() -> None:
     held, before = tensor((S, W, V)), [x.copy() for x in (S, W, V)]
     ff.natural_gradient(held[0], held[2], damping=1.0, weights=held[1], center=True)
     ff.DenseFisher.from_scores(held[0], weights=held[1]).solve(held[2], damping=1.0)
     assert all(np.array_equal(x, y) for x, y in zip(held, before, strict=True))
 
 
-def test_out_is_the_tensor_that_was_given():
+def test_out_is_the_tensor_that_was_given() -> None:
     out = torch.empty(7, 7, dtype=torch.float64)
     assert ff.empirical_fisher(tensor(S), out=out) is out
     same(out, ff.empirical_fisher(S))
@@ -419,7 +446,7 @@ OUTS = {
 
 
 @pytest.mark.parametrize(("out", "message"), OUTS.values(), ids=OUTS)
-def test_out_that_cannot_hold_the_answer_is_refused(out, message):
+def test_out_that_cannot_hold_the_answer_is_refused(out: Callable[[], Any], message: str) -> None:
     held = out()
     scores = tensor(S + 1j * S if held.dtype.is_complex else S)
     with pytest.raises(ValueError, match=message):
@@ -427,13 +454,13 @@ def test_out_that_cannot_hold_the_answer_is_refused(out, message):
     assert not held.resolve_conj().resolve_neg().any()
 
 
-def test_out_may_have_any_strides_without_overlap():
+def test_out_may_have_any_strides_without_overlap() -> None:
     wide = torch.zeros(14, 21, dtype=torch.float64)
     for out in (wide[::2, ::3], wide[::2, ::3].T, wide[:7, :7]):
         same(ff.empirical_fisher(tensor(S), out=out), ff.empirical_fisher(S))
 
 
-def test_a_view_of_memory_that_torch_cannot_describe_is_copied():
+def test_a_view_of_memory_that_torch_cannot_describe_is_copied() -> None:
     # Read-only and of negative strides: a batch of one matrix for several right-hand sides.
     solution = ff.batch.solve(tensor(BATCH[:1]), tensor(ITEMS[:, 0].copy()), damping=1.0)
     same(solution.damping_used, np.ones(10))
@@ -441,7 +468,7 @@ def test_a_view_of_memory_that_torch_cannot_describe_is_copied():
          ff.DenseFisher.from_scores(S).eigsh(7)[0])  # fmt: skip
 
 
-def test_conjugate_and_negative_bits_are_resolved():
+def test_conjugate_and_negative_bits_are_resolved() -> None:
     Z = oracle.draw(40, 7, np.complex128)
     lazy = tensor(Z).conj()
     assert lazy.is_conj()
@@ -450,7 +477,7 @@ def test_conjugate_and_negative_bits_are_resolved():
     same(ff.empirical_fisher(lazy.imag), ff.empirical_fisher(np.ascontiguousarray(-Z.imag)))
 
 
-def test_dtypes_of_torch_are_dtypes():
+def test_dtypes_of_torch_are_dtypes() -> None:
     scores = tensor(S.astype(np.float32))
     assert ff.empirical_fisher(scores, dtype=torch.float64).dtype == torch.float64
     assert ff.DenseFisher(3, dtype=torch.float32).dtype == np.float32
@@ -458,7 +485,7 @@ def test_dtypes_of_torch_are_dtypes():
         ff.DenseFisher(3, dtype=torch.quint4x2)
 
 
-def test_tensors_without_axes_are_numbers():
+def test_tensors_without_axes_are_numbers() -> None:
     assert type(ff.empirical_fisher(S)) is np.ndarray
     assert type(ff.natural_gradient(S, damping=torch.tensor(0.5))) is np.ndarray
     same(ff.fvp(tensor(S), tensor(V), damping=torch.tensor(0.5)), ff.fvp(S, V, damping=0.5))
@@ -466,7 +493,7 @@ def test_tensors_without_axes_are_numbers():
          ff.DenseFisher(7).update(S).logdet(0.5))  # fmt: skip
 
 
-def test_inference_mode():
+def test_inference_mode() -> None:
     with torch.inference_mode():
         scores = tensor(S) * 1.0
         same(ff.empirical_fisher(scores), ff.empirical_fisher(S))
@@ -474,14 +501,14 @@ def test_inference_mode():
 
 
 # ---- homes ----
-def test_a_home_survives_copies_pickle_and_arithmetic():
+def test_a_home_survives_copies_pickle_and_arithmetic() -> None:
     F = ff.DenseFisher(7).update(tensor(S))
     others = F.copy(), copy.copy(F), copy.deepcopy(F), pickle.loads(pickle.dumps(F)), F + F
     for one in (*others, F.decay(0.5), ff.DenseFisher(7).merge(F)):
         assert isinstance(one.diagonal(), torch.Tensor)
 
 
-def test_files_have_no_home(tmp_path):
+def test_files_have_no_home(tmp_path: Path) -> None:
     ff.DenseFisher(7).update(tensor(S)).save(tmp_path / "f.npz")
     F = ff.load(tmp_path / "f.npz")
     assert type(F.diagonal()) is np.ndarray
@@ -490,7 +517,7 @@ def test_files_have_no_home(tmp_path):
 
 
 @pytest.mark.parametrize("x", [tensor, np.array])
-def test_the_direction_of_a_spring_is_a_copy(x):
+def test_the_direction_of_a_spring_is_a_copy(x: Any) -> None:
     spring = ff.Spring(0.1)
     step = spring.step(x(S[:5]), x(Y[:5]))
     spring.direction[:] = 0
@@ -499,12 +526,12 @@ def test_the_direction_of_a_spring_is_a_copy(x):
     assert type(twin.direction) is type(step)
 
 
-def test_scipy_gets_an_operator_of_numpy():
+def test_scipy_gets_an_operator_of_numpy() -> None:
     operator = ff.DenseFisher(7).update(tensor(S)).as_linear_operator()
     assert type(operator @ V) is np.ndarray
 
 
-def test_the_first_update_with_tensors_gives_a_home():
+def test_the_first_update_with_tensors_gives_a_home() -> None:
     F = ff.DenseFisher(7)
     with pytest.raises(ff.NonFiniteError):
         F.update(tensor(S * np.nan))
@@ -512,8 +539,8 @@ def test_the_first_update_with_tensors_gives_a_home():
     assert type(F.update(tensor(S)).diagonal()) is torch.Tensor
 
 
-def test_a_stream_that_stops_midway_leaves_a_home():
-    def parts():
+def test_a_stream_that_stops_midway_leaves_a_home() -> None:
+    def parts() -> Iterator[Any]:
         yield tensor(S[:20])
         raise OSError("disk gone")
 
@@ -524,7 +551,7 @@ def test_a_stream_that_stops_midway_leaves_a_home():
     same(F.diagonal(), ff.DenseFisher(7).update(S[:20]).diagonal())
 
 
-def test_what_is_made_of_numpy_goes_on_answering_in_kind():
+def test_what_is_made_of_numpy_goes_on_answering_in_kind() -> None:
     F = ff.DenseFisher(7).update(S[:20])
     F.update(tensor(S[20:])).merge(ff.DenseFisher(7).update(tensor(S)))
     assert type(F.update(S).diagonal()) is np.ndarray
@@ -600,16 +627,17 @@ def test_a_stream_or_a_callback_is_not_kept() -> None:
     assert len(alive) > 10
 
 
-def test_a_file_is_loaded_onto_the_device_of_a_tensor(tmp_path):
+def test_a_file_is_loaded_onto_the_device_of_a_tensor(tmp_path: Path) -> None:
     ff.DenseFisher(7).update(S).save(tmp_path / "f.npz")
     F = ff.load(tmp_path / "f.npz", like=tensor(V))
     assert isinstance(F, ff.DenseFisher)
     same(F.update(tensor(S)).diagonal(), ff.DenseFisher(7).update(S).update(S).diagonal())
 
 
-def test_integers_may_be_of_either_library():
+def test_integers_may_be_of_either_library() -> None:
     groups, keep = np.arange(40) // 4, np.array([0, 2])
     counts, chosen = np.arange(1, 41), np.arange(40) % 3 == 0
+    call: Callable[..., Any]
     for call in (
         lambda S, x: ff.score_covariance(S, clusters=x(groups)),
         lambda S, x: ff.marginalize(S.T @ S, x(keep)),
@@ -627,11 +655,11 @@ def test_integers_may_be_of_either_library():
         ff.score_covariance(tensor(S), clusters=tensor(groups).to("meta"))
 
 
-def test_data_loaders_and_other_iterables_give_chunks():
+def test_data_loaders_and_other_iterables_give_chunks() -> None:
     from torch.utils.data import DataLoader, TensorDataset
 
     class Parts:
-        def __iter__(self):
+        def __iter__(self) -> Any:
             return iter(tensor(S).split(8))
 
     expected = ff.DenseFisher.from_scores(S, weights=np.ones(40)).to_dense()
@@ -649,7 +677,7 @@ def test_data_loaders_and_other_iterables_give_chunks():
         oracle.close(found.numpy(), expected, np.float64, 40)
 
 
-def test_calls_without_tensors_cross_nothing(monkeypatch):
+def test_calls_without_tensors_cross_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where torch is imported for something else, a method costs one look at its arguments."""
     F, calls = ff.DenseFisher.from_scores(S), []
     monkeypatch.setattr(border, "mapped", lambda *_: calls.append(_))
@@ -659,11 +687,11 @@ def test_calls_without_tensors_cross_nothing(monkeypatch):
 
 
 # ---- callbacks ----
-def test_functions_of_the_caller_are_outside():
+def test_functions_of_the_caller_are_outside() -> None:
     """A model may use the library on tensors of its own, and its answer may be any of ours."""
     x, y = tensor(X), tensor(Y)
 
-    def model(theta):
+    def model(theta: Any) -> tuple[Any, Any, ff.DenseFisher]:
         assert isinstance(theta, torch.Tensor)
         r = x @ theta - y
         F = ff.DenseFisher.from_scores(x)
@@ -674,23 +702,23 @@ def test_functions_of_the_caller_are_outside():
     assert torch.allclose(result.theta, torch.linalg.lstsq(x, y).solution)
 
 
-def test_objects_that_are_called_keep_what_they_hold():
+def test_objects_that_are_called_keep_what_they_hold() -> None:
     @dataclass
     class Loss:
         target: Any
 
-        def __call__(self, theta):
+        def __call__(self, theta: Any) -> Any:
             assert isinstance(self.target, torch.Tensor)
             return ((theta - self.target) ** 2).sum()
 
     Base: Any = torch.nn.Module
 
-    class Module(Base):
-        def __init__(self):
+    class Module(Base):  # type: ignore[misc]
+        def __init__(self) -> None:
             super().__init__()
             self.target = torch.nn.Parameter(tensor(V))
 
-        def forward(self, theta):
+        def forward(self, theta: Any) -> Any:
             return ((theta - self.target) ** 2).sum().detach()
 
     results = [
@@ -700,7 +728,7 @@ def test_objects_that_are_called_keep_what_they_hold():
     same(results[0].theta, results[1].theta.numpy())
 
 
-def test_tasks_of_dask_are_no_functions():
+def test_tasks_of_dask_are_no_functions() -> None:
     dask = pytest.importorskip("dask")
     tasks = [dask.delayed(lambda part: part)(part) for part in np.split(S, 4)]
     found = ff.distributed.empirical_fisher(tasks).to_dense()
@@ -709,8 +737,8 @@ def test_tasks_of_dask_are_no_functions():
     same(ff.distributed.empirical_fisher(tasks).to_dense(), found)
 
 
-def test_without_tensors_a_model_gets_numpy_and_may_return_tensors():
-    def model(theta):
+def test_without_tensors_a_model_gets_numpy_and_may_return_tensors() -> None:
+    def model(theta: np.ndarray) -> tuple[Any, Any, Any]:
         assert type(theta) is np.ndarray
         r = X @ theta - Y
         return tensor(r @ r / 60 * np.ones(1))[0], tensor(X.T @ r / 30), tensor(X)
@@ -720,11 +748,11 @@ def test_without_tensors_a_model_gets_numpy_and_may_return_tensors():
     assert np.allclose(result.theta, np.linalg.lstsq(X, Y)[0])
 
 
-def test_what_a_function_returns_is_checked_too():
+def test_what_a_function_returns_is_checked_too() -> None:
     theta = torch.zeros(3, dtype=torch.float64)
     model = regression(tensor)
 
-    def attached(theta):
+    def attached(theta: Any) -> tuple[Any, Any, Any]:
         return model(theta)[0], model(theta)[1].requires_grad_(), tensor(X)
 
     with pytest.raises(TypeError, match=r"what model returns\[1\]: expected a tensor without grad"):
@@ -771,31 +799,31 @@ REFUSED = {
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
-def test_refused(call, message):
+def test_refused(call: Callable[[], None], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         call()
 
 
-def test_a_cuda_tensor_needs_cupy(monkeypatch):
+def test_a_cuda_tensor_needs_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ImportError, match="scores: expected CuPy for a tensor on cpu, got none"):
         tensors.cupy_array_of("scores", tensor(S))
 
 
-def test_a_stream_that_fails_leaves_no_device_current(monkeypatch):
+def test_a_stream_that_fails_leaves_no_device_current(monkeypatch: pytest.MonkeyPatch) -> None:
     entered = []
 
     class Device:
-        def __init__(self, place):
+        def __init__(self, place: int) -> None:
             self.place = place
 
-        def __enter__(self):
+        def __enter__(self) -> None:
             entered.append(self.place)
 
-        def __exit__(self, *_):
+        def __exit__(self, *_: object) -> None:
             entered.remove(self.place)
 
-    def refused(pointer, place):
+    def refused(pointer: int, place: int) -> None:
         assert (pointer, place, entered) == (7, 1, [1])
         raise RuntimeError("no such stream")
 
@@ -808,7 +836,7 @@ def test_a_stream_that_fails_leaves_no_device_current(monkeypatch):
     assert not entered
 
 
-def test_who_gave_tensors_is_told_how_to_copy_tensors():
+def test_who_gave_tensors_is_told_how_to_copy_tensors() -> None:
     device = pytest.importorskip("device")
     crossing = border._Crossing()
     crossing.home = "cuda:0"
@@ -822,13 +850,13 @@ def test_who_gave_tensors_is_told_how_to_copy_tensors():
         on_host("scores", device.to_device(S))
 
 
-def test_bfloat16_needs_ml_dtypes(monkeypatch):
+def test_bfloat16_needs_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(ImportError, match="scores: expected the package ml_dtypes"):
         ff.empirical_fisher(tensor(S).to(torch.bfloat16))
 
 
-def test_importing_does_not_import_torch():
+def test_importing_does_not_import_torch() -> None:
     code = (
         "import sys, numpy as np, fastfisher as ff; from fastfisher import *;"
         "ff.DenseFisher.from_scores(np.eye(3)).diagonal();"
@@ -837,7 +865,7 @@ def test_importing_does_not_import_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_where_torch_was_never_imported_a_home_means_nothing(tmp_path):
+def test_where_torch_was_never_imported_a_home_means_nothing(tmp_path: Path) -> None:
     (tmp_path / "f.pickle").write_bytes(pickle.dumps(ff.DenseFisher(7).update(tensor(S))))
     code = (
         "import sys, pickle, numpy as np;"
@@ -847,39 +875,42 @@ def test_where_torch_was_never_imported_a_home_means_nothing(tmp_path):
     subprocess.run([sys.executable, "-Wi", "-c", code, tmp_path / "f.pickle"], check=True)
 
 
-def test_operators_get_arrays_though_they_can_be_called():
+def test_operators_get_arrays_though_they_can_be_called() -> None:
     from scipy.sparse.linalg import aslinearoperator
 
     F = aslinearoperator(MATRIX)
     same(ff.solve(F, tensor(V), damping=0.1).value, ff.solve(F, V, damping=0.1).value)
 
 
-def test_objects_that_can_be_called_too_are_no_functions():
+def test_objects_that_can_be_called_too_are_no_functions() -> None:
     class Operator:
         shape, dtype = MATRIX.shape, MATRIX.dtype
 
-        def __matmul__(self, v):
-            return MATRIX @ v
+        def __matmul__(self, v: np.ndarray) -> np.ndarray:
+            answer: np.ndarray = MATRIX @ v
+            return answer
 
-        def __call__(self):
+        def __call__(self) -> None:
             raise AssertionError
 
     class Rows:
         shape, dtype, ndim = S.shape, S.dtype, 2
 
-        def __getitem__(self, part):
+        def __getitem__(self, part: slice) -> np.ndarray:
             return S[part]
 
-        def __call__(self):
+        def __call__(self) -> None:
             raise AssertionError
 
     class Halved:
-        def prepare(self, fisher, _, **options):
+        def prepare(
+            self, fisher: ff.DenseFisher, _: float, **options: Any
+        ) -> Callable[[np.ndarray], np.ndarray]:
             assert isinstance(fisher, ff.Fisher)
             assert set(options) == {"threads"}
             return lambda R: 0.5 * R
 
-        def __call__(self):
+        def __call__(self) -> None:
             raise AssertionError
 
     same(
@@ -893,32 +924,33 @@ def test_objects_that_can_be_called_too_are_no_functions():
          ff.solve(MATRIX, V, damping=0.1, solver=cg).value)  # fmt: skip
 
 
-def test_operators_keep_what_they_hold_and_get_our_arrays():
+def test_operators_keep_what_they_hold_and_get_our_arrays() -> None:
     @dataclass
     class Operator:
         matrix: Any
         shape: tuple[int, ...] = MATRIX.shape
         dtype: Any = MATRIX.dtype
 
-        def __matmul__(self, v):
+        def __matmul__(self, v: np.ndarray) -> np.ndarray:
             assert type(v) is np.ndarray
-            return (self.matrix @ torch.from_numpy(v)).numpy()
+            answer: np.ndarray = (self.matrix @ torch.from_numpy(v)).numpy()
+            return answer
 
     F = Operator(tensor(MATRIX))
     found = ff.solve(F, tensor(V), damping=0.1).value
     assert torch.allclose(found, tensor(ff.solve(MATRIX, V, damping=0.1).value))
 
 
-def test_a_subclass_keeps_its_static_methods_and_attributes():
+def test_a_subclass_keeps_its_static_methods_and_attributes() -> None:
     class Scaled(ff.DenseFisher):
         sizes = np.vectorize(len)  # can be called, and is no method
 
         @staticmethod
-        def scaled(scores, factor=2.0):
+        def scaled(scores: float | np.ndarray, factor: float = 2.0) -> float | np.ndarray:
             return factor * scores
 
         @classmethod
-        def of(cls, scores):
+        def of(cls, scores: np.ndarray) -> Any:
             return cls(scores.shape[1]).update(scores)
 
     F = Scaled.of(tensor(S))

@@ -10,19 +10,19 @@ from oracle import DTYPES, EPS, SIZES, rng
 CASES = [(p, dtype) for p in (*SIZES, 500) for dtype in DTYPES]
 
 
-def symmetric(p, dtype):
+def symmetric(p: int, dtype: type[np.floating]) -> np.ndarray:
     A = rng(p).standard_normal((p, p)).astype(dtype)
     return (A + A.T).astype(dtype)
 
 
-def packed(A):
+def packed(A: np.ndarray) -> np.ndarray:
     triangle = core.triangle_zeros(len(A), A.itemsize)
     assert core.triangle_from_dense(A, triangle, 0)[0] == Status.SUCCESS
     return triangle
 
 
 @pytest.mark.parametrize(("p", "dtype"), CASES)
-def test_there_and_back(p, dtype):
+def test_there_and_back(p: int, dtype: type[np.floating]) -> None:
     A = symmetric(p, dtype)
     triangle = packed(A)
     assert triangle.size == core.triangle_size(p, A.itemsize)
@@ -36,7 +36,7 @@ def test_there_and_back(p, dtype):
 
 
 @pytest.mark.parametrize(("p", "dtype"), [*CASES, (1500, np.float64)])
-def test_copy_and_blocks(p, dtype):
+def test_copy_and_blocks(p: int, dtype: type[np.floating]) -> None:
     A = symmetric(p, dtype)
     triangle = packed(A)
     for threads in (1, 3):
@@ -53,7 +53,7 @@ def test_copy_and_blocks(p, dtype):
 
 @pytest.mark.parametrize(("p", "dtype"), CASES)
 @pytest.mark.parametrize("k", [0, 1, 3, 4, 9])
-def test_product(p, dtype, k):
+def test_product(p: int, dtype: type[np.floating], k: int) -> None:
     A = symmetric(p, dtype)
     triangle, V = packed(A), rng(k).standard_normal((p, k)).astype(dtype)
     expected = 0.5 * A.astype(np.float64) @ V + 3.0 * V
@@ -68,7 +68,7 @@ def test_product(p, dtype, k):
 
 
 @pytest.mark.parametrize(("p", "dtype"), CASES)
-def test_add_outer_and_norm(p, dtype):
+def test_add_outer_and_norm(p: int, dtype: type[np.floating]) -> None:
     A, x = symmetric(p, dtype), rng(p).standard_normal(p).astype(dtype)
     triangle = packed(A)
     np.testing.assert_allclose(
@@ -84,7 +84,7 @@ def test_add_outer_and_norm(p, dtype):
 
 
 @pytest.mark.parametrize("p", [3, 25, 97])
-def test_the_first_bad_entry_of_the_lower_half_is_named(p):
+def test_the_first_bad_entry_of_the_lower_half_is_named(p: int) -> None:
     A = symmetric(p, np.float64)
     A[0, p - 1] = np.nan  # above the diagonal: never read
     A[p - 1, 1] = np.inf

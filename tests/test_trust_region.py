@@ -4,6 +4,10 @@ import dataclasses
 import importlib
 import re
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +15,14 @@ import pytest
 import fastfisher as ff
 import network
 import oracle
+import trpo_cartpole
 
 G = np.array([3.0, 8.0])
 F = np.diag([1.0, 4.0])
 
 
 # ---- trust_region_step ----
-def test_the_direction_is_damped_and_the_length_is_not():
+def test_the_direction_is_damped_and_the_length_is_not() -> None:
     """Scaled by the damped F, as many codes do, the step would spend less than max_kl."""
     step = ff.trust_region_step(F, G, 0.01, damping=2.0).value
     x = G / [3.0, 6.0]
@@ -29,7 +34,9 @@ def test_the_direction_is_damped_and_the_length_is_not():
     ("damping", "mode", "shift"),
     [(0.5, "trace", [1.25, 1.25]), (0.5, "diagonal", [0.5, 2.0]), ([1.0, 2.0], "absolute", [1, 2])],
 )
-def test_every_damping_of_a_solve(damping, mode, shift):
+def test_every_damping_of_a_solve(
+    damping: float | Sequence[float], mode: str, shift: list[float]
+) -> None:
     x = G / (np.diag(F) + shift)
     step = ff.trust_region_step(F, G, 0.01, damping=damping, damping_mode=mode)
     np.testing.assert_allclose(step.value, x * np.sqrt(0.02 / (x @ F @ x)), rtol=1e-14)
@@ -37,13 +44,13 @@ def test_every_damping_of_a_solve(damping, mode, shift):
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-8, 1e8, 1e150])
-def test_the_scale_of_the_gradient_does_not_matter(scale):
+def test_the_scale_of_the_gradient_does_not_matter(scale: float) -> None:
     expected = ff.trust_region_step(F, G, 0.01).value
     np.testing.assert_allclose(ff.trust_region_step(F, scale * G, 0.01).value, expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", oracle.EVERY)
-def test_every_dtype(dtype):
+def test_every_dtype(dtype: type[np.inexact]) -> None:
     S, g = oracle.draw(30, 6, dtype), oracle.draw(6, 1, dtype)[:, 0]
     step = ff.trust_region_step(ff.ScoreFisher(S), g, 0.01, damping=0.1).value
     exact, wide = oracle.fisher(S), oracle.wide(g)
@@ -53,14 +60,14 @@ def test_every_dtype(dtype):
     oracle.close(step, expected, dtype, 100 * np.linalg.cond(exact + 0.1 * np.eye(6)))
 
 
-def test_lists_of_weights_come_back_as_lists():
+def test_lists_of_weights_come_back_as_lists() -> None:
     layers = network.draw(9, np.float64)[:2]
     L = ff.LayerFisher(layers)
     p = L.shape[0]
     g = oracle.rng(3).standard_normal(p)
     ends = np.cumsum([rows * columns for rows, columns in L.shapes])[:-1]
 
-    def listed(v):
+    def listed(v: np.ndarray) -> list[np.ndarray]:
         parts = np.split(v, ends)
         return [part.reshape(shape) for part, shape in zip(parts, L.shapes, strict=True)]
 
@@ -73,7 +80,7 @@ def test_lists_of_weights_come_back_as_lists():
 
     seen = []
 
-    def objective(theta):
+    def objective(theta: Sequence[np.ndarray]) -> float:
         seen.append([one.shape for one in theta])
         return float(sum((one * other).sum() for one, other in zip(theta, listed(g), strict=True)))
 
@@ -85,7 +92,7 @@ def test_lists_of_weights_come_back_as_lists():
         np.testing.assert_array_equal(new, 1 + step)
 
 
-def test_kronecker_factors_and_their_own_damping():
+def test_kronecker_factors_and_their_own_damping() -> None:
     K = ff.KroneckerFisher.from_layers([(oracle.draw(30, 3), oracle.draw(30, 2))])
     g = oracle.rng(4).standard_normal(6)
     x = K.solve(g, damping=0.1, damping_mode="factored")
@@ -93,7 +100,7 @@ def test_kronecker_factors_and_their_own_damping():
     np.testing.assert_allclose(step, x * np.sqrt(0.02 / K.quadratic_form(x)), rtol=1e-12)
 
 
-def test_shift_and_pinv_are_those_of_solve():
+def test_shift_and_pinv_are_those_of_solve() -> None:
     singular = np.ones((2, 2))
     for policy in ("shift", "pinv"):
         solution = ff.trust_region_step(singular, [1.0, 1.0], 0.5, on_failure=policy)
@@ -101,7 +108,7 @@ def test_shift_and_pinv_are_those_of_solve():
         assert solution.status == ff.solve(singular, [1.0, 1.0], on_failure=policy).status
 
 
-def test_rounding_is_not_taken_for_curvature():
+def test_rounding_is_not_taken_for_curvature() -> None:
     """F is zero along g but for rounding: the step would be 1e8 long, in any direction."""
     Q, _ = np.linalg.qr(oracle.rng(5).standard_normal((20, 20)))
     matrix = 1e6 * Q[:, 1:] @ Q[:, 1:].T
@@ -112,7 +119,7 @@ def test_rounding_is_not_taken_for_curvature():
         np.testing.assert_array_equal(caught.value.solution.value, np.zeros(20))
 
 
-def test_a_direction_that_is_flat_but_not_zero_is_taken():
+def test_a_direction_that_is_flat_but_not_zero_is_taken() -> None:
     """Its curvature is below 32 eps of the trace, as that of most is in a network."""
     matrix = np.diag(np.logspace(0, -14, 8)).astype(np.float32)
     step = ff.trust_region_step(matrix, np.eye(8)[7], 0.01).value
@@ -120,7 +127,7 @@ def test_a_direction_that_is_flat_but_not_zero_is_taken():
 
 
 @pytest.mark.parametrize("kind", [ff.ScoreFisher, ff.SquareRootFisher.from_scores])
-def test_held_scores_tell_small_curvature_from_rounding(kind):
+def test_held_scores_tell_small_curvature_from_rounding(kind: Callable[..., Any]) -> None:
     """Two columns that differ by 2e-3: 1 / κ(F) is 10 eps, and ‖S x‖² has six digits still."""
     a, b = oracle.rng(6).standard_normal((2, 2000))
     S = np.column_stack([a, a + 2e-3 * b]).astype(np.float32)
@@ -129,7 +136,7 @@ def test_held_scores_tell_small_curvature_from_rounding(kind):
     np.testing.assert_allclose(divergence, 0.01, rtol=1e-4)
 
 
-def test_a_step_too_long_for_its_dtype_is_refused():
+def test_a_step_too_long_for_its_dtype_is_refused() -> None:
     tiny = np.full((1, 1), 1e-44, np.float32)
     solution = ff.trust_region_step(tiny, [1e-40], 1e36, on_failure="zero")
     assert solution.status == ff.Status.NOT_POSITIVE_DEFINITE
@@ -158,13 +165,15 @@ def test_a_step_too_long_for_its_dtype_is_refused():
         ({"n_threads": 0}, ValueError, "n_threads: expected at least 1"),
     ],
 )
-def test_bad_arguments_of_a_step(options, error, message):
-    arguments = {"fisher": F, "grad": G, "max_kl": 0.01} | options
+def test_bad_arguments_of_a_step(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    arguments: dict[str, Any] = {"fisher": F, "grad": G, "max_kl": 0.01} | options
     with pytest.raises(error, match=message):
         ff.trust_region_step(**arguments)
 
 
-def test_a_solve_that_does_not_converge_says_so():
+def test_a_solve_that_does_not_converge_says_so() -> None:
     matrix = np.diag(np.logspace(0, 6, 40))
     solver = ff.CG(max_iterations=2, preconditioner=None)
     with pytest.raises(ff.ConvergenceError) as caught:
@@ -179,23 +188,23 @@ def test_a_solve_that_does_not_converge_says_so():
 class Quadratic:
     """A surrogate gᵀθ − ½ bend ‖θ‖², and a KL that is the quadratic one times `excess`."""
 
-    def __init__(self, bend=0.0, excess=1.0):
+    def __init__(self, bend: float = 0.0, excess: float = 1.0) -> None:
         self.bend, self.excess = bend, excess
-        self.calls = []
+        self.calls: list[Any] = []
 
-    def objective(self, theta):
+    def objective(self, theta: np.ndarray) -> float:
         self.calls.append("objective")
         return float(G @ theta - self.bend * theta @ theta / 2)
 
-    def kl(self, theta):
+    def kl(self, theta: np.ndarray) -> float:
         self.calls.append("kl")
         return float(self.excess * theta @ F @ theta / 2)
 
-    def step(self, **options):
+    def step(self, **options: Any) -> ff.TRPOStep:
         return ff.trpo_step(self.objective, self.kl, np.zeros(2), G, F, **options)
 
 
-def test_the_full_step_where_the_model_is_right():
+def test_the_full_step_where_the_model_is_right() -> None:
     problem = Quadratic()
     update = problem.step(cg_damping=0.0)
     np.testing.assert_allclose(update.theta, ff.trust_region_step(F, G, 0.01).value, rtol=1e-12)
@@ -211,7 +220,7 @@ def test_the_full_step_where_the_model_is_right():
     assert problem.calls[:3] == ["objective", "kl", "objective"]
 
 
-def test_it_backtracks_until_the_true_divergence_is_small_enough():
+def test_it_backtracks_until_the_true_divergence_is_small_enough() -> None:
     """The KL is 1.7 times the quadratic one: 0.8² < 1/1.7 < 0.8, so one step back is enough."""
     problem = Quadratic(excess=1.7)
     full = Quadratic().step().step
@@ -223,7 +232,7 @@ def test_it_backtracks_until_the_true_divergence_is_small_enough():
     assert problem.calls == ["objective", "kl", "kl", "kl", "objective"]  # far is not evaluated
 
 
-def test_it_backtracks_until_the_objective_improves():
+def test_it_backtracks_until_the_objective_improves() -> None:
     full = Quadratic().step(max_kl=1.0).step
     bend = 2 * G @ full / (full @ full)  # the full step gains nothing, any shorter one does
     for coeff, ratio, expected in ((0.8, 0.0, 1), (0.5, 0.0, 1), (0.8, 0.3, 2), (0.5, 0.9, 4)):
@@ -237,8 +246,9 @@ def test_it_backtracks_until_the_objective_improves():
         )
 
 
-def test_nothing_acceptable_changes_nothing():
+def test_nothing_acceptable_changes_nothing() -> None:
     theta = np.array([1.0, 2.0])
+    objective: Callable[[Any], float]
     for objective, kl, counts in (
         (lambda t: 0.0, lambda t: 0.0, "0, something was not finite in 0, .* in 11"),
         (lambda t: -float(t.sum()), lambda t: 0.0, "0, something was not finite in 0, .* in 11"),
@@ -256,16 +266,16 @@ def test_nothing_acceptable_changes_nothing():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("which", ["objective", "kl"])
-def test_what_is_not_finite_is_a_trial_that_failed(bad, which):
+def test_what_is_not_finite_is_a_trial_that_failed(bad: float, which: str) -> None:
     problem, calls = Quadratic(), []
 
-    def spoiled(name):
-        def function(theta):
+    def spoiled(name: str) -> Callable[[np.ndarray], float]:
+        def function(theta: np.ndarray) -> float:
             if name == which and theta.any():
                 calls.append(theta)
                 if len(calls) <= 3:
                     return bad
-            return getattr(problem, name)(theta)
+            return float(getattr(problem, name)(theta))
 
         return function
 
@@ -283,19 +293,19 @@ def test_what_is_not_finite_is_a_trial_that_failed(bad, which):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_an_objective_that_is_not_finite_to_begin_with(bad):
+def test_an_objective_that_is_not_finite_to_begin_with(bad: float) -> None:
     update = ff.trpo_step(lambda theta: bad, lambda theta: 0.0, np.ones(2), G, F)
     assert update.status == ff.Status.NON_FINITE
     assert update.message == f"the objective at the old parameters is {bad}"
     np.testing.assert_array_equal(update.theta, [1.0, 1.0])
 
 
-def test_callers_arrays_stay_as_they_are():
+def test_callers_arrays_stay_as_they_are() -> None:
     theta, grad, matrix = np.zeros(2), G.copy(), F.copy()
     for array in (theta, grad, matrix):
         array.flags.writeable = False
 
-    def objective(parameters):
+    def objective(parameters: np.ndarray) -> float:
         value = float(G @ parameters)
         parameters[...] = np.nan  # even of a function that scribbles
         return value
@@ -310,8 +320,8 @@ def test_callers_arrays_stay_as_they_are():
 
 @pytest.mark.parametrize("held", oracle.DTYPES)
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
-def test_parameters_keep_their_dtype(dtype, held):
-    def kl(theta):
+def test_parameters_keep_their_dtype(dtype: type[np.floating], held: type[np.floating]) -> None:
+    def kl(theta: np.ndarray) -> float:
         return float(theta @ F @ theta) / 2
 
     fisher = F.astype(held)
@@ -321,7 +331,7 @@ def test_parameters_keep_their_dtype(dtype, held):
     np.testing.assert_allclose(update.kl, 0.01, rtol=10 * float(np.finfo(np.float32).eps))
 
 
-def test_complex_parameters():
+def test_complex_parameters() -> None:
     S = oracle.draw(30, 3, np.complex128)
     matrix, g = oracle.fisher(S), oracle.draw(3, 1, np.complex128)[:, 0]
     update = ff.trpo_step(
@@ -334,13 +344,13 @@ def test_complex_parameters():
     np.testing.assert_allclose(update.theta, expected, rtol=1e-10)
 
 
-def test_another_solver_in_place_of_conjugate_gradients():
+def test_another_solver_in_place_of_conjugate_gradients() -> None:
     update = Quadratic().step(solver=ff.Cholesky(), cg_damping=0.0)
     assert update.iterations == 0
     np.testing.assert_allclose(update.theta, ff.trust_region_step(F, G, 0.01).value, rtol=1e-12)
 
 
-def test_few_iterations_are_no_failure():
+def test_few_iterations_are_no_failure() -> None:
     rng = oracle.rng(6)
     S = rng.standard_normal((200, 40)) * np.logspace(-1, 1, 40)
     fisher, g = ff.ScoreFisher(S), rng.standard_normal(40)
@@ -353,8 +363,8 @@ def test_few_iterations_are_no_failure():
     np.testing.assert_allclose(update.kl, 0.01, rtol=1e-12)
 
 
-def test_what_a_callers_function_raises_passes_through():
-    def stop(theta):
+def test_what_a_callers_function_raises_passes_through() -> None:
+    def stop(theta: np.ndarray) -> float:
         raise RuntimeError("the simulator is gone")
 
     with pytest.raises(RuntimeError, match="the simulator is gone"):
@@ -387,9 +397,11 @@ def test_what_a_callers_function_raises_passes_through():
         ({"solver": "cg"}, TypeError, "solver: expected 'auto' or a solver"),
     ],
 )
-def test_bad_arguments_of_an_update(options, error, message):
+def test_bad_arguments_of_an_update(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
     problem = Quadratic()
-    arguments = {
+    arguments: dict[str, Any] = {
         "objective": problem.objective, "kl": problem.kl, "theta": np.zeros(2), "grad": G,
         "fisher": F,
     }  # fmt: skip
@@ -399,7 +411,7 @@ def test_bad_arguments_of_an_update(options, error, message):
 
 # ---- the example ----
 @pytest.fixture(scope="module")
-def example():
+def example() -> ModuleType:
     pytest.importorskip("gymnasium")
     import trpo_cartpole
 
@@ -407,15 +419,18 @@ def example():
 
 
 @pytest.fixture(scope="module")
-def surrogate(example):
+def surrogate(example: ModuleType) -> trpo_cartpole.Surrogate:
     rng = oracle.rng(9)
     theta = example.POLICY.initial(rng)
     states = rng.standard_normal((50, 4))
     actions = rng.integers(0, 2, 50)
-    return example.Surrogate(theta, states, actions, rng.standard_normal(50))
+    answer: trpo_cartpole.Surrogate = example.Surrogate(
+        theta, states, actions, rng.standard_normal(50)
+    )
+    return answer
 
 
-def test_the_examples_gradient_is_that_of_its_objective(surrogate):
+def test_the_examples_gradient_is_that_of_its_objective(surrogate: trpo_cartpole.Surrogate) -> None:
     h = 1e-5  # the error of a central difference is h²/6 of the third derivative, and eps/h
     units = h * np.eye(len(surrogate.theta))
     numerical = [
@@ -426,7 +441,9 @@ def test_the_examples_gradient_is_that_of_its_objective(surrogate):
     np.testing.assert_allclose(surrogate.gradient(), numerical, rtol=0, atol=1e-8)
 
 
-def test_the_examples_fisher_is_the_curvature_of_its_divergence(surrogate):
+def test_the_examples_fisher_is_the_curvature_of_its_divergence(
+    surrogate: trpo_cartpole.Surrogate,
+) -> None:
     v, h = oracle.rng(10).standard_normal(len(surrogate.theta)), 1e-3
     theta = surrogate.theta
     second = (surrogate.kl(theta + h * v) + surrogate.kl(theta - h * v)) / h**2
@@ -435,7 +452,7 @@ def test_the_examples_fisher_is_the_curvature_of_its_divergence(surrogate):
     assert surrogate.kl(theta) == 0.0
 
 
-def test_the_examples_advantages_are_discounted_sums_of_surprises(example):
+def test_the_examples_advantages_are_discounted_sums_of_surprises(example: ModuleType) -> None:
     rng = oracle.rng(11)
     lengths, steps = (5, 3), 5
     played = np.arange(steps)[:, None] < lengths
@@ -459,7 +476,9 @@ def test_the_examples_advantages_are_discounted_sums_of_surprises(example):
     assert not actual[~played].any()
 
 
-def test_the_example_prints_its_table_and_saves_its_picture(example, tmp_path, capsys):
+def test_the_example_prints_its_table_and_saves_its_picture(
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = tmp_path / "picture.png"
     example.main(picture, updates=3, episodes=4, seeds=1)
     printed = capsys.readouterr().out
@@ -468,7 +487,7 @@ def test_the_example_prints_its_table_and_saves_its_picture(example, tmp_path, c
     assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_the_example_says_what_it_lacks(monkeypatch):
+def test_the_example_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     monkeypatch.delitem(sys.modules, "trpo_cartpole", raising=False)
     with pytest.raises(ImportError, match=r"gymnasium: expected .*fastfisher\[examples\]"):

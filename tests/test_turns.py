@@ -8,8 +8,12 @@ import sys
 import threading
 import time
 from _thread import interrupt_main
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ import fastfisher as ff
 import oracle
 import representations
 from fastfisher import _turns
+from fastfisher.fisher.additive import Additive
 from test_processes import TIMEOUT, at_once, forks, in_child, quiet
 
 # Those whose F is that of all samples, whatever the order: the others are truncated sketches.
@@ -30,7 +35,7 @@ ROWS = slice(0, 60)
 
 
 @pytest.fixture(params=STREAMS)
-def constant(request):
+def constant(request: pytest.FixtureRequest) -> Any:
     """Return (F, F as a matrix, how to add a batch): all batches are the same, so F never changes.
 
     Unless it is caught half-way: with the sums of one more batch than the weights, say.
@@ -40,13 +45,13 @@ def constant(request):
     return F, F.to_dense(), lambda: F.update(*batch(ROWS))
 
 
-def same(found, expected):
+def same(found: np.ndarray, expected: float | np.ndarray) -> bool:
     """Compare to rounding: sums of some hundred equal batches."""
     return bool(np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max())
 
 
 @contextmanager
-def impatient():
+def impatient() -> Iterator[None]:
     """Let threads take turns at nearly every step of the interpreter."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -57,7 +62,7 @@ def impatient():
 
 
 @pytest.fixture(autouse=True)
-def heard():
+def heard() -> Iterator[None]:
     """Hear Ctrl-C, to which a shell has what it runs in the background be deaf."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -65,7 +70,9 @@ def heard():
 
 
 # ---- threads ----
-def test_no_read_is_torn(constant, tmp_path):
+def test_no_read_is_torn(
+    constant: tuple[Additive, np.ndarray, Callable[[], Additive]], tmp_path: Path
+) -> None:
     F, expected, update = constant
     other = F.copy()
     v = np.linspace(1.0, 2.0, F.shape[0])
@@ -73,13 +80,13 @@ def test_no_read_is_torn(constant, tmp_path):
     value = F.solve(v, damping=0.5, damping_mode="trace")
     leverage = F.leverage(v[None], 0.5) * F.weight_sum
 
-    def write():
+    def write() -> None:
         for _ in range(6):
             update()
             F.decay(0.75)
             F.merge(other)
 
-    def read():
+    def read() -> None:
         for _ in range(3):
             assert same(F.diagonal(), expected.diagonal())
             assert same(F @ v, expected @ v)
@@ -88,7 +95,7 @@ def test_no_read_is_torn(constant, tmp_path):
             assert F.logdet(0.5) == pytest.approx(logdet, rel=1e-9)
             assert F.effective_dimension(0.5) == pytest.approx(dimension, rel=1e-9)
 
-    def solve():
+    def solve() -> None:
         for solver in ("auto", ff.CG(rtol=1e-10)):
             found = ff.solve(F, v, damping=0.5, damping_mode="trace", solver=solver)
             assert same(found.value, value)
@@ -97,7 +104,7 @@ def test_no_read_is_torn(constant, tmp_path):
         path = F.solve_path(v, [0.5, 1.0])
         assert max(path.residual) < 1e-9
 
-    def copy():
+    def copy() -> None:
         assert same(F.copy().to_dense(), expected)
         assert same(pickle.loads(pickle.dumps(F)).to_dense(), expected)
         name = tmp_path / f"{threading.get_ident()}.npz"
@@ -112,7 +119,9 @@ def test_no_read_is_torn(constant, tmp_path):
     assert same(F.to_dense(), expected)
 
 
-def test_merging_in_every_direction_at_once(constant):
+def test_merging_in_every_direction_at_once(
+    constant: tuple[Additive, np.ndarray, Callable[[], Additive]],
+) -> None:
     F, expected, _ = constant
     G = F.copy()
     with impatient():
@@ -128,7 +137,9 @@ def test_merging_in_every_direction_at_once(constant):
     assert same((G + G).to_dense(), expected)
 
 
-def test_merging_with_itself_doubles(constant):
+def test_merging_with_itself_doubles(
+    constant: tuple[Additive, np.ndarray, Callable[[], Additive]],
+) -> None:
     F, expected, _ = constant
     weights, samples = F.weight_sum, F.n_samples
     F.merge(F)
@@ -139,11 +150,13 @@ def test_merging_with_itself_doubles(constant):
 # ---- forks ----
 @forks
 @quiet
-def test_a_child_may_use_what_another_thread_is_changing(constant):
+def test_a_child_may_use_what_another_thread_is_changing(
+    constant: tuple[Additive, np.ndarray, Callable[[], Additive]],
+) -> None:
     F, expected, update = constant
     done = threading.Event()
 
-    def work():
+    def work() -> None:
         while not done.is_set():
             update()
 
@@ -161,10 +174,10 @@ def test_a_child_may_use_what_another_thread_is_changing(constant):
 
 @forks
 @quiet
-def test_a_fork_waits_for_the_lock_of_another_thread():
+def test_a_fork_waits_for_the_lock_of_another_thread() -> None:
     lock, held, done = _turns.new_lock(), threading.Event(), threading.Event()
 
-    def hold():
+    def hold() -> None:
         with lock:
             held.set()
             done.wait(TIMEOUT)
@@ -180,14 +193,14 @@ def test_a_fork_waits_for_the_lock_of_another_thread():
 class Holder:
     """A thread that holds locks for some time, or until it is told."""
 
-    def __init__(self, *locks, seconds=TIMEOUT):
+    def __init__(self, *locks: Any, seconds: float = TIMEOUT) -> None:
         self.done, self.held = threading.Event(), threading.Event()
         self.locks, self.seconds = locks, seconds
         self.thread = threading.Thread(target=self.hold)
         self.thread.start()
         assert self.held.wait(TIMEOUT)
 
-    def hold(self):
+    def hold(self) -> None:
         for lock in self.locks:
             lock.acquire()
         self.held.set()
@@ -196,7 +209,7 @@ class Holder:
             lock.release()
 
 
-def free(lock):
+def free(lock: Any) -> bool:
     """Tell whether another thread can have a lock."""
     found = []
     at_once([lambda: found.append(lock.acquire(timeout=5) and (lock.release() or True))])
@@ -205,13 +218,13 @@ def free(lock):
 
 @forks
 @quiet
-def test_ctrl_c_while_a_fork_waits_comes_after_it_and_leaves_no_lock():
+def test_ctrl_c_while_a_fork_waits_comes_after_it_and_leaves_no_lock() -> None:
     first, second = _turns.new_lock(), _turns.new_lock()
     holder = Holder(second, seconds=0.2)
     interrupted = threading.Timer(0.05, stop)
     interrupted.start()
 
-    def fork():
+    def fork() -> None:
         assert in_child(lambda: second.acquire(timeout=5))
         time.sleep(TIMEOUT)
 
@@ -224,10 +237,10 @@ def test_ctrl_c_while_a_fork_waits_comes_after_it_and_leaves_no_lock():
 
 @forks
 @quiet
-def test_a_fork_waits_for_what_is_made_while_it_waits():
+def test_a_fork_waits_for_what_is_made_while_it_waits() -> None:
     made = []
 
-    def make():
+    def make() -> None:
         made.append(_turns.new_lock())
         made.append(Holder(made[0], seconds=0.3))
 
@@ -240,7 +253,7 @@ def test_a_fork_waits_for_what_is_made_while_it_waits():
 
 @forks
 @quiet
-def test_a_child_does_not_keep_a_shield_of_its_parent():
+def test_a_child_does_not_keep_a_shield_of_its_parent() -> None:
     """The main thread waits to fork, in its shield, when another forks."""
     lock, heard = _turns.new_lock(), []
     with _turns.Whole():
@@ -253,7 +266,7 @@ def test_a_child_does_not_keep_a_shield_of_its_parent():
 
 
 # ---- Ctrl-C ----
-def stop():
+def stop() -> None:
     """Send this process a real SIGINT, where that does not end it at once."""
     if os.name == "posix":
         os.kill(os.getpid(), signal.SIGINT)
@@ -261,11 +274,11 @@ def stop():
         interrupt_main()
 
 
-def interrupt(job, after):
+def interrupt(job: Callable[[], object], after: float) -> None:
     """Interrupt a job after some seconds."""
     timer = threading.Timer(after, stop)
 
-    def waited():
+    def waited() -> None:
         timer.start()
         job()
         timer.join(TIMEOUT)  # the job ended before; so does this, by the interrupt
@@ -276,11 +289,13 @@ def interrupt(job, after):
     timer.join(TIMEOUT)
 
 
-def test_an_update_is_wholly_in_or_wholly_out(constant):
+def test_an_update_is_wholly_in_or_wholly_out(
+    constant: tuple[Additive, np.ndarray, Callable[[], Additive]],
+) -> None:
     F, expected, update = constant
     batch, other = F.n_samples, F.copy()
 
-    def job():
+    def job() -> None:
         while True:
             update()
             F.merge(other).decay(0.5)
@@ -294,12 +309,12 @@ def test_an_update_is_wholly_in_or_wholly_out(constant):
     at_once([update])  # no lock was left behind for other threads to wait for
 
 
-def test_ctrl_c_during_one_long_update():
+def test_ctrl_c_during_one_long_update() -> None:
     S = oracle.draw(40000, 200)
     F = ff.DenseFisher.from_scores(S)
     expected = F.to_dense()
 
-    def job():
+    def job() -> None:
         while True:
             F.update(S)
 
@@ -308,12 +323,12 @@ def test_ctrl_c_during_one_long_update():
     assert same(F.to_dense(), expected)
 
 
-def test_ctrl_c_during_a_stream():
+def test_ctrl_c_during_a_stream() -> None:
     S = oracle.draw(500, 40)
     F = ff.DenseFisher.from_scores(S)
     expected = F.to_dense()
 
-    def endless():
+    def endless() -> Iterator[np.ndarray]:
         while True:
             yield S
 
@@ -323,19 +338,22 @@ def test_ctrl_c_during_a_stream():
 
 
 @cache
-def stubborn(kind):
+def stubborn(kind: Any) -> Any:
     rng = np.random.default_rng(0)
-    return kind.from_scores(rng.standard_normal((2500, 2000)) * np.logspace(0, -9, 2000))
+    answer: ff.Fisher = kind.from_scores(
+        rng.standard_normal((2500, 2000)) * np.logspace(0, -9, 2000)
+    )
+    return answer
 
 
 @pytest.mark.parametrize("path", [False, True])
 @pytest.mark.parametrize("kind", [ff.ScoreFisher, ff.DenseFisher])
-def test_ctrl_c_during_long_iterations(kind, path):
+def test_ctrl_c_during_long_iterations(kind: Any, path: bool) -> None:
     """Left alone, each would take a minute: 2 · 2000 steps without progress, and restarts."""
     F, v = stubborn(kind), np.ones(2000)
     solver = ff.CG(rtol=1e-13, max_iterations=10**7, preconditioner=None)
 
-    def job():
+    def job() -> None:
         if path:
             F.solve_path(v, [1e-19, 2e-19], solver=solver)
         else:
@@ -348,10 +366,10 @@ def test_ctrl_c_during_long_iterations(kind, path):
         assert free(F._lock)
 
 
-def test_handlers_of_others_run_and_stay():
+def test_handlers_of_others_run_and_stay() -> None:
     came = []
 
-    def handler(number, _):
+    def handler(number: int, _: FrameType | None) -> None:
         came.append(number)
 
     before = signal.signal(signal.SIGINT, handler)
@@ -372,8 +390,8 @@ def test_handlers_of_others_run_and_stay():
         signal.signal(signal.SIGINT, before)
 
 
-def test_errors_and_ctrl_c_at_once_are_both_told():
-    def fail():
+def test_errors_and_ctrl_c_at_once_are_both_told() -> None:
+    def fail() -> None:
         with _turns.Whole():
             signal.raise_signal(signal.SIGINT)
             raise ValueError
@@ -383,8 +401,10 @@ def test_errors_and_ctrl_c_at_once_are_both_told():
     assert isinstance(caught.value.__context__, ValueError)
 
 
-def raising(error, came=None):
-    def handler(number, _):
+def raising(
+    error: type[BaseException], came: list[Any] | None = None
+) -> Callable[[int, FrameType | None], None]:
+    def handler(number: int, _: FrameType | None) -> None:
         if came is not None:
             came.append(number)
         raise error
@@ -393,13 +413,13 @@ def raising(error, came=None):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="systems with timers")
-def test_no_signal_tears_an_update():
+def test_no_signal_tears_an_update() -> None:
     """A time limit, as those of test runners and schedulers of jobs, raises where it strikes."""
     S = oracle.draw(20000, 100)
     F = ff.DenseFisher.from_scores(S)
     expected = F.to_dense()
 
-    def work(seconds):
+    def work(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         while True:
             F.update(S)
@@ -415,12 +435,12 @@ def test_no_signal_tears_an_update():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="POSIX")
-def test_every_handler_runs_though_one_raises():
+def test_every_handler_runs_though_one_raises() -> None:
     came: list[int] = []
     before = signal.signal(signal.SIGALRM, raising(TimeoutError, came))
     signal.signal(signal.SIGINT, raising(KeyboardInterrupt, came))
 
-    def both():
+    def both() -> None:
         with _turns.Whole():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGALRM)
@@ -435,8 +455,8 @@ def test_every_handler_runs_though_one_raises():
     assert came == [signal.SIGINT, signal.SIGALRM]
 
 
-def test_a_handler_that_is_set_within_stays():
-    def handler(*_):
+def test_a_handler_that_is_set_within_stays() -> None:
+    def handler(*_: Any) -> None:
         pass
 
     with _turns.Whole():
@@ -445,7 +465,7 @@ def test_a_handler_that_is_set_within_stays():
 
 
 # ---- interpreters ----
-def test_another_thread_may_be_taken_for_the_main_one():
+def test_another_thread_may_be_taken_for_the_main_one() -> None:
     """As in a program that embeds Python: who imports `threading` first is the main thread."""
     code = """
 import _thread, sys, time
@@ -467,7 +487,7 @@ while not done:
     assert done.stdout == "2\n"
 
 
-def test_a_subinterpreter_is_refused_and_harms_nobody():
+def test_a_subinterpreter_is_refused_and_harms_nobody() -> None:
     code = """
 try:
     import _interpreters as interpreters

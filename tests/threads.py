@@ -5,6 +5,7 @@ sanitizer's runtime loaded first, a race between two of our own threads ends it.
 """
 
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,13 @@ import verbs
 THREADS = 3
 
 
-def one_accumulator():
+def one_accumulator() -> None:
     """Let threads update, merge and read the same accumulators."""
     S = everything.draw(400, 60)
     for F in (ff.DenseFisher(60), ff.SquareRootFisher(60), ff.LowRankFisher(60, 9)):
         other = F.copy().update(S)
 
-        def work(F=F, other=other):
+        def work(F: Any = F, other: Any = other) -> None:
             for _ in range(3):
                 F.update(S, n_threads=2).merge(other).decay(0.5)
                 F @ np.ones(60)

@@ -1,23 +1,28 @@
 """A call for everything that computes, so that one table can ask for its bits again and again."""
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
 import fastfisher as ff
 import network
 import oracle
+from fastfisher.fisher.accumulator import Accumulator
+from fastfisher.fisher.factor import Factor
 
 # Made once: NumPy's own products may have other bits on other threads of BLAS.
-scores, layers = cache(oracle.draw), cache(network.draw)
+scores: Callable[..., np.ndarray] = cache(oracle.draw)
+layers: Callable[..., list[Any]] = cache(network.draw)
 
 
 @cache
-def matrix(p, dtype):
+def matrix(p: int, dtype: type[Any]) -> np.ndarray:
     return oracle.fisher(oracle.draw(2 * p, p, dtype)).astype(dtype)
 
 
-def calls(dtype, S=None):
+def calls(dtype: Any, S: np.ndarray | None = None) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield (name, function without arguments): sums, products, factors, solves, statistics.
 
     Each follows the default number of threads. `S` stands in for the scores (700, 150).
@@ -29,7 +34,7 @@ def calls(dtype, S=None):
     B = np.ascontiguousarray(scores(2, 400, dtype).T)
     square = matrix(150, dtype)
     for center in (False, True):
-        some = {"weights": w, "center": center}
+        some: dict[str, Any] = {"weights": w, "center": center}
         yield "empirical_fisher", lambda some=some: ff.empirical_fisher(S, **some)
         yield "fisher_diagonal", lambda some=some: ff.fisher_diagonal(S, **some)
         yield "gram", lambda some=some: ff.gram(S, **some)
@@ -41,7 +46,7 @@ def calls(dtype, S=None):
 
     sizes = [40] * 3 + [30]
     many = [2] * 75
-    made = {
+    made: dict[str, Callable[[], Any]] = {
         "dense": lambda: ff.DenseFisher.from_scores(S, weights=w),
         "centred": lambda: ff.DenseFisher.from_scores(S, center=True),
         "matrix": lambda: ff.DenseFisher.from_matrix(square),
@@ -72,7 +77,7 @@ def calls(dtype, S=None):
             lambda make=make: np.array(make().effective_dimension(0.5)),
         )
 
-    def centred_blocks():
+    def centred_blocks() -> ff.BlockDiagonalFisher:
         first, last = (
             ff.BlockDiagonalFisher.from_scores(rows, sizes, center=True)
             for rows in (S[:300], S[300:])
@@ -115,12 +120,13 @@ def calls(dtype, S=None):
     yield "layers: mean_score", lambda: flattened(whole.mean_score())
     yield "layers: gram", lambda: ff.LayerFisher(images).gram()
     yield "layers: to_dense", lambda: ff.LayerFisher(images, weights=w[:150]).to_dense()
-    for name, some, options in (
+    layerwise: tuple[tuple[str, list[Any], dict[str, Any]], ...] = (
         ("plain", images, {}),
         ("reduced", images, {"weight_sharing": "reduce"}),
         ("chain", images[:2], {"tridiagonal": True}),
-    ):
-        K = partial(ff.KroneckerFisher.from_layers, some, **options)
+    )
+    for name, layered, options in layerwise:
+        K = partial(ff.KroneckerFisher.from_layers, layered, **options)
         yield f"Kronecker {name}: factors", lambda K=K: [x for pair in K().factors for x in pair]
         yield (
             f"Kronecker {name}: factored damping",
@@ -140,11 +146,11 @@ def calls(dtype, S=None):
 LOOSE = ff.CG(rtol=1e-3, preconditioner=None)
 
 
-def flattened(weights):
+def flattened(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [weight.ravel() for weight in weights]
 
 
-def of_factor(factor, b):
+def of_factor(factor: Factor, b: np.ndarray | None) -> list[np.ndarray]:
     if b is None:
         b = np.ones((factor.shape[0], 2), factor._dtype)
     return [
@@ -156,25 +162,27 @@ def of_factor(factor, b):
     ]
 
 
-def cg_of_products(F, b):
-    return ff.solve(Products(F), b, damping=0.5, solver=LOOSE).value
+def cg_of_products(F: ff.Fisher, b: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = ff.solve(Products(F), b, damping=0.5, solver=LOOSE).value
+    return answer
 
 
 class Products:
     """What has a shape, a dtype and products alone."""
 
-    def __init__(self, F):
+    def __init__(self, F: ff.Fisher) -> None:
         self.F, self.shape, self.dtype = F, F.shape, F.dtype
 
-    def __matmul__(self, v):
-        return self.F @ v
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
+        answer: np.ndarray = self.F @ v
+        return answer
 
 
-def merged(make):
+def merged(make: Callable[[], Accumulator]) -> Accumulator:
     return make().decay(0.5).merge(make())
 
 
-def of_blas(dtype):
+def of_blas(dtype: type[Any]) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield what goes through NumPy's products and LAPACK: on other threads of BLAS, other bits."""
     S = scores(700, 150, dtype)
     b = np.ascontiguousarray(scores(3, 150, dtype).T)

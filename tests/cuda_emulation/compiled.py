@@ -5,8 +5,11 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastfisher._ops.cuda import source
 
@@ -16,7 +19,7 @@ _known: dict[tuple[str, str], Any] = {}
 folder = tempfile.TemporaryDirectory(prefix="fastfisher-cuda-")
 
 
-def build(expressions):
+def build(expressions: Mapping[str, Sequence[str]]) -> None:
     """Compile instances of kernels, ``{file: expressions}``, at once: a process for each file."""
     assert COMPILER is not None
     running: list[Any] = []
@@ -46,14 +49,22 @@ def build(expressions):
             _known[file, name] = getattr(library, f"call_{i}")
 
 
-def kernel(file, name):
+def kernel(
+    file: str, name: str
+) -> Callable[
+    [tuple[int, int, int], tuple[int, int, int], Sequence[np.generic | np.ndarray]], None
+]:
     """Return an instance as a function of grid, block and arguments, numbers of NumPy."""
     if (file, name) not in _known:
         build({file: [name]})
     call = _known[file, name]
     wanted = arguments(source(file), name)
 
-    def run(grid, block, args):
+    def run(
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        args: Sequence[np.generic | np.ndarray],
+    ) -> None:
         assert [x.dtype.itemsize for x in args] == wanted, (name, [x.dtype for x in args], wanted)
         assert block[1:] == (1, 1)
         assert grid[2] == 1
@@ -67,7 +78,7 @@ def kernel(file, name):
     return run
 
 
-def arguments(text, name):
+def arguments(text: str, name: str) -> list[int]:
     """Return the sizes of what a kernel takes, read from its declaration."""
     called = re.fullmatch(r"(\w+)<(.*)>", name)
     assert called is not None

@@ -1,6 +1,7 @@
 """As much of CuPy as our engine uses, on the processor: arrays of NumPy with addresses."""
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
@@ -21,15 +22,15 @@ class Array(np.ndarray):
     __module__ = "cupy"  # by which the door knows it
 
     @property
-    def data(self):
+    def data(self) -> SimpleNamespace:  # type: ignore[override]
         return SimpleNamespace(ptr=self.ctypes.data)
 
     @property
-    def device(self):
+    def device(self) -> SimpleNamespace:  # type: ignore[override]
         return SimpleNamespace(id=0)
 
 
-def to_device(array):
+def to_device(array: np.ndarray) -> Any:
     """Return the same numbers in an array of ours, in the same memory."""
     return np.asarray(array).view(Array)
 
@@ -37,16 +38,21 @@ def to_device(array):
 class RawModule:
     """A module compiled by the processor's compiler instead of NVRTC."""
 
-    def __init__(self, code, options, name_expressions):
+    def __init__(self, code: str, options: tuple[str], name_expressions: tuple[str]) -> None:
         assert options == ("-std=c++17",)
         (self.name,) = name_expressions
         (self.file,) = (file for file in FILES if source(file) == code)
 
-    def get_function(self, name):
+    def get_function(self, name: str) -> Callable[..., None]:
         assert name == self.name
         run = compiled.kernel(self.file, name)
 
-        def launch(grid, block, args, shared_mem=0):
+        def launch(
+            grid: tuple[int, int, int],
+            block: tuple[int, int, int],
+            args: Sequence[np.generic | np.ndarray],
+            shared_mem: int = 0,
+        ) -> None:
             assert shared_mem <= 48 * 1024
             run(grid, block, args)
 
@@ -64,28 +70,29 @@ class Cupy(ModuleType):
         runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
     )
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         found = getattr(np, name)
         if not callable(found) or isinstance(found, type):
-            return found
+            answer: Callable[..., Any] = found
+            return answer
 
-        def call(*args, **options):
+        def call(*args: Any, **options: Any) -> Any:
             out = found(*args, **options)
             return out.view(Array) if isinstance(out, np.ndarray) else out
 
         return call
 
     @staticmethod
-    def asnumpy(array):
+    def asnumpy(array: np.ndarray) -> Any:
         return np.array(array)
 
     @staticmethod
-    def get_default_memory_pool():
+    def get_default_memory_pool() -> Any:
         return SimpleNamespace(free_bytes=lambda: 5)
 
 
 @contextmanager
-def installed():
+def installed() -> Iterator[Callable[[str], ModuleType]]:
     """Let our modules find this CuPy, and give those modules, by name."""
     cupy = Cupy("cupy")
     backend: Any = ModuleType("cupy_backends.cuda.libs")

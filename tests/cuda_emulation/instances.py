@@ -1,5 +1,7 @@
 """Instances of the kernel templates: those that tests run, and those that only have to compile."""
 
+from collections.abc import Sequence
+
 SUMS = {
     "double": ("double",),
     "float": ("float", "double"),
@@ -11,7 +13,9 @@ WIDTH = {"double": 2, "float": 4}
 REAL = ("double", "float")
 
 
-def instances(systems, products):
+def instances(
+    systems: Sequence[int], products: Sequence[tuple[int, int, str]]
+) -> dict[str, list[str]]:
     """Return ``{file: expressions}`` for sizes of small systems and (K, E, Wide) of products."""
     stream = [
         f"column_sums<{scores}, {sums}, {width}, {squares}>"

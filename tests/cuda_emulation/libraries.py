@@ -1,8 +1,11 @@
 """cuBLAS and cuSOLVER as their manuals have them, on addresses, for the calls that we make."""
 
 import ctypes
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 LETTERS = {"s": np.float32, "d": np.float64, "c": np.complex64, "z": np.complex128}
 DATA = {0: np.float32, 1: np.float64, 2: np.float16, 4: np.complex64, 5: np.complex128}
@@ -10,7 +13,7 @@ COMPUTE = {68: (np.float32, np.complex64), 70: (np.float64, np.complex128)}
 CUBLAS_POINTER_MODE_HOST = 0
 
 
-def matrix(address, rows, columns, step, dtype):
+def matrix(address: int, rows: int, columns: int, step: int, dtype: npt.DTypeLike) -> np.ndarray:
     """Return the matrix of a library: columns `step` numbers apart, at an address."""
     dtype = np.dtype(dtype)
     assert step >= max(rows, 1)
@@ -18,38 +21,40 @@ def matrix(address, rows, columns, step, dtype):
     if rows == 0 or columns == 0:
         return np.zeros((rows, columns), dtype)
     count = step * (columns - 1) + rows
-    raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+    raw: Any = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
     strides = (dtype.itemsize, step * dtype.itemsize)
     return np.lib.stride_tricks.as_strided(np.frombuffer(raw, dtype), (rows, columns), strides)
 
 
-def scalar(address, dtype):
-    return matrix(address, 1, 1, 1, dtype)[0, 0]
+def scalar(address: int, dtype: npt.DTypeLike) -> Any:
+    answer: complex | np.complexfloating | np.floating = matrix(address, 1, 1, 1, dtype)[0, 0]
+    return answer
 
 
-def operation(A, kind):
+def operation(A: np.ndarray, kind: int) -> np.ndarray:
     return {0: A, 1: A.T, 2: A.conj().T}[kind]
 
 
-def part_of(shape, uplo):
+def part_of(shape: tuple[int, int], uplo: int) -> np.ndarray:
     """Return a mask of the triangle: 0 lower, 1 upper."""
     return (np.tril if uplo == 0 else np.triu)(np.ones(shape, bool))
 
 
-def widened(address, rows, columns, step, kind):
+def widened(address: int, rows: int, columns: int, step: int, kind: int) -> np.ndarray:
     if kind == 14:  # bfloat16
         bits = matrix(address, rows, columns, step, np.uint16)
         return (bits.astype(np.uint32) << 16).view(np.float32)
     return matrix(address, rows, columns, step, DATA[kind])
 
 
-def setPointerMode(handle, mode):
+def setPointerMode(handle: int, mode: int) -> None:
     assert handle == 7
     assert mode == CUBLAS_POINTER_MODE_HOST
 
 
-def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype,
-           ldc, computeType, algo):  # fmt: skip
+def gemmEx(handle: int, transa: int, transb: int, m: int, n: int, k: int, alpha: int, A: Any,
+           Atype: int, lda: int, B: Any, Btype: int, ldb: int, beta: int, C: Any, Ctype: int,
+           ldc: int, computeType: int, algo: int) -> None:  # fmt: skip
     assert handle == 7
     assert algo == -1
     assert Atype == Btype
@@ -61,8 +66,22 @@ def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb,
     C[...] = scalar(alpha, sums) * product + scalar(beta, sums) * C
 
 
-def _syrk(dtype):
-    def syrk(handle, uplo, trans, n, k, alpha, A, lda, beta, C, ldc):
+def _syrk(
+    dtype: npt.DTypeLike,
+) -> Callable[[int, int, int, int, int, int, int, int, int, int, int], None]:
+    def syrk(
+        handle: int,
+        uplo: int,
+        trans: int,
+        n: int,
+        k: int,
+        alpha: int,
+        A: Any,
+        lda: int,
+        beta: int,
+        C: Any,
+        ldc: int,
+    ) -> None:
         assert handle == 7
         assert trans in (0, 1)
         A = operation(matrix(A, *((n, k) if trans == 0 else (k, n)), lda, dtype), trans)
@@ -72,8 +91,23 @@ def _syrk(dtype):
     return syrk
 
 
-def _trsm(dtype):
-    def trsm(handle, side, uplo, trans, diag, m, n, alpha, A, lda, B, ldb):
+def _trsm(
+    dtype: npt.DTypeLike,
+) -> Callable[[int, int, int, int, int, int, int, int, int, int, int, int], None]:
+    def trsm(
+        handle: int,
+        side: int,
+        uplo: int,
+        trans: int,
+        diag: int,
+        m: int,
+        n: int,
+        alpha: int,
+        A: Any,
+        lda: int,
+        B: Any,
+        ldb: int,
+    ) -> None:
         assert handle == 7
         assert side == 0
         assert diag == 0
@@ -85,14 +119,16 @@ def _trsm(dtype):
     return trsm
 
 
-def _potrf_bufferSize(handle, uplo, n, A, lda):
+def _potrf_bufferSize(handle: int, uplo: int, n: int, A: int, lda: int) -> int:
     assert handle == 8
     assert lda >= n
     return 3
 
 
-def _potrf(dtype):
-    def potrf(handle, uplo, n, A, lda, work, lwork, info):
+def _potrf(dtype: npt.DTypeLike) -> Callable[[int, int, int, int, int, int, int, int], None]:
+    def potrf(
+        handle: int, uplo: int, n: int, A: Any, lda: int, work: int, lwork: int, info: int
+    ) -> None:
         assert handle == 8
         assert lwork == 3
         assert uplo == 1
