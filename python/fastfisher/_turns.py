@@ -3,6 +3,7 @@
 import os
 import threading
 import weakref
+from _thread import get_ident
 from collections.abc import Callable
 from functools import wraps
 from itertools import count
@@ -17,7 +18,7 @@ __all__ = ["Whole", "in_order", "new_lock", "still"]
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
-# Those that programs handle in Python. To ask for all 62 of Linux takes a fifth of a small update.
+# Those that programs handle in Python. To ask for all 62 of Linux takes as long as to swap ten.
 _NAMES = "INT TERM ALRM HUP QUIT USR1 USR2 VTALRM PROF XCPU CHLD BREAK"
 _SIGNALS = [
     int(getattr(signals, f"SIG{name}")) for name in _NAMES.split() if hasattr(signals, f"SIG{name}")
@@ -38,22 +39,15 @@ class Whole:
 
     __slots__ = ("_came", "_handlers", "_on")
 
-    def __init__(self) -> None:
-        self._on = False
-        self._handlers: dict[int, Any] = {}
-        self._came: dict[int, Any] = {}  # the frames that were left
-
     def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
+        self._on = False
+        self._came: dict[int, Any] = {}  # the frames that were left
+        self._handlers = _handlers() if get_ident() == _python.main else {}
         try:
-            for number in _SIGNALS:
-                handler = signals.getsignal(number)
-                if callable(handler):
-                    self._handlers[number] = handler
-                    signals.signal(number, self._note)
+            for number in self._handlers:
+                signals.signal(number, self._note)
         except ValueError:  # `threading` takes another thread for the main one: nothing was set
-            self._handlers.clear()
+            self._handlers = {}
         except BaseException:
             self._restore()
             raise
@@ -63,7 +57,8 @@ class Whole:
         try:
             self._restore()
         finally:
-            self._run(list(self._came.items()))
+            if self._came:
+                self._run(list(self._came.items()))
 
     def _restore(self) -> None:
         self._on = False
@@ -85,6 +80,27 @@ class Whole:
                 self._handlers[number](number, frame)
             finally:
                 self._run(came[1:])
+
+
+class _Python:
+    """What Python told about signals the last time that it was asked."""
+
+    main = threading.main_thread().ident
+    # What was found for each signal, and of that what is a handler in Python, by numbers.
+    found: tuple[list[Any], dict[int, Any]] = ([], {})
+
+
+_python = _Python()
+
+
+def _handlers() -> dict[int, Any]:
+    """Return the handlers of signals: hardly ever others than the last time."""
+    asked, handlers = _python.found
+    now = [*map(signals.getsignal, _SIGNALS)]
+    if now != asked:
+        handlers = {n: one for n, one in zip(_SIGNALS, now, strict=True) if callable(one)}
+        _python.found = now, handlers
+    return handlers
 
 
 # ---- locks and forks ----
@@ -148,6 +164,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
+    _python.main = get_ident()
     _after_fork()
     # The main thread may have been waiting to fork as well: it is not there to put these back.
     for number in _SIGNALS:

@@ -1,26 +1,38 @@
 """Held verbs: those of the arrays that an object holds, on the device where it got them."""
 
-from types import ModuleType
+from operator import attrgetter
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-__all__ = ["HeldVerbs"]
+__all__ = ["held_verbs"]
 
 
-class HeldVerbs:
-    """An attribute that is the verbs of an object's arrays, and refuses while another is current.
+class _OfDevice:
+    """The verbs of a device, which refuse while another is current.
 
     Kernels are queued on the current device, where arrays of another one may not even be mapped.
     """
 
-    def __set__(self, holder: Any, ops: ModuleType) -> None:
-        holder.__dict__["_ops"] = ops, ops.here()
+    def __init__(self, ops: ModuleType, place: str, holder: str) -> None:
+        self._ops, self._place, self._holder = ops, place, holder
 
-    def __get__(self, holder: Any, kind: type | None = None) -> ModuleType:
-        ops: ModuleType
-        ops, place = holder.__dict__["_ops"]
-        if place and place != ops.here():
+    @property
+    def ops(self) -> ModuleType:
+        if self._place != self._ops.here():
             raise ValueError(
-                f"{type(holder).__name__}: expected the current device to be {place}, where its "
-                f"arrays are, got {ops.here()}. Change the current device."
+                f"{self._holder}: expected the current device to be {self._place}, where its "
+                f"arrays are, got {self._ops.here()}. Change the current device."
             )
-        return ops
+        return self._ops
+
+
+def _hold(holder: Any, ops: ModuleType) -> None:
+    place = ops.here()
+    # The host has no devices to ask for: there no code of ours stands between.
+    verbs = _OfDevice(ops, place, type(holder).__name__) if place else SimpleNamespace(ops=ops)
+    holder.__dict__["_verbs"] = verbs
+
+
+def held_verbs() -> Any:
+    """Return an attribute that is the verbs of an object's arrays, on the device of that moment."""
+    return property(attrgetter("_verbs.ops"), _hold)
