@@ -91,7 +91,7 @@ def complex_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def accumulation_dtype(requested: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype to sum in: as `requested`, if at all, but never narrower than `dtype`."""
-    dtype = sum_dtype(dtype)
+    dtype = dtype if dtype.char in _NATIVE else sum_dtype(dtype)
     if requested is None:
         return dtype
     chosen = native_dtype("dtype", requested)
@@ -120,6 +120,8 @@ def same_kind(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
 
 def narrowing(dtype: np.dtype[Any], held: np.dtype[Any]) -> None:
     """Raise if scores of `dtype` would lose digits in an accumulator that holds `held`."""
+    if dtype is held:
+        return
     dtype = sum_dtype(dtype)
     same_kind(dtype, held)
     if dtype.itemsize > held.itemsize:

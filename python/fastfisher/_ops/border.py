@@ -36,6 +36,8 @@ __all__ = ["Shown", "TakesTensors", "inside", "stands_for_tensors", "takes_tenso
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+# Where triangles, factors and the like are from, which hold arrays of ours.
+_VERBS = "fastfisher._ops."
 # Special methods that take arrays or give them.
 _SPECIAL = frozenset({"__init__", "__matmul__", "__add__", "__iter__", "__getitem__"})
 
@@ -48,7 +50,11 @@ def takes_tensors(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if "torch" not in modules or _current.get() is not None:
+        if (
+            "torch" not in modules
+            or _current.get() is not None
+            or (_are_ours(args) and (not kwargs or _are_ours(kwargs.values())))
+        ):
             return function(*args, **kwargs)
         crossing = _crossing(function, args, kwargs)
         if crossing is None:
@@ -303,16 +309,26 @@ class _Crossing:
         return value
 
 
+def _are_ours(values: Iterable[Any]) -> bool:
+    """Tell whether none of these is a tensor, holds one or may give one."""
+    for value in values:
+        kind = type(value)
+        if kind in TENSORLESS:
+            continue
+        if kind is list or kind is tuple:
+            ours = TENSORLESS.issuperset(map(type, value)) or _are_ours(value)
+        elif isinstance(value, TakesTensors):
+            ours = value._home is None
+        else:
+            ours = kind.__module__.startswith(_VERBS)
+        if not ours:
+            return False
+    return True
+
+
 def _crossing(function: Any, args: Any, kwargs: Any) -> _Crossing | None:
     """Return the crossing of a call that has tensors, or may come to have some; else None."""
     given = (*args, *kwargs.values())
-    for value in given:
-        if type(value) not in TENSORLESS and not (
-            isinstance(value, TakesTensors) and value._home is None
-        ):
-            break
-    else:
-        return None
     tensor = getattr(modules["torch"], "Tensor", None)
     if tensor is None:  # torch is being imported
         return None

@@ -15,20 +15,16 @@ class _Named(str):
 
 
 class Portable:
-    """A class whose attributes may be modules of verbs, alone or beside a device's name."""
+    """A class whose attributes may be modules of verbs."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return __newobj__, (type(self),), self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: _mapped(_named, value) for name, value in vars(self).items()}
+        return {name: _named(value) for name, value in vars(self).items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({name: _mapped(_found, value) for name, value in state.items()})
-
-
-def _mapped(leaf: Any, value: Any) -> Any:
-    return tuple(map(leaf, value)) if type(value) is tuple else leaf(value)
+        vars(self).update({name: _found(value) for name, value in state.items()})
 
 
 def _named(value: Any) -> Any:

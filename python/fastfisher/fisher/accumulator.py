@@ -14,11 +14,11 @@ from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.additive import Additive
 from fastfisher.fisher.streaming import Chunks, Progress, pair, stream
 
-__all__ = ["Accumulator"]
+__all__ = ["Accumulator", "is_far"]
 
-# Of the largest number: sums above this share of it may overflow by one more batch of scores that
-# would not do so alone, and those are looked at first.
-_NEAR = 2.0**-20
+# By itemsize, 2⁻²⁰ of the largest number: sums above it may overflow by one more batch of scores
+# that would not do so alone, and those are looked at first.
+_FAR = {8: 2.0**1004, 4: 2.0**108}
 
 
 class Accumulator(Additive):
@@ -31,6 +31,10 @@ class Accumulator(Additive):
 
     Several threads may use one accumulator: they take turns.
     """
+
+    # Whether the sums were found to be far from the end of the range, and have not been joined
+    # with others since.
+    _far = False
 
     def __init__(
         self,
@@ -177,13 +181,16 @@ class Accumulator(Additive):
         threads = _check.threads(n_threads)
         if rows.shape[0] == 0:
             return self
-        with self._lock, Whole(), self._settled(ops):
+        # Once there are samples, nothing is left to settle: the lock is held already.
+        with self._lock, Whole(), self._settled(ops) if self._open else self._lock:
             mean = None
             if total > 0.0:
                 mean = self._add_scores(rows, weights, check_finite, threads)
             elif check_finite:  # names what is not, as where one of them counts
                 ops.diagonal(rows, weights, None, self._dtype, True, threads)
             self._join(mean, total, rows.shape[0])
+            if check_finite:
+                self._refuse_spoilt()
         return self
 
     def update_from(
@@ -262,17 +269,15 @@ class Accumulator(Additive):
                 step = mean - self._mean
                 self._add_outer(step, self._weight_sum * (total / combined))
                 self._mean = self._mean + step * (total / combined)
+        self._far = False
         super()._join(mean, total, samples)
 
     def _refuse_overflow_of(self, scores: Any, weights: Any, threads: int) -> None:
         """Raise as `_refuse_overflow`, of scores that are still to be added: one pass over them.
 
-        Only sums near the end of the range ask for that pass; see `_refuse_spoilt`.
+        Sums that are known to be far from the end of the range need none; see `_refuse_spoilt`.
         """
-        if self._n_samples == 0 or self._ops.here():
-            return
-        held = self._sums_diagonal()
-        if not held.max() > np.finfo(self._real_dtype).max * _NEAR:
+        if self._far or self._n_samples == 0 or self._ops.here():
             return
         mean, total = None, float(scores.shape[0])
         if weights is not None:
@@ -283,11 +288,15 @@ class Accumulator(Additive):
         self._refuse_overflow(added, mean, total)
 
     def _refuse_spoilt(self) -> None:
-        """Raise if scores that were just added overflow by themselves: the old sums are lost."""
+        """Raise if scores that were just added overflow by themselves: the old sums are lost.
+
+        One look after each batch tells this, and whether the next one has to be looked at first.
+        """
         if self._ops.here():
             return
         diagonal = self._sums_diagonal()
-        if not self._ops.all_finite(diagonal):
+        self._far = diagonal is None or is_far(diagonal)
+        if not (self._far or self._ops.all_finite(diagonal)):
             place = int(np.argmin(np.isfinite(diagonal)))
             raise NonFiniteError(
                 f"scores: expected squares whose sum is within the range of {self._dtype}, got "
@@ -350,6 +359,12 @@ class Accumulator(Additive):
         fisher._n_samples = _check.count("n_samples", state["n_samples"])
         fisher._open = fisher._n_samples == 0 and is_numpys(like)
         return fisher
+
+
+def is_far(diagonal: Any) -> bool:
+    """Tell whether all of it is finite and far from the end of the range."""
+    largest: float = diagonal.item(diagonal.argmax())  # NaN, if there is one
+    return largest < _FAR[diagonal.itemsize]
 
 
 def _intact(name: str, found: Any, shape: tuple[int | None, ...], held: Any) -> Any:

@@ -322,7 +322,7 @@ class BlockDiagonalFisher(Accumulator):
         if check_finite:
             self._refuse_overflow_of(scores, weights, threads)
         try:
-            mean = self._sums.add_scores(
+            return self._sums.add_scores(
                 scores,
                 weights,
                 centred=self._center,
@@ -334,9 +334,6 @@ class BlockDiagonalFisher(Accumulator):
             if fresh:
                 self._sums = self._empty_sums()
             raise
-        if check_finite and not fresh:
-            self._refuse_spoilt()
-        return mean
 
     def _sums_diagonal(self) -> Any:
         return self._sums.diagonal()

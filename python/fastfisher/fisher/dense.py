@@ -194,23 +194,18 @@ class DenseFisher(Accumulator):
         fresh = self._n_samples == 0
         if check_finite:
             self._refuse_overflow_of(scores, weights, threads)
-        mean = None
         try:
             if self._center:
-                mean = self._sums.add_centred_scores(
+                return self._sums.add_centred_scores(
                     scores, weights, fresh=fresh, check_finite=check_finite, threads=threads
                 )
-            else:
-                self._sums.add_scores(
-                    scores, weights, None, fresh=fresh, check_finite=check_finite, threads=threads
-                )
+            self._sums.add_scores(
+                scores, weights, None, fresh=fresh, check_finite=check_finite, threads=threads
+            )
         except NonFiniteError:
             if fresh:
                 self._sums = self._empty_sums()
             raise
-        if check_finite and not fresh:
-            self._refuse_spoilt()
-        return mean
 
     def _sums_diagonal(self) -> Any:
         return self._sums.diagonal()

@@ -8,7 +8,7 @@ from fastfisher import _check, _memory
 from fastfisher._ops import ops_of
 from fastfisher._ops.conjugates import squares
 from fastfisher.errors import NotPositiveDefiniteError
-from fastfisher.fisher.accumulator import Accumulator
+from fastfisher.fisher.accumulator import Accumulator, is_far
 from fastfisher.fisher.factor import DiagonalFactor, Factor
 from fastfisher.fisher.spectrum import eigenvalue_powers
 
@@ -152,7 +152,7 @@ class DiagonalFisher(Accumulator):
         if self._center:
             mean = self._ops.column_mean(scores, weights, self._dtype, check_finite, threads)
         added = self._ops.diagonal(scores, weights, mean, self._dtype, check_finite, threads)
-        if check_finite:
+        if check_finite and not (self._far and mean is None and is_far(added)):
             total = scores.shape[0] if weights is None else weights.sum(dtype="float64")
             self._refuse_overflow(added, mean, float(total) if mean is not None else 0.0)
         self._sums += added

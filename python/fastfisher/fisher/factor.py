@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastfisher import _check, _memory
 from fastfisher._ops.border import TakesTensors
 from fastfisher._ops.conjugates import hermitian_part, squares
-from fastfisher._ops.held_verbs import HeldVerbs
+from fastfisher._ops.held_verbs import held_verbs
 from fastfisher._ops.portable import Portable
 from fastfisher._range import in_range
 
@@ -61,7 +61,7 @@ class Factor(Portable, TakesTensors, ABC):
     """
 
     method: str
-    _ops = HeldVerbs()
+    _ops = held_verbs()
     _dtype: Any
 
     def __init__(self, params: int, threads: int) -> None:

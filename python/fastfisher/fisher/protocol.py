@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastfisher import _check, _memory, _persist
 from fastfisher._ops import ops_of
 from fastfisher._ops.border import TakesTensors, inside
-from fastfisher._ops.held_verbs import HeldVerbs
+from fastfisher._ops.held_verbs import held_verbs
 from fastfisher._range import in_range
 from fastfisher._turns import still
 from fastfisher.errors import NotPositiveDefiniteError
@@ -102,7 +102,7 @@ class Fisher(TakesTensors, ABC):
 
     __array_ufunc__ = None  # so that `array @ F` asks us instead of taking F apart
 
-    _ops = HeldVerbs()
+    _ops = held_verbs()
     _params: int
     _dtype: Any
     _center: bool
