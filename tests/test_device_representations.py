@@ -609,9 +609,7 @@ def test_out_that_overlaps_itself_is_refused() -> None:
 def test_a_factor_on_a_device_says_what_to_send_instead() -> None:
     factor = ff.DenseFisher.from_scores(device.to_device(oracle.draw(9, 4))).factor(damping=1.0)
     for way in (pickle.dumps, copy.deepcopy):
-        with pytest.raises(
-            TypeError, match=r"expected arrays of the host .* device's\. Save"
-        ):
+        with pytest.raises(TypeError, match=r"expected arrays of the host .* device's\. Save"):
             way(factor)
     v = device.to_device(np.ones(4))
     assert np.array_equal(host(copy.copy(factor).solve(v)), host(factor.solve(v)))

@@ -361,11 +361,14 @@ def flag(name: str, value: Any) -> bool:
 
 def count(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
     """Return a whole number that is at least `least`, and at most `most` if that is given."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # not of every array, though each has __index__
+    except TypeError:
         raise TypeError(
             f"{name}: expected a whole number, got {type(value).__name__}. Give an int."
-        )
-    number = operator.index(value)
+        ) from None
     if number < least:
         raise ValueError(f"{name}: expected at least {least}, got {number}. Give a larger int.")
     if most is not None and number > most:
