@@ -373,3 +373,11 @@ def test_an_array_is_no_number_of_anything() -> None:
     for number in (np.array([2]), np.array([[2]]), 2.0, True, "2"):
         with pytest.raises(TypeError, match="k: expected a whole number, got"):
             F4.eigsh(number)  # type: ignore[arg-type]
+
+
+def test_seeds_and_powers_out_of_range_are_named() -> None:
+    with pytest.raises(ValueError, match="rng: expected a seed of at least 0, got -1"):
+        F4.factor().sample(-1)
+    for power in (np.nan, np.inf, "half"):
+        with pytest.raises(ValueError, match="power: expected a finite number, got"):
+            F4.apply_power(np.ones(4), power)  # type: ignore[arg-type]

@@ -418,6 +418,17 @@ def cut(name: str, value: Any) -> float:
     return number
 
 
+def finite(name: str, value: Any) -> float:
+    """Return a finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}. Give a float.")
+    return number
+
+
 def positive(name: str, value: Any) -> float:
     """Return a finite number above 0."""
     try:
@@ -437,6 +448,8 @@ def threads(value: Any) -> int:
 def generator(rng: Any) -> "np.random.Generator":
     """Return a generator from None, a seed or a generator."""
     if rng is None or isinstance(rng, int | np.integer | np.random.Generator):
+        if isinstance(rng, int | np.integer) and rng < 0:
+            raise ValueError(f"rng: expected a seed of at least 0, got {rng}. Give a larger int.")
         return np.random.default_rng(rng)
     raise TypeError(
         f"rng: expected None, an int or a numpy.random.Generator, got {type(rng).__name__}. "
