@@ -347,6 +347,7 @@ VECTORS: dict[str, Any] = {
     "x": lambda x: ff.Gaussian(0.0, 1.0).score(x),
     "gradient": lambda x: ff.Adam().step(ff.Adam().start(np.ones(4)), x),
     "losses": lambda x: asked().tell(x),
+    "keep": lambda x: ff.marginalize(np.eye(9), x.astype(int)),
 }
 
 
