@@ -38,8 +38,6 @@ class Running:
     # By which a worker's answer is recognised.
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.to_dense()
-    ) -> np.ndarray:  # by which a worker's answer is recognised
-        return self.to_dense()
 
 
 def stream(rng: np.random.Generator, n: int, p: int, dtype: Any) -> Any:

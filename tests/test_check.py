@@ -384,3 +384,57 @@ def test_memmaps_and_lists_are_arrays(tmp_path: Path) -> None:
     mapped = np.load(tmp_path / "s.npy", mmap_mode="r")
     assert np.array_equal(ff.empirical_fisher(mapped), ff.empirical_fisher(S))
     assert np.array_equal(ff.empirical_fisher(S.tolist()), ff.empirical_fisher(S))
+
+
+def masked(*numbers: float) -> Any:
+    return np.ma.masked_array(numbers, np.arange(len(numbers)) == 0)
+
+
+F4 = ff.DenseFisher.from_scores(oracle.draw(9, 4))
+VECTORS: dict[str, Any] = {
+    "v": lambda x: ff.fvp(oracle.draw(9, 4), x),
+    "rhs": lambda x: F4.solve(x, damping=1.0),
+    "damping": lambda x: F4.solve(np.ones(4), damping=x),
+    "grad": lambda x: ff.trust_region_step(F4, x, 0.1),
+    "weights": lambda x: ff.empirical_fisher(oracle.draw(4, 2), weights=x),
+    "targets": lambda x: ff.ScoreFisher(oracle.draw(4, 2)).least_squares(x),
+    "theta": lambda x: ff.levenberg_marquardt(lambda theta: theta - 1, x),
+    "mean": lambda x: ff.SNES(x, 1.0),
+    "x": lambda x: ff.Gaussian(0.0, 1.0).score(x),
+    "gradient": lambda x: ff.Adam().step(ff.Adam().start(np.ones(4)), x),
+    "losses": lambda x: asked().tell(x),
+    "keep": lambda x: ff.marginalize(np.eye(9), x.astype(int)),
+}
+
+
+def asked() -> ff.SNES:
+    search = ff.SNES(np.zeros(2), 1.0, population=4)
+    search.ask()
+    return search
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_masks_are_not_ignored(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}: expected a plain array, got a masked one"):
+        VECTORS[name](masked(1.0, 2.0, 3.0, 4.0))
+
+
+def test_sparse_matrices_are_called_what_they_are() -> None:
+    sparse = pytest.importorskip("scipy.sparse").csr_array(oracle.draw(9, 4))
+    with pytest.raises(TypeError, match=r"got csr_array\. Give scores\.toarray\(\)"):
+        ff.empirical_fisher(sparse)
+    assert np.array_equal(ff.empirical_fisher(sparse.toarray()), F4.to_dense())
+
+
+def test_an_array_is_no_number_of_anything() -> None:
+    for number in (np.array([2]), np.array([[2]]), 2.0, True, "2"):
+        with pytest.raises(TypeError, match="k: expected a whole number, got"):
+            F4.eigsh(number)  # type: ignore[arg-type]
+
+
+def test_seeds_and_powers_out_of_range_are_named() -> None:
+    with pytest.raises(ValueError, match="rng: expected a seed of at least 0, got -1"):
+        F4.factor().sample(-1)
+    for power in (np.nan, np.inf, "half"):
+        with pytest.raises(ValueError, match="power: expected a finite number, got"):
+            F4.apply_power(np.ones(4), power)  # type: ignore[arg-type]

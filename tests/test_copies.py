@@ -32,12 +32,7 @@ def objects() -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
         ff.Eigh(),
         ff.QR(),
     ):
-        held = ff.ScoreFisher(S)
-        yield (
-            repr(solver),
-            solver,
-            lambda one, F=held: F.solve(POINT, damping=1.0, solver=one),
-        )
+        yield repr(solver), solver, solved
     batch = ff.batch.Scores(S[None])
     yield (
         "batch.Scores",
@@ -95,23 +90,31 @@ def objects() -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
         yield type(error).__name__, error, lambda error: (str(error), sorted(vars(error).items()))
 
 
+def solved(solver: Any) -> Any:
+    return ff.ScoreFisher(S).solve(POINT, damping=1.0, solver=solver)
+
+
 def stepped(spring: ff.Spring) -> ff.Spring:
     spring.step(S, Y)
     return spring
+
+
+def of_a_fisher(v: Any) -> Callable[[Any], Any]:
+    return lambda F: (F @ v, F.diagonal(), F.solve(v, damping=0.5))
+
+
+def of_a_factor(v: Any) -> Callable[[Any], Any]:
+    return lambda factor: (factor.solve(v), factor.logdet, factor.rcond, factor.sample(0))
 
 
 def factors(dtype: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
     """Yield the same of every representation, its operator and its factors."""
     for name, fisher, F, _ in representations.cases(dtype):
         v = np.linspace(1.0, 2.0, len(F)).astype(dtype)
-        yield name, fisher, lambda one, v=v: (one @ v, one.diagonal(), one.solve(v, damping=0.5))
+        yield name, fisher, of_a_fisher(v)
         for damping in (0.5, 0.5 * np.ones(len(F))):
             factor = fisher.factor(damping=damping)
-            yield (
-                f"{name} {type(factor).__name__}",
-                factor,
-                lambda one, v=v: (one.solve(v), one.logdet, one.rcond, one.sample(0)),
-            )
+            yield f"{name} {type(factor).__name__}", factor, of_a_factor(v)
     stack = ff.BlockDiagonalFisher.from_scores(np.tile(S, 20).astype(dtype), [2] * 40)
     yield "stack", stack.factor(damping=1.0), lambda one: (one.inverse(), one.solve(np.ones(80)))
 

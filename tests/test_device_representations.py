@@ -602,11 +602,13 @@ def test_a_merge_of_two_libraries_or_devices_adds_nothing(home: str) -> None:
         here: Any = make().update(device.to_device(S))
         if home == "":
             there: Any = make().update(S)
-            error, message = TypeError, "others: expected sums of device arrays, got .* of NumPy"
+            error: type[Exception] = TypeError
+            message = "others: expected sums of device arrays, got .* of NumPy"
         else:
             with device.on(home):
                 there = make().update(device.to_device(S))
-            error, message = ValueError, "expected the current device to be .*device2.*device1"
+            error = ValueError
+            message = "expected the current device to be .*device2.*device1"
         with pytest.raises(error, match=message):
             empty.merge(here, there)
         assert empty.n_samples == 0

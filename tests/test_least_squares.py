@@ -773,3 +773,36 @@ def test_the_example_runs_to_its_picture(
     pulls = [(float(value) - float(true)) / float(error) for true, value, error in table]
     assert max(map(abs, pulls)) < 4
     assert plt.get_fignums() == figures
+
+
+# ---- plateaus: what a fit there may say ----
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("BoxBOD", {"acceleration": False}), ("MGH17", {"damping_mode": "absolute"})],
+)
+def test_damping_does_not_hide_that_a_plateau_is_no_minimum(
+    name: str, options: dict[str, Any]
+) -> None:
+    problem = nist.problem(name)
+    fit = ff.levenberg_marquardt(
+        problem.residuals, problem.starts[0], jacobian=problem.jacobian, **options
+    )
+    assert nist.digits(fit.theta, problem.certified) < 1  # it is lost, and does not say otherwise
+    assert fit.status not in (ff.Status.SUCCESS, ff.Status.INTERRUPTED)
+    assert np.isfinite(fit.theta).all()
+
+
+def test_a_fit_that_ends_where_nothing_changes_says_so() -> None:
+    problem = nist.problem("MGH10")
+    fit = ff.gauss_newton(problem.residuals, problem.starts[0], jacobian=problem.jacobian)
+    assert fit.status is ff.Status.STAGNATED
+    assert "the residuals do not depend on any parameter there" in fit.message
+
+
+def test_a_fit_says_which_parameter_changes_nothing() -> None:
+    target = np.arange(4.0)
+    fit = ff.levenberg_marquardt(lambda theta: theta[1] - target, np.ones(3))
+    assert fit.status is ff.Status.SUCCESS
+    assert fit.message.endswith("; the residuals there do not depend on parameter 0")
+    fit = ff.levenberg_marquardt(lambda theta: theta[0] - target, np.ones(1))
+    assert "depend" not in fit.message

@@ -359,6 +359,12 @@ TOO_MUCH: dict[str, Callable[..., Any]] = {
     "KroneckerFisher.to_dense": lambda: ff.KroneckerFisher.from_layers(
         [(np.full((3, 2), 1e100), np.full((3, 2), 1e100))]
     ).to_dense(),
+    "KroneckerFisher.diagonal": lambda: ff.KroneckerFisher.from_layers(
+        [(np.full((3, 2), 1e100), np.full((3, 2), 1e100))]
+    ).diagonal(),
+    "LayerFisher.diagonal": lambda: ff.LayerFisher(
+        [(np.full((3, 2), 1e100), np.full((3, 2), 1e100))]
+    ).diagonal(),
     "wald_test": lambda: ff.wald_test(np.full(2, 1e10), np.eye(2) * 1e300),
 }
 
@@ -433,3 +439,21 @@ def test_sketches_whose_sum_overflows_are_not_joined(dtype: type[np.floating], s
             join()
         assert np.array_equal(F.to_dense(), before)
         assert F.n_samples == 2
+
+
+@pytest.mark.parametrize("size", [1e-100, 1e100])
+def test_eigenvalues_of_layers_whose_products_leave_the_range_are_named(size: float) -> None:
+    layers = [(oracle.draw(9, 3) * size, oracle.draw(9, 2) * size)]
+    for eigen in (False, True):
+        with pytest.raises(ff.FisherError, match=r"got (inf|overflow|the eigenvalue 0 in the mom)"):
+            ff.KroneckerFisher.from_layers(layers, eigen=eigen).solve(
+                np.ones(6), damping=1.0, damping_mode="trace"
+            )
+
+
+def test_spring_names_residuals_whose_step_overflows() -> None:
+    spring = ff.Spring(0.1)
+    step = spring.step(oracle.draw(9, 3), np.ones(9) + np.arange(9))
+    with pytest.raises(ff.NonFiniteError, match="residuals: expected a step within the range of"):
+        spring.step(oracle.draw(9, 3), np.where(np.arange(9) % 2, 1e308, -1e308))
+    assert np.array_equal(spring.direction, step)

@@ -363,14 +363,17 @@ def flag(name: str, value: Any) -> bool:
 
 def count(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
     """Return a whole number that is at least `least`, and at most `most` if that is given."""
-    shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
-    if isinstance(value, bool) or not hasattr(value, "__index__") or shape:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # not of every array, though each has __index__
+    except TypeError:
+        shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
         raise TypeError(
             f"{name}: expected a whole number, got "
             f"{f'an array of shape {shape}' if shape else type(value).__name__}. "
             f"{'Scores go to from_scores, or to update.' if len(shape) == 2 else 'Give an int.'}"
-        )
-    number = operator.index(value)
+        ) from None
     if number < least:
         raise ValueError(f"{name}: expected at least {least}, got {number}. Give a larger int.")
     if most is not None and number > most:
@@ -420,6 +423,17 @@ def cut(name: str, value: Any) -> float:
     return number
 
 
+def finite(name: str, value: Any) -> float:
+    """Return a finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}. Give a float.")
+    return number
+
+
 def positive(name: str, value: Any) -> float:
     """Return a finite number above 0."""
     try:
@@ -439,6 +453,8 @@ def threads(value: Any) -> int:
 def generator(rng: Any) -> "np.random.Generator":
     """Return a generator from None, a seed or a generator."""
     if rng is None or isinstance(rng, int | np.integer | np.random.Generator):
+        if isinstance(rng, int | np.integer) and rng < 0:
+            raise ValueError(f"rng: expected a seed of at least 0, got {rng}. Give a larger int.")
         return np.random.default_rng(rng)
     raise TypeError(
         f"rng: expected None, an int or a numpy.random.Generator, got {type(rng).__name__}. "

@@ -42,6 +42,7 @@ __all__ = [
     "name",
     "ndarray",
     "product",
+    "read",
     "recombine",
     "scores_dot",
     "scores_transpose_dot",
@@ -74,12 +75,7 @@ def to_array(name: str, value: Any, *, halves: bool = False) -> Array:
     With `halves` that may be float16 or bfloat16.
     """
     if type(value) is not ndarray:
-        if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(
-                f"{name}: expected a plain array, got a masked one. "
-                "Its mask would be ignored: leave rows out, or give them weight 0."
-            )
-        value = _read(name, value)
+        value = read(name, value)
     array: Array = value
     dtype = array.dtype
     if dtype.char not in "dfDF" or not dtype.isnative:
@@ -121,7 +117,7 @@ def as_numpy(name: str, value: Any) -> Any:
 
 def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return numbers as an array of `dtype`, contiguous if 1-D; no copy if it is so."""
-    array: Array = value if type(value) is ndarray else _read(name, value)
+    array: Array = value if type(value) is ndarray else read(name, value)
     if array.dtype is not dtype:
         if array.dtype.kind not in ("fiubc" if dtype.kind == "c" else "fiub"):
             raise TypeError(
@@ -136,10 +132,15 @@ def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     return array
 
 
-def _read(name: str, value: Any) -> Array:
+def read(name: str, value: Any) -> Array:
     """Return what NumPy makes of `value`."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected a plain array, got a masked one. "
+            "Its mask would be ignored: leave out what it hides, or give those rows weight 0."
+        )
     try:
-        return np.asarray(as_numpy(name, value))
+        array = np.asarray(as_numpy(name, value))
     except ValueError as error:
         if not isinstance(value, list | tuple):
             raise  # of an object that reads itself, from a file maybe
@@ -147,6 +148,11 @@ def _read(name: str, value: Any) -> Array:
             f"{name}: expected one array of numbers, got a {type(value).__name__} of parts that do "
             "not form one. Only Fishers of layers take a list of weights: ravel and join the parts."
         ) from error
+    if array.dtype.char == "O" and array.ndim == 0 and hasattr(value, "toarray"):
+        raise TypeError(
+            f"{name}: expected a dense array, got {type(value).__name__}. Give {name}.toarray()."
+        )
+    return array
 
 
 def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> Array:

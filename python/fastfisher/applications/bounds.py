@@ -8,6 +8,7 @@ from fastfisher import _check, _memory
 from fastfisher._ops import on_host
 from fastfisher._ops.border import takes_tensors
 from fastfisher._ops.conjugates import hermitian_part
+from fastfisher._ops.numpy_ops import read
 from fastfisher.applications.total import advised, as_total, finite, precisions
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.protocol import Fisher
@@ -321,7 +322,7 @@ def _kept(F: Fisher, keep: Any) -> Any:
     """Return indices 0 … p − 1 of the parameters to keep, each once, in the order given."""
     params = F.shape[0]
     on_host("keep", keep)
-    array = np.asarray(keep)
+    array = read("keep", keep)
     if array.ndim != 1 or array.shape[0] == 0:
         raise ValueError(
             f"keep: expected at least one parameter as a list, got shape {array.shape}. "

@@ -178,8 +178,9 @@ class HeldScores(Portable, Fisher):
 
     def _weighted_mean(self, y: Any) -> Any:
         """Return Σ w y / Σ w of one number per sample, in the dtype of `y`."""
-        total = y.sum() if self._weights is None else (self._weights * y).sum()
-        return (total / self._weight_sum).astype(y.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is made of it is looked at
+            total = y.sum() if self._weights is None else (self._weights * y).sum()
+            return (total / self._weight_sum).astype(y.dtype)
 
     def _rooted_targets(self) -> Any:
         """Return √w y, (n, 1), which is √w for the mean score."""

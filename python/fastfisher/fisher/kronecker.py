@@ -121,6 +121,7 @@ class KroneckerFisher(KroneckerSums):
         told = "".join(f", {name}={value!r}" for name, value in self._structure().items())
         return super().__repr__().replace(", dtype", f"{told}, dtype", 1)
 
+    @in_range
     def diagonal(self) -> Any:
         """Return the diagonal of F, (p,)."""
         if self._eigen:

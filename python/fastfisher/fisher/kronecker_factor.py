@@ -93,7 +93,8 @@ class Eigenbasis(Portable):
         # Eigenvalues of the factors are known to dim · eps of the largest one, and so are products.
         self.rounding = max(values.shape) * float(np.finfo(values.dtype).eps)
         self.largest = largest_of(values)
-        suspects = {f"the moments of {name}": values}
+        products = f"the moments of {name}"
+        suspects = {products: values}
         if parts is not None:
             both = zip("GA", parts, strict=True)
             suspects = {f"the factor {letter} of {name}": part for letter, part in both}
@@ -102,12 +103,16 @@ class Eigenbasis(Portable):
             for what, numbers in suspects.items()
             if float(numbers.min()) <= self.rounding * float(numbers.max())
         ]
+        if not self.singular and float(values.min()) == 0.0:  # it underflowed
+            self.singular = [(products, 0.0)]
 
     @classmethod
     def of_factors(cls, ops: ModuleType, A: Any, G: Any, name: str) -> "Eigenbasis":
         """Decompose G ⊗ A, two dense matrices."""
         (g, left), (a, right) = (_decomposed(ops, factor) for factor in (G, A))
-        return cls(ops, (left, right), g[:, None] * a, (g, a), name)
+        with np.errstate(over="ignore"):  # `largest_of` looks
+            values = g[:, None] * a
+        return cls(ops, (left, right), values, (g, a), name)
 
     def check(self, shift: float) -> None:
         """Raise if an eigenvalue of F + shift is zero to rounding."""

@@ -112,6 +112,7 @@ class LayerFisher(Layered, HeldScores):
         return cls(layers, **options)
 
     # ---- what every representation has ----
+    @in_range
     def diagonal(self) -> Any:
         """Return the diagonal of F, (p,)."""
         sums = self._scores.squares(self._weights, 0)

@@ -393,7 +393,7 @@ class Fisher(TakesTensors, ABC):
         columns = _check.finite_columns(self._ops, "v", v, self._params, self._dtype)
         shift = diagonal_shift(self, damping, damping_mode)
         value, _ = self._spectral_power(
-            columns.reshape(self._params, -1), float(power), shift, truncate=False
+            columns.reshape(self._params, -1), _check.finite("power", power), shift, truncate=False
         )
         return fold(value.reshape(columns.shape))
 

@@ -3,8 +3,11 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from fastfisher import _check
 from fastfisher._ops.border import Shown, TakesTensors, takes_tensors
+from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.score import ScoreFisher
 
 __all__ = ["Spring"]
@@ -145,8 +148,9 @@ class Spring(TakesTensors):
                 "Begin another Spring for another model."
             )
         unit = math.sqrt(fisher._scale)
-        energies = (energies - fisher._weighted_mean(energies))[:, None]
-        target = unit * fisher._root_weights() * energies.astype(fisher.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # of the step we look at the answer
+            energies = (energies - fisher._weighted_mean(energies))[:, None]
+            target = unit * fisher._root_weights() * energies.astype(fisher.dtype)
         start = 0.0
         if last is not None and self.momentum > 0.0:
             _check.same_kind(fisher.dtype, last.dtype)
@@ -154,5 +158,11 @@ class Spring(TakesTensors):
             target = target - unit * fisher._rooted_dot(start, threads)
         factor = fisher._dual_factor(self.damping, threads=threads, with_norm=False)
         inner = (unit * factor.solve_gram(target)).astype(fisher.dtype, copy=False)
-        self._last = (start + fisher._rooted_transpose_dot(inner, threads)).reshape(-1)
+        step = (start + fisher._rooted_transpose_dot(inner, threads)).reshape(-1)
+        if check_finite and not fisher._ops.here() and not fisher._ops.all_finite(step):
+            raise NonFiniteError(
+                f"residuals: expected a step within the range of {fisher.dtype}, got overflow. "
+                "Scale the residuals down."
+            )
+        self._last = step
         return self._last.copy()

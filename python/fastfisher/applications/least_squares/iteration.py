@@ -59,6 +59,9 @@ def iterate(
     settling = np.inf  # the smallest of the predicted falls that rounding hides
 
     def ending(status: Status, message: str) -> Ending:
+        idle = np.flatnonzero(_idle(point))
+        if status is Status.SUCCESS and point.loss > 0 and idle.size:
+            message += f"; the residuals there do not depend on parameter {int(idle[0])}"
         return Ending(point, status, message, tuple(history))
 
     def noted(damping: float, size: float, ratio: float, accepted: bool) -> bool:
@@ -71,8 +74,10 @@ def iterate(
     if noted(rule.damping, 0.0, np.nan, accepted=True):
         return ending(*INTERRUPTED)
     if point.loss > 0 and not point.linear.gradient.any():
-        return ending(*STATIONARY)
+        return Ending(point, *STATIONARY, tuple(history))
     while True:
+        if point.loss > 0 and _idle(point).all():
+            return ending(Status.STAGNATED, _FLAT)
         rest = "" if last else _at_rest(point, tolerances)
         if rest:
             return ending(Status.SUCCESS, rest)
@@ -109,6 +114,7 @@ def iterate(
 
 
 _SETTLED = "the loss has settled to rounding"
+_FLAT = "the residuals do not depend on any parameter there: a plateau, or underflow"
 _NO_DESCENT = "no step along the linear model lowers the loss"
 
 
@@ -142,6 +148,11 @@ def _try(model: Model, rule: Rule, point: Point, last: tuple[Status, str] | None
     if after is None:
         return Trial(proposal, gain, None, (Status.NON_FINITE, _non_finite("Jacobian", point)))
     return Trial(proposal, gain, after, None)
+
+
+def _idle(point: Point) -> Any:
+    """Tell of each parameter whether its column of J is zero; of one, only its square may be."""
+    return (point.linear.diagonal == 0) & (point.linear.gradient == 0)
 
 
 def _at_rest(point: Point, tolerances: Tolerances) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastfisher import _check
 from fastfisher._ops import on_host, ops_of
+from fastfisher._ops.numpy_ops import read
 from fastfisher.applications.total import as_total
 from fastfisher.errors import NonFiniteError
 from fastfisher.fisher.operator import is_operator
@@ -28,7 +29,7 @@ class Model:
         self, residuals: Callable[[Any], Any], jacobian: Any, theta: Any, sigma: Any, solver: Any
     ) -> None:
         on_host("theta", theta)
-        start = np.array(theta, subok=False)
+        start = np.array(read("theta", theta), subok=False)
         if start.dtype.kind in "biu":
             start = start.astype(np.float64)
         if start.ndim != 1 or start.shape[0] == 0:

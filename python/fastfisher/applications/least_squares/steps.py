@@ -52,8 +52,9 @@ class Damped:
     D² is 1, or the largest diagonal of JᵀWJ so far, halved with each step.
     """
 
-    def __init__(self, damping: Nielsen, relative: bool, accelerated: bool) -> None:
+    def __init__(self, damping: Nielsen, relative: bool, accelerated: bool, bounded: bool) -> None:
         self._lambda, self._relative, self._accelerated = damping, relative, accelerated
+        self._bounded = bounded  # by the caller, who so has a say in when a fit is done
         self._squares: Any = 0.0
         self._scale: Any = 1.0
 
@@ -82,9 +83,16 @@ class Damped:
         return proposal._replace(delta=v + a / 2)
 
     def whole(self, point: Point) -> Proposal:
-        """Return v of the least λ that can be solved."""
+        """Return v of the least λ that can be solved, in the units that parameters have there.
+
+        D² of larger diagonals before, or 1, would hide that residuals still follow a parameter
+        whose column has become small, as that of a rate on a plateau.
+        """
+        scale = self._scale
+        if self._relative or not self._bounded:
+            scale = _units(point.linear.diagonal)
         for damping in self._lambda.lower():
-            shift = damping * self._scale
+            shift = damping * scale
             try:
                 v = point.linear.step(shift)
             except (NotPositiveDefiniteError, ConvergenceError, NonFiniteError):
@@ -96,8 +104,7 @@ class Damped:
         """Let D² follow the point."""
         if self._relative:
             self._squares = np.maximum(_MEMORY * self._squares, point.linear.diagonal)
-            # A parameter that changes nothing is held by a unit of its own.
-            self._scale = np.where(self._squares > 0, self._squares, 1.0)
+            self._scale = _units(self._squares)
 
     def accept(self, gain: float) -> None:
         """Lower λ by as much as the model was right."""
@@ -140,6 +147,11 @@ class Halved:
         """Go half as far."""
         self._factor /= 2
         return self._delta is not None and self._factor >= self._LEAST
+
+
+def _units(squares: Any) -> Any:
+    """Return D² of the diagonal; a parameter that changes nothing is held by a unit of its own."""
+    return np.where(squares > 0, squares, 1.0)
 
 
 def _square(v: Any, shift: Any) -> float:
