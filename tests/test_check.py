@@ -326,3 +326,11 @@ def test_memmaps_and_lists_are_arrays(tmp_path):
     mapped = np.load(tmp_path / "s.npy", mmap_mode="r")
     assert np.array_equal(ff.empirical_fisher(mapped), ff.empirical_fisher(S))
     assert np.array_equal(ff.empirical_fisher(S.tolist()), ff.empirical_fisher(S))
+
+
+def test_layers_without_numbers_are_refused() -> None:
+    empty, some = np.ones((4, 0)), np.ones((4, 2))
+    with pytest.raises(ValueError, match=r"inputs: expected no empty axis, got shape \(4, 0\)\. "):
+        ff.KroneckerFisher.from_layers([(empty, some)])
+    with pytest.raises(ValueError, match=r"gradients: expected no empty axis, got shape \(4, 0\)"):
+        ff.LayerFisher([(some, empty)])
