@@ -54,11 +54,12 @@ def isa(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """Run the test suite with the oldest versions that the dependencies allow."""
     session.install("uv")
-    # statsmodels and Matplotlib set no upper limits for these two when they were as old as this.
+    # statsmodels and Matplotlib set no upper limits for these two when they were as old as this;
+    # named here, they are taken as old as they may be, and pandas knows NumPy 2 since 2.2.2.
     session.run(
         *("uv", "pip", "install", "--python", session.virtualenv.location),
-        *("--resolution", "lowest-direct", ".[test]", "pandas<3", "pyparsing<3.2"),
-        ONE_LEVEL,
+        *("--resolution", "lowest-direct", ".[test]", ONE_LEVEL),
+        *("pandas>=2.2.2,<3", "pyparsing>=3.1,<3.2"),
     )
     session.run("python", "-m", "pytest", *session.posargs)
 
@@ -66,7 +67,7 @@ def oldest(session: nox.Session) -> None:
 @nox.session
 def serial(session: nox.Session) -> None:
     """Build without OpenMP and run the test suite."""
-    session.install(".[test]", STRICT, "-Ccmake.define.FASTFISHER_OPENMP=OFF")
+    session.install(".[test]", STRICT, ONE_LEVEL, "-Ccmake.define.FASTFISHER_OPENMP=OFF")
     session.run("python", "-m", "pytest", *session.posargs)
 
 
@@ -81,7 +82,8 @@ def clang(session: nox.Session) -> None:
 @nox.session(default=False)
 def system_eigen(session: nox.Session) -> None:
     """Build with the Eigen of the system, as an offline build does, and run the test suite."""
-    session.install("scikit-build-core>=0.11", "pybind11>=3.0", "cmake", "ninja")
+    # Without isolation for all: one of NGBoost's dependencies has no wheel and asks for setuptools.
+    session.install("scikit-build-core>=0.11", "pybind11>=3.0", "cmake", "ninja", "setuptools")
     session.install("--no-build-isolation", ".[test]", STRICT, ONE_LEVEL)
     session.run("python", "-m", "pytest", *session.posargs)
 
@@ -238,7 +240,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the documentation."""
-    session.install(".[docs]")
+    session.install(".[docs]", ONE_LEVEL)
     session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
 
 

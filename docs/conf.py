@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
+from sphinx.util import logging
 
 import fastfisher
 from fastfisher._version import __version__
@@ -25,6 +28,7 @@ exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = f"fastfisher {__version__}"
 html_static_path = ["_static"]
@@ -66,7 +70,17 @@ def link_names(app, document):
         target += literal
 
 
+def write_formula(writer, node):
+    """Write a formula as MathML, which browsers draw themselves: no script, no network."""
+    try:
+        writer.body.append(tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block)))
+    except MathError as error:
+        logging.getLogger(__name__).warning("%s", error, location=node)
+    raise nodes.SkipNode
+
+
 def setup(app):
     """Connect what is generated here."""
+    app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.connect("source-read", fill_gallery)
     app.connect("doctree-read", link_names)

@@ -436,3 +436,15 @@ def test_sizes_that_wrap_are_refused():
     for sizes in ([2**62, 2**62], [2**62] * 4 + [5], np.array([5, 2**64 - 2], np.uint64)):
         with pytest.raises(ValueError, match="block_sizes: expected a sum of at most"):
             ff.BlockDiagonalFisher(sizes)
+
+
+@pytest.mark.parametrize("blocks", [8, 40])  # one by one, and stacked
+def test_an_inverse_that_leaves_the_range_is_named(blocks: int) -> None:
+    S = oracle.draw(60, 2 * blocks)
+    S[:, 4:6] *= 1e-156  # squares that float64 has, and whose inverses it has not
+    factor = ff.BlockDiagonalFisher.from_scores(S, [2] * blocks).factor()
+    for name in ("inverse", "inverse_diagonal", "inverse_blocks"):
+        with pytest.raises(ff.NonFiniteError, match=f"BlockFactor.{name}: expected a result with"):
+            getattr(factor, name)()
+    assert factor.rcond == 0.0
+    assert np.isfinite(factor.logdet)

@@ -1,5 +1,7 @@
 """Bad input: each raises one clear error, in one grammar, and nothing changes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -180,7 +182,7 @@ def test_reduction(call):
         (
             {"damping": 1.0, "grad": np.ones(4)},
             ValueError,
-            r"rhs: expected shape \(3,\) or \(3, k\)",
+            r"grad: expected shape \(3,\) or \(3, k\)",
         ),
     ],
 )
@@ -262,6 +264,41 @@ def test_accumulators():
         ff.DenseFisher.from_scores(S).factor().sample("seed")
 
 
+# ---- what a newcomer tries ----
+@pytest.mark.parametrize("call", [np.asarray, np.linalg.inv, ff.empirical_fisher])
+def test_a_fisher_is_no_array(call: Any) -> None:
+    with pytest.raises(TypeError, match=r"array: expected numbers, got DenseFisher\. F\.to_dense"):
+        call(ff.DenseFisher.from_scores(S))
+
+
+@pytest.mark.parametrize("kind", [ff.DenseFisher, ff.DiagonalFisher, ff.SquareRootFisher])
+def test_scores_are_no_number_of_parameters(kind: Any) -> None:
+    message = r"n_params: expected a whole number, got an array of shape \(6, 3\)\. Scores go to"
+    with pytest.raises(TypeError, match=message):
+        kind(S)
+    with pytest.raises(TypeError, match=r"rank: .* got an array of shape \(1,\)\. Give an int"):
+        ff.LowRankFisher(3, np.ones(1, int))  # type: ignore[arg-type]
+
+
+def test_a_gradient_is_called_what_the_caller_calls_it() -> None:
+    with pytest.raises(ff.NonFiniteError, match="grad: expected finite values"):
+        ff.natural_gradient(S, np.full(3, np.nan), damping=1.0)
+
+
+def test_options_of_layers_have_their_names() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        ff.LinearLayer(S, S, True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="positional"):
+        ff.Conv2dLayer(S, S, 3, 1)  # type: ignore[call-arg]
+
+
+def test_a_prompt_completes_and_corrects_every_name() -> None:
+    assert set(ff.__all__) <= set(dir(ff))
+    with pytest.raises(AttributeError) as caught:
+        ff.wald_tests  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("wald_tests", ff)
+
+
 # ---- memory ----
 @pytest.mark.parametrize(
     ("call", "advice"),
@@ -308,8 +345,8 @@ def test_memory_errors_are_memory_errors():
 
 
 # ---- the door to arrays ----
-def test_every_verb_is_there():
-    assert set(VERBS) <= set(numpy_ops.__all__)
+def test_every_verb_is_there() -> None:
+    assert set(numpy_ops.__all__) - {"as_numpy", "ndarray"} == set(VERBS)
     assert all(hasattr(numpy_ops, verb) for verb in VERBS)
 
 

@@ -1,5 +1,7 @@
 """Every representation on a device: the answers of NumPy, arrays that stay, and few waits."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -567,3 +569,47 @@ def test_halves_are_summed_in_float32():
         fisher = make(given)
         assert fisher.dtype == np.float32
         oracle.close(host(fisher.to_dense()), make(theirs).to_dense(), np.float32, 200)
+
+
+@pytest.mark.parametrize("home", ["", "device2"])
+def test_a_merge_of_two_libraries_or_devices_adds_nothing(home: str) -> None:
+    S = oracle.draw(20, 6)
+    for make in (
+        lambda: ff.DenseFisher(6),
+        lambda: ff.DiagonalFisher(6),
+        lambda: ff.SquareRootFisher(6),
+        lambda: ff.LowRankFisher(6, 2),
+        lambda: ff.BlockDiagonalFisher([2, 4]),
+    ):
+        empty: Any = make()
+        here: Any = make().update(device.to_device(S))
+        if home == "":
+            there: Any = make().update(S)
+            error, message = TypeError, "others: expected sums of device arrays, got .* of NumPy"
+        else:
+            with device.on(home):
+                there = make().update(device.to_device(S))
+            error, message = ValueError, "expected the current device to be .*device2.*device1"
+        with pytest.raises(error, match=message):
+            empty.merge(here, there)
+        assert empty.n_samples == 0
+        assert empty.merge(here).n_samples == 20  # it still is of any library
+
+
+def test_out_that_overlaps_itself_is_refused() -> None:
+    scores = device.to_device(oracle.draw(9, 4))
+    for strides in ((0, 8), (8, 8), (16, 8)):
+        out = scores._of(np.lib.stride_tricks.as_strided(np.zeros(20), (4, 4), strides))
+        with pytest.raises(ValueError, match="out: expected a place for each number, got an array"):
+            ff.empirical_fisher(scores, out=out)
+    out = scores._of(np.zeros((4, 8))[:, ::2])  # strided, and each number has its place
+    assert ff.empirical_fisher(scores, out=out) is out
+
+
+def test_a_factor_on_a_device_says_what_to_send_instead() -> None:
+    factor = ff.DenseFisher.from_scores(device.to_device(oracle.draw(9, 4))).factor(damping=1.0)
+    for way in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"expected arrays of the host .* device's\. Save"):
+            way(factor)
+    v = device.to_device(np.ones(4))
+    assert np.array_equal(host(copy.copy(factor).solve(v)), host(factor.solve(v)))

@@ -80,7 +80,9 @@ def test_the_tree_is_that_of_halving_rounds(count):
     assert tree(parts, lambda one, two: ("join", one, two)) == rounds(list(range(count)))
 
 
-def test_few_parts_of_a_generator_are_held_at_a_time():
+@pytest.mark.parametrize("beside", ["numpy", "torch"])
+def test_few_parts_of_a_generator_are_held_at_a_time(beside: str) -> None:
+    pytest.importorskip(beside)  # where torch is imported, calls look for tensors
     alive, most = 0, 0
 
     class Part(ff.DiagonalFisher):

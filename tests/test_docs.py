@@ -102,11 +102,19 @@ def test_commands_name_what_exists(name):
         assert session in sessions()
 
 
-def sessions():
-    """Return the names of the sessions in the noxfile, without importing nox."""
+def test_the_sessions_that_contributors_read_are_those_that_nox_lists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    assert dict(rows) == sessions()
+    assert [name for name, _ in rows] == list(sessions())
+    assert all(line.endswith(".") and "\n" not in line for line in sessions().values())
+
+
+def sessions() -> dict[str, str]:
+    """Return the noxfile's sessions with what each says of itself, without importing nox."""
     tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
     return {
-        node.name
+        node.name: ast.get_docstring(node) or ""
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
         and any("session" in ast.unparse(decorator) for decorator in node.decorator_list)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastfisher._native import core
+from fastfisher._ops import numpy_layer
 from fastfisher._ops.numpy_layer import LayerScores
 from fastfisher._ops.numpy_patches import Patches
 from fastfisher._ops.numpy_triangle import Triangle
@@ -69,6 +70,24 @@ def test_products(case, stored, held):
         assert_close(scores.dot(V, 0), S @ V, size @ abs(V), sum(scores.shape) + T, held)
         Y = rng(n, k).standard_normal((n, k)).astype(held)
         assert_close(scores.transpose_dot(Y, 0), S.T @ Y, size.T @ abs(Y), n * T, held)
+
+
+@pytest.mark.parametrize(("stored", "held"), TYPES)
+@pytest.mark.parametrize("case", LAYERS)
+def test_products_with_many_columns_form_some_scores_at_a_time(
+    case: str, stored: Any, held: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = layer(case, stored)
+    g, a = sides(scores)
+    S, size = rows(g, a), rows(abs(g), abs(a))
+    (n, p), T = S.shape, g.shape[1]
+    monkeypatch.setattr(numpy_layer, "_FORMED_BYTES", 4 * p * T * 8)  # several blocks of samples
+    V = rng(p, 9).standard_normal((p, 9)).astype(held)
+    found = scores.dot(V, 0)
+    assert_close(found, S @ V, size @ abs(V), p + T, held)
+    assert_close(scores.dot(V[:, :1], 0), found[:, :1], size @ abs(V[:, :1]), 2 * (p + T), held)
+    Y = rng(n, 9).standard_normal((n, 9)).astype(held)
+    assert_close(scores.transpose_dot(Y, 0), S.T @ Y, size.T @ abs(Y), n + T, held)
 
 
 @pytest.mark.parametrize(("stored", "held"), TYPES)

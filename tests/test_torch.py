@@ -1,10 +1,13 @@
 """Torch: every public name gives for tensors on the CPU what it gives for NumPy, as tensors."""
 
 import copy
+import gc
 import inspect
 import pickle
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -526,6 +529,75 @@ def test_what_is_made_of_numpy_goes_on_answering_in_kind():
     F.update(tensor(S[20:])).merge(ff.DenseFisher(7).update(tensor(S)))
     assert type(F.update(S).diagonal()) is np.ndarray
     same(F @ tensor(V), F @ V)
+
+
+def test_what_was_held_first_decides_what_an_object_is_of() -> None:
+    point, diagonal = np.zeros(3), np.ones(3)
+    table: list[tuple[Any, Any, Any]] = [
+        (
+            lambda x: ff.SNES(x(point), 1.0, population=6, rng=0),
+            lambda held, x: (held.ask(), held.tell(x(np.arange(6.0)))),
+            lambda held, x: (held.mean, held.best, held.sigma, held.ask()),
+        ),
+        (
+            lambda x: ff.XNES(x(point), 1.0, rng=0),
+            lambda held, x: held.restart(x(point + 1)),
+            lambda held, x: (held.mean, held.covariance(), held.ask()),
+        ),
+        (
+            lambda x: ff.ElasticWeightConsolidation(1.0).consolidate(x(point), x(diagonal)),
+            lambda held, x: held.consolidate(x(point), x(diagonal)),
+            lambda held, x: held.penalty(x(point))[1:],
+        ),
+        (
+            lambda x: ff.Gaussian(x(point), x(diagonal)),
+            lambda held, x: (held.score(x(point)), held.with_parameters(x(np.ones((3, 2))))),
+            lambda held, x: (held.mean, held.fisher_information()),
+        ),
+    ]
+    for make, use, show in table:
+        for first, kind in ((np.asarray, np.ndarray), (tensor, torch.Tensor)):
+            held = make(first)
+            use(held, tensor)
+            assert all(type(one) is kind for one in show(held, first)), held
+    spring, twin = ff.Spring(0.1), ff.Spring(0.1)
+    for one, first, second in ((spring, np.array, tensor), (twin, tensor, tensor)):
+        one.step(first(S[:5]), first(Y[:5]))
+        one.step(second(S[5:9]), second(Y[5:9]))
+        assert type(one.direction) is type(first(S))
+
+
+def test_a_stream_or_a_callback_is_not_kept() -> None:
+    alive: list[Any] = []
+
+    def parts() -> Iterator[Any]:
+        for _ in range(20):
+            gc.collect()
+            assert sum(one() is not None for one in alive) <= 1  # the last, still at work
+            rows = tensor(S)
+            alive.append(weakref.ref(rows))
+            yield rows
+            del rows
+
+    ff.DenseFisher(7).update_from(parts())
+    assert len(alive) == 20
+    alive.clear()
+
+    def gradient(theta: Any) -> Any:
+        gc.collect()
+        assert sum(one() is not None for one in alive) <= 2
+        found = 2 * theta
+        alive.append(weakref.ref(found))
+        return found
+
+    everywhere = ff.DenseFisher.from_matrix(torch.eye(7, dtype=torch.float64))
+    ff.natural_gradient_descent(
+        lambda theta: (float(theta @ theta), gradient(theta), everywhere),
+        tensor(Y[:7]),
+        step_size=0.1,
+        max_iterations=12,
+    )
+    assert len(alive) > 10
 
 
 def test_a_file_is_loaded_onto_the_device_of_a_tensor(tmp_path):

@@ -1,6 +1,7 @@
 """fastfisher: scores in, Fisher out, solved at the speed of the machine."""
 
 from importlib import import_module
+from sys import modules
 from typing import TYPE_CHECKING, Any
 
 from fastfisher._native import get_num_threads, set_num_threads, show_config
@@ -69,7 +70,12 @@ if TYPE_CHECKING:
         DescentState,
         natural_gradient_descent,
     )
-    from fastfisher.applications.evolution import SNES, XNES, EvolutionRecord, EvolutionResult
+    from fastfisher.applications.evolution import (
+        SNES,
+        XNES,
+        EvolutionRecord,
+        EvolutionResult,
+    )
     from fastfisher.applications.inference import (
         ChiSquaredTest,
         ScoreTests,
@@ -259,4 +265,11 @@ def __getattr__(name: str) -> Any:
         if name in names:
             found = import_module(f"fastfisher.{module}")
             return found if name == module else getattr(found, name)
-    raise AttributeError(f"module 'fastfisher' has no attribute {name!r}")
+    raise AttributeError(
+        f"module 'fastfisher' has no attribute {name!r}", name=name, obj=modules[__name__]
+    )
+
+
+def __dir__() -> list[str]:
+    """Return all names, those that are imported later too, for completion at a prompt."""
+    return sorted({*globals(), *__all__})

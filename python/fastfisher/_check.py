@@ -162,6 +162,19 @@ def other_library(name: str, wanted: str, value: Any) -> TypeError:
     )
 
 
+def own_places(out: Any) -> None:
+    """Raise if numbers of `out` share memory: each axis has to step over all of the finer ones."""
+    axes = sorted((abs(s), n) for s, n in zip(out.strides, out.shape, strict=True) if n != 1)
+    reach = out.itemsize
+    for stride, extent in axes:
+        if stride < reach and out.size > 0:
+            raise ValueError(
+                "out: expected a place for each number, got an array that overlaps itself. "
+                "Leave it out to get a new array."
+            )
+        reach += stride * (extent - 1)
+
+
 def has_rows(array: Any, reduction: str = "mean") -> None:
     """Raise if there is nothing to average."""
     if array.shape[0] == 0 and reduction == "mean":
@@ -348,9 +361,12 @@ def flag(name: str, value: Any) -> bool:
 
 def count(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
     """Return a whole number that is at least `least`, and at most `most` if that is given."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
+    if isinstance(value, bool) or not hasattr(value, "__index__") or shape:
         raise TypeError(
-            f"{name}: expected a whole number, got {type(value).__name__}. Give an int."
+            f"{name}: expected a whole number, got "
+            f"{f'an array of shape {shape}' if shape else type(value).__name__}. "
+            f"{'Scores go to from_scores, or to update.' if len(shape) == 2 else 'Give an int.'}"
         )
     number = operator.index(value)
     if number < least:

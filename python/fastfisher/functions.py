@@ -404,6 +404,7 @@ def natural_gradient(
         check_finite=check_finite,
         threads=_check.threads(n_threads),
         diagnose=False,
+        name="grad",
     ).value
 
 

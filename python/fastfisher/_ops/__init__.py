@@ -40,45 +40,8 @@ __all__ = ["KINDS", "VERBS", "batch_of", "for_dtype", "is_numpys", "on_host", "o
 # into arrays of the others before they come here.
 KINDS: dict[str, str | None] = {"cupy": "fastfisher._ops.cupy_ops", "torch": None}
 
-VERBS = (
-    "BlockFactor",
-    "Blocks",
-    "Factor",
-    "LayerScores",
-    "Patches",
-    "Root",
-    "Triangle",
-    "all_finite",
-    "available_bytes",
-    "cg_callable",
-    "cg_scores",
-    "cg_triangle",
-    "column_mean",
-    "diagonal",
-    "eigh",
-    "empty",
-    "first_bad_weight",
-    "from_host",
-    "fvp",
-    "held_dtype",
-    "here",
-    "least_and_sum",
-    "name",
-    "product",
-    "recombine",
-    "scores_dot",
-    "scores_transpose_dot",
-    "shifted_cg_callable",
-    "shifted_cg_scores",
-    "shifted_cg_triangle",
-    "to_array",
-    "to_host",
-    "to_output",
-    "to_vector",
-    "worst_residual",
-    "xp",
-    "zeros",
-)
+# Those of complex numbers are all of them; every other kind has at least these.
+VERBS = tuple(numpy_complex.__all__)
 
 _complex: dict[ModuleType, ModuleType] = {numpy_ops: numpy_complex}
 _known: dict[type, ModuleType] = {numpy_ops.ndarray: numpy_ops, type(None): numpy_ops}

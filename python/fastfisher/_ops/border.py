@@ -16,6 +16,7 @@ from inspect import signature
 from sys import modules
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar
+from weakref import ref
 
 import numpy as np
 
@@ -114,11 +115,8 @@ class Shown:
 
     @takes_tensors
     def __set__(self, instance: Any, value: Any) -> None:
-        """Hold the array; set by a call with tensors, it gives the object a home."""
+        """Hold the array, of the library that the object is of: what was held first decides."""
         vars(instance)[self._name] = value
-        crossing = _current.get()
-        if crossing is not None and instance._home is None:
-            instance._home = crossing.home
 
 
 class _Setting:
@@ -140,9 +138,10 @@ class _Crossing:
     def __init__(self) -> None:
         self.home: str | None = None
         self._first = ""  # the name of what has this home
-        self._seen: list[tuple[Any, Any]] = []  # (view, tensor)
-        self._empty: list[TakesTensors] = []  # what came without a home, and may be given one
-        self._others: list[TakesTensors] = []  # what is made of other arrays, and stays so
+        # These refer weakly to what came: a stream or a callback gives more than memory holds.
+        self._seen: list[tuple[ref[Any], Any]] = []  # (view, tensor)
+        self._empty: list[ref[TakesTensors]] = []  # what came without a home, and may be given one
+        self._others: list[ref[TakesTensors]] = []  # what is made of other arrays, and stays so
 
     def through(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Call the function with views of the tensors, and return tensors."""
@@ -156,12 +155,20 @@ class _Crossing:
                 error.solution = self._outwards(error.solution)
             raise
         finally:
-            for one in self._empty:  # what a call that failed half-way has summed counts, too
-                if one._filled and one._home is None:
-                    one._home = self.home
+            self._settle()  # what a call that failed half-way has summed counts, too
         if function.__name__ == "__init__":
             args[0]._home = self.home
         return self._outwards(answer)
+
+    def _settle(self) -> None:
+        """Give a home to what has been filled, and forget what is gone."""
+        for one in self._empty:
+            came = one()
+            if came is not None and came._filled and came._home is None:
+                came._home = self.home
+        self._seen = [(view, tensor) for view, tensor in self._seen if view() is not None]
+        self._empty = [one for one in self._empty if one() is not None]
+        self._others = [one for one in self._others if one() is not None]
 
     # ---- in ----
     def _inwards(self, name: str, value: Any) -> Any:
@@ -176,7 +183,7 @@ class _Crossing:
             if value._home is not None:
                 self._meet(name, value._home)
             else:
-                (self._others if value._filled else self._empty).append(value)
+                (self._others if value._filled else self._empty).append(ref(value))
             return value
         if isinstance(value, np.ndarray):
             if array_of_fractions(value):
@@ -225,7 +232,7 @@ class _Crossing:
                 f"{name}: expected a tensor with memory of its own, got {type(tensor).__name__}. "
                 "Inside a transformation of torch.func tensors stand for others: call from outside."
             ) from error
-        self._seen.append((view, tensor))
+        self._seen.append((ref(view), tensor))
         return view
 
     def _meet(self, name: str, home: str) -> None:
@@ -250,6 +257,7 @@ class _Crossing:
         """Return a function of the caller, which gets tensors and may return some."""
 
         def ask(*args: Any, **kwargs: Any) -> Any:
+            self._settle()
             args = tuple(self._outwards(value) for value in args)
             kwargs = {key: self._outwards(value) for key, value in kwargs.items()}
             with _Setting(None):
@@ -264,13 +272,15 @@ class _Crossing:
         """Give what an iterable of the caller gives."""
         with _Setting(None):
             iterator = iter(values)
+        came: list[Any] = []  # empty while the next one is made: this one may be gone by then
         while True:
+            self._settle()
             with _Setting(None):
                 try:
-                    value = next(iterator)
+                    came.append(next(iterator))
                 except StopIteration:
                     return
-            yield self._inwards(name, value)
+            yield self._inwards(name, came.pop())
 
     # ---- out ----
     def _outwards(self, value: Any) -> Any:
@@ -278,12 +288,12 @@ class _Crossing:
 
     def _left(self, _: str, value: Any) -> Any:
         for view, tensor in self._seen:
-            if value is view:
+            if value is view():
                 return tensor
         if isinstance(value, np.ndarray):
             return tensor_of(value)
         if isinstance(value, TakesTensors):
-            if value._home is None and not any(value is other for other in self._others):
+            if value._home is None and not any(value is other() for other in self._others):
                 value._home = self.home
             return value
         if isinstance(value, Generator):

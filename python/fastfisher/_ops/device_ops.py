@@ -91,6 +91,7 @@ class DeviceOps:
                 f"out: expected shape {shape} and dtype {dtype}, got shape {out.shape} and dtype "
                 f"{out.dtype}. Leave it out to get a new array."
             )
+        _check.own_places(out)
         if any(x is not None and self.xp.may_share_memory(out, x) for x in inputs):
             raise ValueError(
                 "out: expected memory of its own, got an array that overlaps an input. "

@@ -176,6 +176,12 @@ class Bound:
 
     engine: Engine
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"{type(self).__name__}: expected arrays of the host for a pickle or a deep copy, got "
+            f"{self.engine.name}'s. Save the Fisher, load it where it is wanted, and factor there."
+        )
+
 
 _bound: dict[Any, Any] = {}
 

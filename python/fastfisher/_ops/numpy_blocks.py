@@ -1,6 +1,7 @@
 """Blocks: the diagonal blocks of a symmetric matrix and their neighbours, and their factor."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,7 @@ class Blocks:
                 diagonal,
                 norm,
                 threads,
-                lambda: own._chain(scale, diagonal, norm, threads, parts),
+                partial(own._chain, scale, diagonal, norm, threads, parts),
             )
             if factor.sound:
                 return factor

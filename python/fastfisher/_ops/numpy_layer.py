@@ -1,5 +1,7 @@
 """The scores of one layer: every verb on them, without an (n, p) array."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,11 @@ from fastfisher._ops.numpy_triangle import Triangle, bits
 from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["LayerScores"]
+
+# Columns from which scores are formed for a product with all of them: to form them takes as long as
+# 2 to 10 columns without, and the product is far less (1 to 576 positions, Granite Rapids).
+_MANY = 8
+_FORMED_BYTES = 2**24  # of scores formed at a time, about; fewer would add to Sᵀ Y more often
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +52,30 @@ class LayerScores:
         return rows.reshape(len(a), self.shape[0] * self.shape[1])
 
     def dot(self, V: Array, threads: int) -> Array:
-        """Return S V, (n, k), for V (d_out · d_in, k)."""
+        """Return S V, (n, k), for V (d_out · d_in, k).
+
+        A column without forming a score; for many of them some scores at a time are formed, once.
+        """
         out = np.empty((self.samples, V.shape[1]), V.dtype)
-        core.layer_dot(*self.sides, V, out, threads)
+        if V.shape[1] < _MANY:
+            core.layer_dot(*self.sides, V, out, threads)
+            return out
+        for block in self._blocks(V.dtype):
+            core.scores_dot(self.rows(block, V.dtype), None, V, out[block], threads)
         return out
 
     def transpose_dot(self, Y: Array, threads: int) -> Array:
-        """Return Sᵀ Y, (d_out · d_in, k), for Y (n, k)."""
+        """Return Sᵀ Y, (d_out · d_in, k), for Y (n, k), in the same way."""
+        if Y.shape[1] >= _MANY:
+            out, part = (
+                make((math.prod(self.shape), Y.shape[1]), Y.dtype) for make in (np.zeros, np.empty)
+            )
+            for block in self._blocks(Y.dtype):
+                core.scores_transpose_dot(
+                    self.rows(block, Y.dtype), None, None, Y[block], part, threads
+                )
+                out += part
+            return out
         columns = [
             self.g.cross(self.a, np.ascontiguousarray(y), Y.dtype, threads).reshape(-1) for y in Y.T
         ]
@@ -59,6 +83,12 @@ class LayerScores:
             return columns[0][:, None]
         out = np.empty((self.shape[0] * self.shape[1], len(columns)), Y.dtype)
         return np.stack(columns, axis=1, out=out)
+
+    def _blocks(self, dtype: np.dtype[Any]) -> Iterator[slice]:
+        """Yield blocks of samples of which scores and unrolled sides are small."""
+        numbers = max(math.prod(self.shape), self.a.positions * max(self.shape))
+        step = max(1, _FORMED_BYTES // (numbers * dtype.itemsize))
+        return (slice(start, start + step) for start in range(0, self.samples, step))
 
     def squares(
         self,

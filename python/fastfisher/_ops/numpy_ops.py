@@ -165,11 +165,7 @@ def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: A
             "out: expected a writable, aligned array, got one that is not. "
             "Leave it out to get a new array."
         )
-    if _overlaps_itself(out):
-        raise ValueError(
-            "out: expected a place for each number, got an array that overlaps itself. "
-            "Leave it out to get a new array."
-        )
+    _check.own_places(out)
     if any(x is not None and np.may_share_memory(out, x) for x in inputs):
         raise ValueError(
             "out: expected memory of its own, got an array that overlaps an input. "
@@ -177,17 +173,6 @@ def to_output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: A
         )
     found: Array = out
     return found
-
-
-def _overlaps_itself(array: Array) -> bool:
-    """Tell whether numbers share memory, unless each axis steps over all of the finer ones."""
-    axes = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n != 1)
-    reach = array.itemsize
-    for stride, extent in axes:
-        if stride < reach:
-            return array.size > 0
-        reach += stride * (extent - 1)
-    return False
 
 
 def to_host(held: Any) -> Any:

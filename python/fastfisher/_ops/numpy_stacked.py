@@ -103,14 +103,18 @@ class StackFactor:
 
     def inverse(self, threads: int = 0) -> "Blocks":
         """Return A⁻¹."""
-        out, _ = self._run(core.batch_inverse, self._stack.shape, threads)
+        out, sound = self._run(core.batch_inverse, self._stack.shape, threads)
+        if not sound:
+            return self.kept.inverse(threads)
         blocks = self._blocks.like()
         np.divide(out.ravel(), self._scale, out=blocks.numbers)
         return blocks
 
     def inverse_diagonal(self, threads: int = 0) -> Array:
         """Return the diagonal of A⁻¹, (p,)."""
-        out, _ = self._run(core.batch_inverse_diagonal, self._stack.shape[:2], threads)
+        out, sound = self._run(core.batch_inverse_diagonal, self._stack.shape[:2], threads)
+        if not sound:
+            return self.kept.inverse_diagonal(threads)
         out /= self._scale
         diagonal: Array = out.ravel()
         return diagonal

@@ -171,6 +171,10 @@ class ElasticWeightConsolidation(TakesTensors):
         self._terms: list[tuple[float, Fisher, Any]] = []
 
     @property
+    def _filled(self) -> bool:
+        return self.n_tasks > 0
+
+    @property
     def strength(self) -> float:
         """What the penalty is multiplied by."""
         return self._strength

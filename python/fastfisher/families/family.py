@@ -54,6 +54,10 @@ class Family(TakesTensors, ABC):
     _batch: tuple[int, ...]
     _event: tuple[int, ...] = ()  # the shape of one observation
 
+    @property
+    def _filled(self) -> bool:
+        return True  # the first parameters decide
+
     # ---- what a family writes ----
     @property
     @abstractmethod

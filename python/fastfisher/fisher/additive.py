@@ -145,8 +145,11 @@ class Additive(Fisher):
         return self._merge(others, check_finite=True)
 
     def _merge(self, others: tuple[Self, ...], *, check_finite: bool) -> Self:
+        ops = None if self._open else self._ops
         for other in others:
-            self._check_mergeable(other)
+            self._check_mergeable(other, ops)
+            if ops is None and not other._open:  # of its library all will be
+                ops = other._ops
         for other in others:
             first, second = in_order(self._lock, other._lock)
             with first, second, Whole():
@@ -228,15 +231,15 @@ class Additive(Fisher):
         self._weight_sum += total
         self._n_samples += samples
 
-    def _check_mergeable(self, other: Any) -> None:
+    def _check_mergeable(self, other: Any, ops: ModuleType | None) -> None:
         if type(other) is not type(self):
             raise TypeError(
                 f"others: expected {type(self).__name__}, got {type(other).__name__}. "
                 "Only representations of one class merge."
             )
-        if not (self._open or other._open or self._ops.name == other._ops.name):
+        if not (ops is None or other._open or ops.name == other._ops.name):
             raise TypeError(
-                f"others: expected sums of {self._ops.name} arrays, got sums of {other._ops.name} "
+                f"others: expected sums of {ops.name} arrays, got sums of {other._ops.name} "
                 "arrays. Nothing moves between host and device unasked: save one and load it with "
                 "like=."
             )

@@ -24,7 +24,7 @@ class BlockFactor(MatrixFactor):
             "inverse_blocks() and solve() do without the matrix.",
         )
         out, start = self._ops.zeros(self.shape, self._dtype), 0
-        for block in self.inverse_blocks():
+        for block in self._factor.inverse(self._threads).diagonal_blocks(1.0):
             end = start + len(block)
             out[start:end, start:end] = block
             start = end
@@ -40,6 +40,7 @@ class BlockFactor(MatrixFactor):
         turned = self.solve_columns(1j * self._ops.xp.eye(params, dtype=self._dtype)) / 1j
         return (X + hermitian_part(turned)) / 2
 
+    @in_range
     def inverse_blocks(self) -> list[Any]:
         """Return the diagonal blocks of A⁻¹, the selected inverse.
 
@@ -50,6 +51,7 @@ class BlockFactor(MatrixFactor):
         blocks: list[Any] = self._factor.inverse(self._threads).diagonal_blocks(1.0)
         return blocks
 
+    @in_range
     def inverse_neighbours(self) -> list[Any]:
         """Return the blocks A⁻¹[b + 1, b] of a block-tridiagonal A: covariances of neighbours."""
         blocks: list[Any] = self._factor.inverse(self._threads).neighbours(1.0)

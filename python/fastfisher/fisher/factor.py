@@ -9,6 +9,7 @@ from fastfisher import _check, _memory
 from fastfisher._ops.border import TakesTensors
 from fastfisher._ops.conjugates import hermitian_part, squares
 from fastfisher._ops.held_verbs import HeldVerbs
+from fastfisher._ops.portable import Portable
 from fastfisher._range import in_range
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def as_it_is(flat: Any) -> Any:
     return flat
 
 
-class Factor(TakesTensors, ABC):
+class Factor(Portable, TakesTensors, ABC):
     """A reusable factorisation of A = F + damping; ``Fisher.factor`` makes it.
 
     Attributes

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastfisher import _check, _memory
 from fastfisher._ops.conjugates import squares
+from fastfisher._ops.portable import Portable
 from fastfisher._range import in_range
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import DualFactor
@@ -19,7 +20,7 @@ from fastfisher.solvers.solve import solve_system
 __all__ = ["HeldScores"]
 
 
-class HeldScores(Fisher):
+class HeldScores(Portable, Fisher):
     """F = c UᴴU with U = W½ (S − 1mᵀ): the algebra of the dual, which sees U by its products alone.
 
     `ScoreFisher` keeps S as an array, `LayerFisher` as the two sides of each layer.

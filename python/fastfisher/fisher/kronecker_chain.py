@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastfisher._ops.portable import Portable
 from fastfisher._range import in_range
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import Factor
@@ -18,7 +19,7 @@ __all__ = ["Chain", "ChainFactor"]
 _ESTIMATE_STEPS = 5
 
 
-class Chain:
+class Chain(Portable):
     """F̂ = Ξ⁻¹ Σ Ξ⁻ᵀ, so F̂⁻¹ = Ξᵀ Σ⁻¹ Ξ: the gradients of layer l given those of layer l + 1.
 
     With A_l, G_l the factors of layer l and A_l,l+1, G_l,l+1 the cross moments of neighbours:
@@ -208,7 +209,7 @@ class _Side:
         self.MP = ops.product(M, self.P, threads)
 
 
-class _Node:
+class _Node(Portable):
     """Σ of one layer in the bases of its two sides (A, G)."""
 
     def __init__(

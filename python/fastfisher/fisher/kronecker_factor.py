@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastfisher._ops.portable import Portable
 from fastfisher._range import in_range
 from fastfisher.errors import NotPositiveDefiniteError
 from fastfisher.fisher.factor import Factor, MatrixFactor
@@ -74,7 +75,7 @@ def largest_of(values: Any) -> float:
     return float(values.max())
 
 
-class Eigenbasis:
+class Eigenbasis(Portable):
     """F of a layer as (U_G ⊗ U_A) diag(values) (U_G ⊗ U_A)ᵀ.
 
     `values` (d_out, d_in) are products of the eigenvalues of the factors, `parts` (w_G, w_A), or

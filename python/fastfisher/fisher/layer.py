@@ -420,6 +420,9 @@ class LayerFisher(Layered, HeldScores):
             self._scores.check_finite()
 
     # ---- pickle and files ----
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_influence": None}  # made again when asked for
+
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {
             "center": self._center,

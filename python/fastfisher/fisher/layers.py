@@ -1,7 +1,7 @@
 """Layers: what a layer's inputs and output gradients look like, checked and brought to one form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from fastfisher import _check
@@ -42,6 +42,7 @@ class LinearLayer:
 
     inputs: Any
     gradients: Any
+    _: KW_ONLY
     bias: bool = False
 
     def _scores(self, name: str) -> Any:
@@ -89,6 +90,7 @@ class Conv2dLayer:
     inputs: Any
     gradients: Any
     kernel_size: int | Pair
+    _: KW_ONLY
     stride: int | Pair = 1
     padding: int | Pair = 0
     dilation: int | Pair = 1

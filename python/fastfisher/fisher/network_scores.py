@@ -5,6 +5,8 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
+from fastfisher._ops.portable import Portable
+
 __all__ = ["NetworkScores"]
 
 # Scores that are formed in passing take about this many bytes: a few times a core's cache, so that
@@ -12,7 +14,7 @@ __all__ = ["NetworkScores"]
 _FORMED_BYTES = 2**24
 
 
-class NetworkScores:
+class NetworkScores(Portable):
     """S (n, p): row i holds vec(Σ_t g_it a_itᵀ) of one layer after another.
 
     Parameters

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from os import PathLike
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check, _memory, _persist
 from fastfisher._ops import ops_of
@@ -137,6 +137,15 @@ class Fisher(TakesTensors, ABC):
         """Build from `_state`; raise ValueError if the pieces do not fit together."""
 
     # ---- what it is ----
+    if not TYPE_CHECKING:  # to which what has this method would be an array
+
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            """Refuse to become p × p numbers unasked, as NumPy's functions would have it."""
+            raise TypeError(
+                f"array: expected numbers, got {type(self).__name__}. F.to_dense() makes p × p of "
+                "them; ff.solve, F.factor() and F @ v need none."
+            )
+
     @property
     def shape(self) -> tuple[int, int]:
         """(p, p)."""
@@ -223,10 +232,14 @@ class Fisher(TakesTensors, ABC):
         """Return F as a ``scipy.sparse.linalg.LinearOperator``; needs SciPy."""
         from scipy.sparse.linalg import LinearOperator
 
-        product = inside(self.__matmul__)  # SciPy's vectors are NumPy's
+        product = self._for_scipy
         return LinearOperator(
             self.shape, matvec=product, rmatvec=product, matmat=product, dtype=self._dtype
         )
+
+    @inside  # SciPy's vectors are NumPy's
+    def _for_scipy(self, V: Any) -> Any:
+        return self @ V
 
     # ---- solves ----
     def solve(

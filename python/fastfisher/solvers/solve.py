@@ -33,21 +33,22 @@ def solve_system(
     check_finite: bool = True,
     threads: int = 0,
     diagnose: bool = True,
+    name: str = "rhs",
 ) -> Solution:
     """Check the arguments, choose the solver, solve, and apply `on_failure`.
 
     `rhs` None stands for the mean score of a `ScoreFisher`. The value is (p, k) for a `rhs` of that
-    shape and (p,) otherwise.
+    shape and (p,) otherwise. Messages call it `name`.
     """
     if on_failure not in POLICIES:
         raise ValueError(
             f"on_failure: expected one of {', '.join(POLICIES)}, got {on_failure!r}. "
             "'raise' names what is wrong."
         )
-    rhs, fold = fisher._unfolded("rhs", rhs)
+    rhs, fold = fisher._unfolded(name, rhs)
     columns, flat = rhs, True
     if rhs is not None:
-        columns = _check.columns(fisher._ops, "rhs", rhs, fisher.shape[0], fisher.dtype)
+        columns = _check.columns(fisher._ops, name, rhs, fisher.shape[0], fisher.dtype)
         flat = columns.ndim == 1
         if flat:
             columns = columns.reshape(-1, 1)
@@ -56,7 +57,7 @@ def solve_system(
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows shows in the solution
         try:
             if check_finite and columns is not None:
-                _check.finite_columns(fisher._ops, "rhs", columns, fisher.shape[0], fisher.dtype)
+                _check.finite_columns(fisher._ops, name, columns, fisher.shape[0], fisher.dtype)
             solution: Solution = chosen.solve(
                 fisher, columns, shift, threads=threads, diagnose=diagnose
             )

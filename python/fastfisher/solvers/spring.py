@@ -83,6 +83,10 @@ class Spring(TakesTensors):
         self._last = None
 
     @property
+    def _filled(self) -> bool:
+        return self._last is not None
+
+    @property
     @takes_tensors
     def direction(self) -> Any:
         """φ of the last step, (p,), a copy; None before the first."""

@@ -91,6 +91,10 @@ class EvolutionStrategy(TakesTensors, ABC):
         self._start = self.mean, scale, variances
         self._unchanged = 0
 
+    @property
+    def _filled(self) -> bool:
+        return True  # the first mean decides
+
     # ---- what a strategy writes ----
     @abstractmethod
     def _usual_sigma_rate(self, params: int) -> float:
