@@ -438,3 +438,11 @@ def test_seeds_and_powers_out_of_range_are_named() -> None:
     for power in (np.nan, np.inf, "half"):
         with pytest.raises(ValueError, match="power: expected a finite number, got"):
             F4.apply_power(np.ones(4), power)  # type: ignore[arg-type]
+
+
+def test_layers_without_numbers_are_refused() -> None:
+    empty, some = np.ones((4, 0)), np.ones((4, 2))
+    with pytest.raises(ValueError, match=r"inputs: expected no empty axis, got shape \(4, 0\)\. "):
+        ff.KroneckerFisher.from_layers([(empty, some)])
+    with pytest.raises(ValueError, match=r"gradients: expected no empty axis, got shape \(4, 0\)"):
+        ff.LayerFisher([(some, empty)])

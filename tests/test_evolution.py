@@ -356,7 +356,7 @@ def test_converged_where_sigma_is_below_the_tolerance(kind: type[Any]) -> None:
     search = kind(np.ones(3), 0.5, tolerance=1e-3, rng=0)
     result = search.minimize(sphere, max_evaluations=10_000, vectorized=True)
     assert result.status is search.status is ff.Status.SUCCESS
-    assert result.message == search.message == "Sigma fell below 0.001 of its start."
+    assert result.message == search.message == "sigma fell below 0.001 of its start"
     assert search.sigma.max() <= 0.5e-3
     again = search.minimize(sphere, max_evaluations=10_000, vectorized=True)
     assert (again.iterations, again.status) == (0, ff.Status.SUCCESS)
@@ -368,7 +368,7 @@ def test_coming_to_rest_short_of_the_target_is_no_success(kind: type[Any]) -> No
         lambda x: 1 + sphere(x), max_evaluations=10_000, target=0.5, vectorized=True
     )
     assert result.status is ff.Status.STAGNATED
-    assert result.message == "Sigma fell below 0.001 of its start."
+    assert result.message == "sigma fell below 0.001 of its start"
 
 
 def test_stops_where_the_mean_no_longer_moves(kind: type[Any]) -> None:
@@ -376,14 +376,14 @@ def test_stops_where_the_mean_no_longer_moves(kind: type[Any]) -> None:
         lambda x: abs(x[:, 0] - 1e9) + abs(x[:, 1] - 1e9), max_evaluations=10_000, vectorized=True
     )
     assert result.status is ff.Status.STAGNATED
-    assert result.message == "Sigma is below the rounding of the mean."
+    assert result.message == "sigma is below the rounding of the mean"
 
 
 def test_stops_where_the_loss_is_flat(kind: type[Any]) -> None:
     search = kind(np.ones(3), 0.5, rng=0)
     result = search.minimize(lambda _: 3.0, max_evaluations=10_000)
     assert result.status is ff.Status.STAGNATED
-    assert result.message == "The best loss has not changed for 23 generations."
+    assert result.message == "the best loss has not changed for 23 generations"
     np.testing.assert_allclose(search.sigma, 0.5, rtol=1e3 * EPS)  # nothing was learned
 
 
@@ -393,7 +393,7 @@ def test_stops_where_the_covariance_degenerates(kind: type[Any]) -> None:
         lambda x: x[0] + 1e-3 * x[1] ** 2 + x[2] ** 2, max_evaluations=100_000
     )
     assert result.status is ff.Status.STAGNATED
-    assert result.message.startswith("The condition of the covariance has grown to ")
+    assert result.message.startswith("the condition of the covariance has grown to ")
 
 
 def test_units_are_no_reason_to_stop(kind: type[Any]) -> None:
@@ -418,7 +418,7 @@ def test_stops_before_the_distribution_leaves_the_numbers(kind: type[Any]) -> No
     search = kind([0.0], 1e130, rng=0)
     result = search.minimize(lambda x: float(-x[0]), max_evaluations=100_000)
     assert result.status is search.status is ff.Status.NON_FINITE
-    assert result.message == "The search distribution left the range of float64."
+    assert result.message == "the search distribution left the range of float64"
     assert np.isfinite(search.mean).all()
     assert np.isfinite(search.covariance()).all()
     assert np.isfinite(result.theta).all()
@@ -436,7 +436,7 @@ def test_both_forms_of_a_loss(kind: type[Any]) -> None:
     assert list(map(astuple, one.history)) == list(map(astuple, all_at_once.history))
     np.testing.assert_array_equal(one.theta, all_at_once.theta)
     assert one.status is ff.Status.MAX_ITERATIONS
-    assert one.message == "The next generation would take more than 700 evaluations."
+    assert one.message == "the next generation would take more than 700 evaluations"
 
 
 def test_the_history_has_a_row_per_generation(kind: type[Any]) -> None:
@@ -480,8 +480,16 @@ def test_a_callback_ends_the_search(kind: type[Any]) -> None:
         sphere, max_evaluations=10_000, vectorized=True, callback=fifth
     )
     assert result.status is ff.Status.INTERRUPTED
-    assert result.message == "The callback ended the search."
+    assert result.message == "the callback ended it"
     assert [record.best_loss for record in result.history] == seen
+
+
+def test_a_callback_ends_the_search_by_stop_iteration(kind: Any) -> None:
+    def stop(_: Any) -> None:
+        raise StopIteration
+
+    result = kind(np.ones(3), 0.5, rng=0).minimize(sphere, max_evaluations=70, callback=stop)
+    assert (result.status, result.iterations) == (ff.Status.INTERRUPTED, 1)
 
 
 def test_a_loss_that_turns_nan_leaves_the_best_point(kind: type[Any]) -> None:
@@ -494,7 +502,7 @@ def test_a_loss_that_turns_nan_leaves_the_best_point(kind: type[Any]) -> None:
     )
     assert result.status is ff.Status.NON_FINITE
     assert result.message == (
-        "No loss has been finite for 23 generations. 168 of 238 losses were not finite."
+        "no loss has been finite for 23 generations; 168 of 238 losses were not finite"
     )
     assert result.loss == sphere(result.theta) == search.best_loss
 
@@ -531,7 +539,7 @@ def test_a_loss_with_a_wall_is_searched_on_this_side(kind: type[Any]) -> None:
         lambda x: x.sum() if (x > 1).all() else math.nan, max_evaluations=20_000
     )
     np.testing.assert_allclose(result.theta, 1.0, atol=1e-2)
-    assert "losses were not finite." in search.message
+    assert "losses were not finite" in search.message
     assert search.non_finite > 0
 
 

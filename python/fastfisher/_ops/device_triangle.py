@@ -63,16 +63,16 @@ class Triangle(Bound):
         return 2 * min(CHUNK_BYTES, samples * size * dtype.itemsize)
 
     @classmethod
-    def from_dense(cls, matrix: Array, name: str = "matrix", threads: int = 0) -> "Triangle":
+    def from_dense(cls, matrix: Array, threads: int = 0) -> "Triangle":
         """Take over the lower half of `matrix` (p, p)."""
         triangle = cls(matrix.shape[0], matrix.dtype)
-        triangle.set_dense(matrix, name, threads)
+        triangle.set_dense(matrix, threads)
         return triangle
 
-    def set_dense(self, matrix: Array, name: str = "matrix", threads: int = 0) -> None:  # noqa: ARG002
+    def set_dense(self, matrix: Array, threads: int = 0) -> None:  # noqa: ARG002
         """Become the lower half of `matrix` (p, p); an error leaves neither."""
         lower = self.engine.xp.tril(matrix)
-        raise_if_bad(self.engine, lower, name)
+        raise_if_bad(self.engine, lower, "matrix")
         self.lower[...] = lower
         self._real_diagonal()
 

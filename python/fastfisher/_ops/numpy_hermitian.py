@@ -73,16 +73,16 @@ class Triangle:
         return real.Triangle.scratch_bytes(samples, 2 * size, _check.real_of(dtype))
 
     @classmethod
-    def from_dense(cls, matrix: Array, name: str = "matrix", threads: int = 0) -> "Triangle":
+    def from_dense(cls, matrix: Array, threads: int = 0) -> "Triangle":
         """Take over the lower half of `matrix` (p, p) and the real part of its diagonal."""
         triangle = cls(matrix.shape[0], matrix.dtype)
-        triangle.set_dense(matrix, name, threads)
+        triangle.set_dense(matrix, threads)
         return triangle
 
-    def set_dense(self, matrix: Array, name: str = "matrix", threads: int = 0) -> None:
+    def set_dense(self, matrix: Array, threads: int = 0) -> None:
         """Become the lower half of `matrix` (p, p); an error leaves neither."""
         report = core.hermitian_from_dense(matrix, self.panels, threads)
-        _check.finite_report(report, name)
+        _check.finite_report(report, "matrix")
 
     @classmethod
     def from_panels(cls, size: int, panels: Array) -> "Triangle":
@@ -206,24 +206,18 @@ class Triangle:
         )
 
 
-class Factor:
+class HeldFactor:
     """The Cholesky factor of a Hermitian A, held as that of its real form.
 
     The real factor is the real form of the complex one, so half solves are complex ones too.
     """
 
     __slots__ = ("dtype", "held", "size")
-    held: Any
 
     def __init__(self, held: Any) -> None:
         self.held = held
-        self.size = held.size // 2
+        self.size: int = held.size // 2
         self.dtype = _check.complex_of(held.dtype)
-
-    @property
-    def norm(self) -> float:
-        """The norm of A that `rcond` uses, from ‖A‖₁ to √2 ‖A‖₁; NaN if it was not asked for."""
-        return float(self.held.norm)
 
     def solve(self, B: Array, threads: int = 0) -> Array:
         """Return A⁻¹ B for B of shape (p, k)."""
@@ -238,7 +232,22 @@ class Factor:
 
     def logdet(self) -> float:
         """Return log det A; the real form has its eigenvalues twice."""
-        return self.held.logdet() / 2
+        return float(self.held.logdet()) / 2
+
+    def rcond(self, threads: int = 0) -> float:
+        """Return an estimate of 1 / κ₁ of the real form, which is within a factor of 2 of A's."""
+        return float(self.held.rcond(threads))
+
+
+class Factor(HeldFactor):
+    """The Cholesky factor of a Hermitian matrix."""
+
+    __slots__ = ()
+
+    @property
+    def norm(self) -> float:
+        """The norm of A that `rcond` uses, from ‖A‖₁ to √2 ‖A‖₁; NaN if it was not asked for."""
+        return float(self.held.norm)
 
     def inverse(self, threads: int = 0) -> Triangle:
         """Return A⁻¹ as a triangle."""
@@ -251,10 +260,6 @@ class Factor:
         """Return the diagonal of A⁻¹, (p,), real."""
         parts: Array = self.held.inverse_diagonal(threads).reshape(-1, 2)
         return (parts[:, 0] + parts[:, 1]) / 2
-
-    def rcond(self, threads: int = 0) -> float:
-        """Return an estimate of 1 / κ₁ of the real form, which is within a factor of 2 of A's."""
-        return self.held.rcond(threads)
 
 
 def _parts(mean: Array | None) -> Any:

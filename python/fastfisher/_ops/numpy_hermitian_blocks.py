@@ -8,8 +8,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._native import core
 from fastfisher._ops import numpy_blocks as real
-from fastfisher._ops.numpy_hermitian import Factor, interleaved, joined
-from fastfisher._ops.numpy_stacked import StackFactor
+from fastfisher._ops.numpy_hermitian import Factor, HeldFactor, interleaved, joined
 from fastfisher._ops.types import NumpyArray as Array
 
 __all__ = ["BlockFactor", "Blocks"]
@@ -67,7 +66,7 @@ class Blocks:
     @property
     def tridiagonal(self) -> bool:
         """Whether the neighbours of the diagonal blocks are held."""
-        return self.held.tridiagonal
+        return bool(self.held.tridiagonal)
 
     @staticmethod
     def length(sizes: Array, tridiagonal: bool, dtype: np.dtype[Any]) -> int:
@@ -169,16 +168,15 @@ class Blocks:
         )
 
 
-class BlockFactor(Factor):
-    """The Cholesky factor of a Hermitian block matrix, held as that of its real form."""
+class BlockFactor(HeldFactor):
+    """The Cholesky factor of a Hermitian block matrix."""
 
     __slots__ = ()
-    held: real.BlockFactor | StackFactor
 
     @property
     def tridiagonal(self) -> bool:
         """Whether the blocks have neighbours."""
-        return self.held.tridiagonal
+        return bool(self.held.tridiagonal)
 
     @classmethod
     def of(cls, factors: list[Factor]) -> "BlockFactor":

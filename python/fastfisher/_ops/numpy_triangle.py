@@ -79,16 +79,16 @@ class Triangle:
         return 2 * rows * panels * PANEL_BYTES
 
     @classmethod
-    def from_dense(cls, matrix: Array, name: str = "matrix", threads: int = 0) -> "Triangle":
+    def from_dense(cls, matrix: Array, threads: int = 0) -> "Triangle":
         """Take over the lower half of `matrix` (p, p)."""
         triangle = cls(matrix.shape[0], matrix.dtype)
-        triangle.set_dense(matrix, name, threads)
+        triangle.set_dense(matrix, threads)
         return triangle
 
-    def set_dense(self, matrix: Array, name: str = "matrix", threads: int = 0) -> None:
+    def set_dense(self, matrix: Array, threads: int = 0) -> None:
         """Become the lower half of `matrix` (p, p); an error leaves neither."""
         report = core.triangle_from_dense(matrix, self.panels, threads)
-        _check.finite_report(report, name)
+        _check.finite_report(report, "matrix")
 
     @classmethod
     def from_panels(cls, size: int, panels: Array) -> "Triangle":

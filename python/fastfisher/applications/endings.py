@@ -5,7 +5,7 @@ from typing import Any
 
 from fastfisher.solvers.solution import Status
 
-__all__ = ["INTERRUPTED", "STATIONARY", "interrupts"]
+__all__ = ["INTERRUPTED", "STATIONARY", "ends", "interrupts"]
 
 INTERRUPTED = Status.INTERRUPTED, "the callback ended it"
 STATIONARY = Status.SUCCESS, "the gradient is zero at the start, which need not be a minimum"
@@ -14,14 +14,21 @@ STATIONARY = Status.SUCCESS, "the gradient is zero at the start, which need not 
 def interrupts(
     callback: Callable[[Any], Any] | None, state: Callable[..., Any], record: Any, **vectors: Any
 ) -> bool:
-    """Tell whether the callback ends the iteration: by what is true, or by StopIteration.
+    """Tell whether the callback ends the iteration, seeing a `state` made for it.
 
-    It is called with a `state`, which has the fields of the record and copies of the vectors.
+    That has the fields of the record and copies of the vectors.
     """
     if callback is None:
         return False
     fields = {name: getattr(record, name) for name in type(record).__slots__}
-    seen = state(**fields, **{name: vector.copy() for name, vector in vectors.items()})
+    copies = {name: vector.copy() for name, vector in vectors.items()}
+    return ends(callback, state(**fields, **copies))
+
+
+def ends(callback: Callable[[Any], Any] | None, seen: Any) -> bool:
+    """Tell whether the callback ends the iteration: by what is true, or by StopIteration."""
+    if callback is None:
+        return False
     try:
         return bool(callback(seen))
     except StopIteration:

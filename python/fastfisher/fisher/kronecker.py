@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastfisher import _memory
+from fastfisher._ops.conjugates import hermitian_part
 from fastfisher._range import in_range
 from fastfisher._turns import still
 from fastfisher.errors import NotPositiveDefiniteError
@@ -465,7 +466,7 @@ class KroneckerFisher(KroneckerSums):
 
     def _dense_chain(self, damping: float) -> Any:
         half = self._chain(damping, 0).product(self._ops.xp.eye(self._params, dtype=self._dtype))
-        return (half + half.T) / 2
+        return hermitian_part(half)
 
     def _damped_factors(self, damping: float) -> list[tuple[Any, Any]]:
         """Return (A, G) of each layer with factored damping, dense."""

@@ -164,20 +164,20 @@ def layers_of(value: Any, shapes: Sequence[Pair] | None = None, name: str = "lay
     return found
 
 
-def weight_shapes(value: Any, name: str = "shapes") -> list[Pair]:
+def weight_shapes(shapes: Any) -> list[Pair]:
     """Return (d_out, d_in) of each layer, checked."""
-    if not isinstance(value, (list, tuple)) or len(value) == 0:
+    if not isinstance(shapes, (list, tuple)) or len(shapes) == 0:
         raise ValueError(
-            f"{name}: expected a list of (d_out, d_in), got {value!r}. One pair for each layer."
+            f"shapes: expected a list of (d_out, d_in), got {shapes!r}. One pair for each layer."
         )
     found = []
-    for place, one in enumerate(value):
+    for place, one in enumerate(shapes):
         if not isinstance(one, (list, tuple)) or len(one) != 2:
             raise ValueError(
-                f"{name}[{place}]: expected a pair (d_out, d_in), got {one!r}. "
+                f"shapes[{place}]: expected a pair (d_out, d_in), got {one!r}. "
                 "A bias counts as one more input."
             )
-        rows, columns = (_check.count(f"{name}[{place}]", length, 1) for length in one)
+        rows, columns = (_check.count(f"shapes[{place}]", length, 1) for length in one)
         found.append((rows, columns))
     return found
 

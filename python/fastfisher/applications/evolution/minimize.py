@@ -6,6 +6,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from fastfisher import _check
+from fastfisher.applications.endings import INTERRUPTED, ends
 from fastfisher.applications.evolution.result import EvolutionRecord, EvolutionResult
 from fastfisher.errors import NonFiniteError
 from fastfisher.solvers.solution import Status
@@ -34,7 +35,7 @@ def minimize(
     history: list[EvolutionRecord] = []
     while True:
         if strategy.best_loss <= goal:
-            status, message = Status.SUCCESS, f"The loss is at or below the target {goal:g}."
+            status, message = Status.SUCCESS, f"the loss is at or below the target {goal:g}"
             break
         room = budget - (strategy.evaluations - begun)
         if strategy.status is not None:
@@ -47,7 +48,7 @@ def minimize(
             done += 1
         if room < strategy.population:
             status = Status.MAX_ITERATIONS
-            message = f"The next generation would take more than {budget} evaluations."
+            message = f"the next generation would take more than {budget} evaluations"
             break
         losses = evaluate(strategy.ask())
         try:
@@ -67,8 +68,8 @@ def minimize(
                 population=strategy.population,
             )
         )
-        if callback is not None and callback(strategy):
-            status, message = Status.INTERRUPTED, "The callback ended the search."
+        if ends(callback, strategy):
+            status, message = INTERRUPTED
             break
     best = strategy.best
     return EvolutionResult(

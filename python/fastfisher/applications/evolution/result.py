@@ -94,7 +94,7 @@ class EvolutionResult:
     >>> result.iterations == len(result.history), result.restarts, result.theta.shape
     (True, 0, (3,))
     >>> result.message
-    'The loss is at or below the target 1e-10.'
+    'the loss is at or below the target 1e-10'
     """
 
     theta: Any

@@ -194,7 +194,7 @@ class EvolutionStrategy(TakesTensors, ABC):
         self.non_finite += self.population - finite
         self._draws = None
         if not (np.isfinite(mean).all() and _held(variances)):
-            self._stop(Status.NON_FINITE, "The search distribution left the range of float64.")
+            self._stop(Status.NON_FINITE, "the search distribution left the range of float64")
             return
         self.mean, self._scale = domain.own(mean, mean.shape), scale
         self._look(np.sqrt(variances))
@@ -263,7 +263,7 @@ class EvolutionStrategy(TakesTensors, ABC):
             Whether it is ``loss(population) -> (population,)`` for all rows (population, p).
         callback : callable, optional
             Called after each generation with the strategy, which is the state of the search itself;
-            a true answer ends it.
+            a true answer, or StopIteration, ends it.
 
         Returns
         -------
@@ -316,25 +316,25 @@ class EvolutionStrategy(TakesTensors, ABC):
         least, per_share = _PATIENCE
         patience = least + math.ceil(per_share * len(self.mean) / self.population)
         if (sigma <= self.tolerance * np.sqrt(self._start[2])).all():
-            self._stop(Status.SUCCESS, f"Sigma fell below {self.tolerance:g} of its start.")
+            self._stop(Status.SUCCESS, f"sigma fell below {self.tolerance:g} of its start")
         elif (self.mean + _SHARE * sigma == self.mean).any():
-            self._stop(Status.STAGNATED, "Sigma is below the rounding of the mean.")
+            self._stop(Status.STAGNATED, "sigma is below the rounding of the mean")
         elif self._unchanged >= patience and self.generation_loss == math.inf:
-            self._stop(Status.NON_FINITE, f"No loss has been finite for {patience} generations.")
+            self._stop(Status.NON_FINITE, f"no loss has been finite for {patience} generations")
         elif self._unchanged >= patience:
             self._stop(
-                Status.STAGNATED, f"The best loss has not changed for {patience} generations."
+                Status.STAGNATED, f"the best loss has not changed for {patience} generations"
             )
         elif (condition := self._condition_now()) > _WORST_CONDITION:
             self._stop(
-                Status.STAGNATED, f"The condition of the covariance has grown to {condition:.1g}."
+                Status.STAGNATED, f"the condition of the covariance has grown to {condition:.1g}"
             )
         else:
             self.status, self.message = None, ""
 
     def _stop(self, status: Status, message: str) -> None:
         if self.non_finite:
-            message += f" {self.non_finite} of {self.evaluations} losses were not finite."
+            message += f"; {self.non_finite} of {self.evaluations} losses were not finite"
         self.status, self.message = status, message
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._ops import ops_of
 from fastfisher._ops.border import takes_tensors
+from fastfisher._ops.conjugates import hermitian_part
 from fastfisher.applications.inference.pooled import Term, one_block, real_scores, terms
 from fastfisher.applications.total import as_total
 from fastfisher.errors import NonFiniteError, NotPositiveDefiniteError
@@ -257,7 +258,7 @@ def sandwich_covariance(
     else:
         M = _sum_of_squares(S, parts, into, None, n_threads)
         half = factor.solve(factor.solve(M / scale).T) / scale
-        V = (half + half.T) / 2
+        V = hermitian_part(half)
     _refuse_negative(V.diagonal() if V.ndim == 2 else V)
     return V.astype(A.dtype, copy=False)
 

@@ -8,6 +8,7 @@ import numpy as np
 from fastfisher import _check
 from fastfisher._ops import is_numpys, ops_of
 from fastfisher._ops.border import takes_tensors
+from fastfisher._ops.conjugates import hermitian_part
 from fastfisher.applications.inference.pooled import real_scores
 from fastfisher.applications.total import as_total
 from fastfisher.errors import NotPositiveDefiniteError
@@ -323,7 +324,7 @@ def _restricted_values(F: Any, value: Any, count: int) -> Any:
 def _chi_squared(difference: Any, spread: Any) -> ChiSquaredTest:
     """Return the test of d ~ N(0, spread) of k restrictions."""
     try:
-        solved = as_fisher((spread + spread.T) / 2).solve(difference)
+        solved = as_fisher(hermitian_part(spread)).solve(difference)
     except NotPositiveDefiniteError as error:
         raise NotPositiveDefiniteError(
             "R: expected restrictions whose differences have a positive definite covariance, got "
