@@ -306,11 +306,14 @@ jobs = [
     lambda: ff.fvp(S, v),
     lambda: ff.solve(ff.ScoreFisher(S), v, damping=0.1, solver=ff.CG(preconditioner=lambda r: r)),
     lambda: ff.batch.inverse(np.broadcast_to(np.eye(8), (2000, 8, 8))),
-    lambda: ff.DenseFisher(60).update_from(ff.chunks(S, 500)),
+    lambda: ff.DenseFisher(60).update_from(ff.chunks(S, rows=500)),
 ]
 def forever(job):
-    while True:
-        job()
+    try:
+        while True:
+            job()
+    except RuntimeError:  # a stream's, whose thread Python does not start any more
+        pass
 for job in jobs:
     threading.Thread(target=forever, args=(job,), daemon=True).start()
 time.sleep(0.3)
