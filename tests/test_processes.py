@@ -330,4 +330,7 @@ def test_a_program_may_end_while_daemon_threads_compute() -> None:
             text=True,
             timeout=TIMEOUT,
         )
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        # What Python code raises in a daemon thread then, Python prints; nobody else says anything.
+        assert done.returncode == 0, done.stderr
+        assert not done.stdout
+        assert "terminate" not in done.stderr
