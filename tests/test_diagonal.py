@@ -94,9 +94,27 @@ def test_explicit_numbers_that_are_no_diagonal(arguments: Sequence[Any], message
 
 @pytest.mark.parametrize("center", [False, True])
 def test_squares_that_overflow_are_named(center: bool) -> None:
-    """Without a weight of its own the row has no say, but its square is infinite all the same."""
-    S, weights = np.ones((5, 2)), np.array([1.0, 1, 0, 1, 1])
+    S = np.ones((5, 2))
     S[2, 1] = 1e200
     for make in (ff.fisher_diagonal, ff.DiagonalFisher.from_scores):
         with pytest.raises(ff.NonFiniteError, match="overflow in column 1"):
-            make(S, weights=weights, center=center)
+            make(S, weights=np.ones(5), center=center)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("columns", [2, 40])
+def test_a_sample_of_weight_zero_is_as_if_it_were_not_there(columns: int, order: str) -> None:
+    """Neither where its square overflows nor where its product with a vector does."""
+    S = np.random.default_rng(5).standard_normal((70, columns))
+    weights = np.where(np.arange(70) == 3, 0.0, 1.5)
+    others = weights > 0
+    kept, V = S[others], np.full((columns, 3), 1e200)
+    S[3] = 1e200
+    S = np.asarray(S, order="F" if order == "F" else "C")
+    near = {"rtol": 70 * columns * 2.0**-52}
+    for center in (False, True):
+        d = ff.fisher_diagonal(S, weights=weights, center=center)
+        np.testing.assert_allclose(d, ff.fisher_diagonal(kept, center=center), **near)
+    for v in (V[:, 0], V):
+        found, expected = ff.fvp(S, v, weights=weights), kept.T @ (kept @ v) / len(kept)
+        np.testing.assert_allclose(found, expected, atol=1e-12 * np.abs(expected).max())

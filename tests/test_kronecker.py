@@ -448,6 +448,17 @@ def test_what_is_not_finite_is_named_and_changes_nothing(
     assert K.n_samples == 20
 
 
+@pytest.mark.parametrize("eigen", [False, True])
+def test_samples_of_no_weight_are_counted_and_add_nothing(eigen: bool) -> None:
+    layers, nothing = kronecker.draw(20, SHAPES), np.zeros(20)
+    expected = ff.KroneckerFisher.from_layers(layers, eigen=eigen).to_dense()
+    after = ff.KroneckerFisher(SHAPES, eigen=eigen).update(layers).update(layers, nothing)
+    before = ff.KroneckerFisher(SHAPES, eigen=eigen).update(layers, nothing).update(layers)
+    for K in (after, before):
+        assert np.array_equal(K.to_dense(), expected)
+        assert (K.n_samples, K.weight_sum) == (40, 20.0)
+
+
 def test_bad_arguments() -> None:
     for keywords, message in (
         ({"eigen": True, "tridiagonal": True}, "tridiagonal: expected False with eigen=True"),

@@ -299,3 +299,44 @@ def test_the_default_number_of_threads_changes_no_bit() -> None:
     if _native.core.openmp:
         assert [threads for threads, _ in lines] == ["1", "3", "8"]
     assert len({digest for _, digest in lines}) == 1
+
+
+DAEMONS = """
+import threading, time
+import numpy as np, fastfisher as ff
+S = np.random.default_rng(0).standard_normal((4000, 60))
+K, v = np.eye(60), np.ones(60)
+jobs = [
+    lambda: ff.empirical_fisher(S),
+    lambda: ff.fisher_diagonal(S),
+    lambda: ff.fvp(S, v),
+    lambda: ff.solve(ff.ScoreFisher(S), v, damping=0.1, solver=ff.CG(preconditioner=lambda r: r)),
+    lambda: ff.batch.inverse(np.broadcast_to(np.eye(8), (2000, 8, 8))),
+    lambda: ff.DenseFisher(60).update_from(ff.chunks(S, rows=500)),
+]
+def forever(job):
+    try:
+        while True:
+            job()
+    except RuntimeError:  # a stream's, whose thread Python does not start any more
+        pass
+for job in jobs:
+    threading.Thread(target=forever, args=(job,), daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+def test_a_program_may_end_while_daemon_threads_compute() -> None:
+    """Python ends a thread that asks for its lock then; compiled code has to survive that."""
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", DAEMONS],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+        # What Python code raises in a daemon thread then, Python prints; nobody else says anything.
+        assert done.returncode == 0, done.stderr
+        assert not done.stdout
+        assert "terminate" not in done.stderr

@@ -159,7 +159,8 @@ class KroneckerSums(Layered, Additive):
         layers : list of pairs (inputs, gradients), LinearLayer or Conv2dLayer
             One for each of the shapes, of the same n samples; n = 0 changes nothing.
         weights : array (n,), optional
-            Not negative; a weight of 2 counts a sample twice.
+            Not negative; a weight of 2 counts a sample twice. All may be zero: the samples are
+            counted and add nothing.
         check_finite : bool
             Raise on NaN and infinity, naming layer, row and column.
         n_threads : int, optional
@@ -176,7 +177,7 @@ class KroneckerSums(Layered, Additive):
         for scores in found:
             for side in (scores.a, scores.g):  # of the library of the others
                 ops.to_array("layers", side.x, halves=True)
-        weights, total = _check.weights(ops, weights, found[0].samples, self._dtype)
+        weights, total = _check.weights(ops, weights, found[0].samples, self._dtype, part=True)
         check = _check.flag("check_finite", check_finite)
         threads = _check.threads(n_threads)
         samples = found[0].samples
@@ -187,7 +188,7 @@ class KroneckerSums(Layered, Additive):
             sums, crosses = self._sums_of(found, weights, check, threads)
             with self._lock, Whole():
                 bases, moments = self._bases, []
-                if self._eigen:
+                if self._eigen and total > 0.0:
                     if not bases:
                         scale = 1 / total
                         bases = [
@@ -202,7 +203,9 @@ class KroneckerSums(Layered, Additive):
                         scores.squares(weights, self._dtype, threads, pair)
                         for scores, pair in zip(found, bases, strict=True)
                     ]
-                self._take_in(self._n_samples == 0, sums, crosses, bases, moments)
+                if total > 0.0:
+                    nothing = self._weight_sum == 0.0
+                    self._take_in(nothing, sums, crosses, bases, moments)
                 self._join(None, total, samples)
         return self
 

@@ -13,6 +13,7 @@
 
 #include "../kernels/report.hpp"
 #include "../kernels/types.hpp"
+#include "gil.hpp"
 
 // float16 is NumPy's own; bfloat16, which NumPy does not know, comes in as its bits, uint16.
 namespace pybind11::detail {

@@ -48,7 +48,7 @@ void factor(BatchJob job, const Array<T>& F, const Array<T>& damping, const Arra
   T* to = write_whole(out, count * size, "out");
   std::int8_t* states = write_vector(status, count, "status");
   T* conditions = write_vector(rcond, count, "rcond");
-  py::gil_scoped_release release;
+  const WithoutGil unlocked;
   batch_factor(job, matrices, shift, right, to, states, conditions, threads);
 }
 
@@ -82,7 +82,7 @@ void register_batch_of(py::module_& m) {
         ConstBatch<T> w{};
         if (weights) w = read_batch(*weights, S.count, S.rows, 1, "weights");
         T* to = write_whole(out, S.count * params * params, "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         batch_fisher(S, w, center, mean, to, threads);
       },
       array("scores"), array("weights"), py::arg("center"), py::arg("mean"), array("out"),
@@ -113,7 +113,7 @@ void register_batch(py::module_& m) {
         std::int8_t* states = write_vector(status, count, "status");
         double* conditions = write_vector(rcond, count, "rcond");
         double* bounds = write_vector(bound, count, "bound");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         batch_extended(F, scores, mean, lo, shift, right, to, states, conditions, bounds, threads);
       },
       array("matrix"), py::arg("scores"), py::arg("mean"), array("lo"), array("damping"),

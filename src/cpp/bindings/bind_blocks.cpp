@@ -32,7 +32,7 @@ void register_block_scores(py::module_& m) {
         T* to = write_vector(sums, blocks.entries, "sums");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = accumulate_blocks<T, S>(X, w, m, centred && m, blocks, to, fresh, check_finite,
                                            threads);
         }
@@ -61,7 +61,7 @@ void register_blocks_of(py::module_& m) {
         const Blocks<T> blocks = blocks_of<T>(sizes, tridiagonal);
         T* to = write_vector(sums, blocks.entries, "sums");
         const T* from = read_vector(x, blocks.rows, "x");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         blocks_add_outer(blocks, to, from, alpha, threads);
       },
       array("sizes"), py::arg("tridiagonal"), array("sums"), array("x"), py::arg("alpha"),
@@ -74,7 +74,7 @@ void register_blocks_of(py::module_& m) {
         const T* from = read_vector(sums, blocks.entries, "sums");
         const auto right = read_matrix(V, blocks.rows, kAny, "V");
         auto to = write_matrix(out, blocks.rows, right.cols(), "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         blocks_product(blocks, from, right, scale, to, threads);
       },
       array("sizes"), py::arg("tridiagonal"), array("sums"), array("V"), py::arg("scale"),
@@ -84,7 +84,7 @@ void register_blocks_of(py::module_& m) {
       [](const Array<Index>& sizes, bool tridiagonal, const Array<T>& sums) {
         const Blocks<T> blocks = blocks_of<T>(sizes, tridiagonal);
         const T* from = read_vector(sums, blocks.entries, "sums");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         return blocks_norm1(blocks, from);
       },
       array("sizes"), py::arg("tridiagonal"), array("sums"));
@@ -94,7 +94,7 @@ void register_blocks_of(py::module_& m) {
         const Blocks<T> blocks = blocks_of<T>(sizes, tridiagonal);
         const T* left = read_vector(F, blocks.entries, "F");
         const T* right = read_vector(G, blocks.entries, "G");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         return blocks_dot(blocks, left, right);
       },
       array("sizes"), py::arg("tridiagonal"), array("F"), array("G"));
@@ -105,7 +105,7 @@ void register_blocks_of(py::module_& m) {
         for (const Index size : blocks.size)
           if (size % 2 != 0) refuse("sizes", "even numbers", std::to_string(size));
         T* in_place = write_vector(sums, blocks.entries, "sums");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         blocks_project(blocks, in_place, threads);
       },
       array("sizes"), py::arg("tridiagonal"), array("sums"), py::arg("threads"));

@@ -38,7 +38,7 @@ BlockOperator<T> interruptible(BlockOperator<T> apply) {
   return [apply = std::move(apply), last = Clock::now()](ConstMatrix<T> V, Matrix<T> out) mutable {
     if (const auto now = Clock::now(); now - last > std::chrono::milliseconds(100)) {
       last = now;
-      py::gil_scoped_acquire acquire;
+      const WithGil locked;
       check_signals();
     }
     apply(V, out);
@@ -77,7 +77,7 @@ py::tuple cg_scores(const Array<S>& scores, const OptionalArray<A>& weights,
   const A* jacobi = read_vector(preconditioner_diagonal, G.cols(), "preconditioner_diagonal");
   System<A> system(B, X0, out, G.cols(), {rtol, atol, max_iterations});
   {
-    py::gil_scoped_release release;
+    const WithoutGil unlocked;
     conjugate_gradients<A>(interruptible<A>(scores_operator<S, A>(G, w, m, scale, d, threads)),
                            jacobi_operator(jacobi), system.B, system.X0(), system.limits,
                            system.out, system.outcome.data());
@@ -96,7 +96,7 @@ py::tuple cg_triangle(const Array<T>& triangle, double scale, const Array<T>& da
   const T* jacobi = read_vector(preconditioner_diagonal, params, "preconditioner_diagonal");
   System<T> system(B, X0, out, params, {rtol, atol, max_iterations});
   {
-    py::gil_scoped_release release;
+    const WithoutGil unlocked;
     conjugate_gradients<T>(interruptible<T>(triangle_operator(t, params, scale, d, threads)),
                            jacobi_operator(jacobi), system.B, system.X0(), system.limits,
                            system.out, system.outcome.data());
@@ -112,7 +112,9 @@ BlockOperator<T> block_operator(const py::object& function, const char* name) {
     check_signals();  // a function of another native library may never come by the interpreter
     Array<T> argument({V.rows(), V.cols()});
     write_matrix(argument, V.rows(), V.cols(), name) = V;
-    const py::array given = py::array::ensure(function(argument));
+    py::object returned;
+    enter_or_rest([&] { returned = function(argument); });
+    const py::array given = py::array::ensure(returned);
     if (!given || std::string_view("fiub").find(given.dtype().kind()) == std::string_view::npos)
       refuse(name, "a function that returns an array of real numbers", "something else");
     const Array<T> block = py::array_t<T, py::array::forcecast>::ensure(given);
@@ -167,7 +169,7 @@ py::tuple shifted_cg_scores(const Array<S>& scores, const OptionalArray<A>& weig
   const A* m = read_vector(mean, G.cols(), "mean");
   ShiftedSystem<A> system(B, dampings, out, G.cols(), {rtol, atol, max_iterations});
   {
-    py::gil_scoped_release release;
+    const WithoutGil unlocked;
     system.solve(interruptible<A>(scores_operator<S, A>(G, w, m, scale, nullptr, threads)),
                  threads);
   }
@@ -182,7 +184,7 @@ py::tuple shifted_cg_triangle(const Array<T>& triangle, double scale, const Arra
   const Index params = system.B.rows();
   const T* t = read_vector(triangle, triangle_size<T>(params), "triangle");
   {
-    py::gil_scoped_release release;
+    const WithoutGil unlocked;
     system.solve(interruptible<T>(triangle_operator<T>(t, params, scale, nullptr, threads)),
                  threads);
   }

@@ -12,7 +12,7 @@ void solve(const Array<T>& L, const Array<T>& B, Half half, Array<T>& out, int t
   const auto right = read_matrix(B, "B");
   auto to = write_matrix(out, right.rows(), right.cols(), "out");
   const T* factor = read_vector(L, triangle_size<T>(right.rows()), "L");
-  py::gil_scoped_release release;
+  const WithoutGil unlocked;
   cholesky_solve(factor, right, half, to, threads);
 }
 
@@ -26,7 +26,7 @@ void register_cholesky_of(py::module_& m) {
         const T* d = read_vector(shift, params, "shift");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = cholesky(in_place, params, scale, d, tolerance, threads);
         }
         return report_tuple(report);
@@ -56,7 +56,7 @@ void register_cholesky_of(py::module_& m) {
       [](const Array<T>& L, Index params, Array<T> out, int threads) {
         const T* factor = read_vector(L, triangle_size<T>(params_of(params)), "L");
         T* to = write_vector(out, triangle_size<T>(params_of(params)), "out_triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         cholesky_inverse(factor, params, to, threads);
       },
       array("L"), py::arg("p"), array("out_triangle"), py::arg("threads"));
@@ -66,7 +66,7 @@ void register_cholesky_of(py::module_& m) {
         const Index params = out.size();
         const T* factor = read_vector(L, triangle_size<T>(params_of(params)), "L");
         T* to = write_vector(out, params, "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         cholesky_inverse_diagonal(factor, params, to, threads);
       },
       array("L"), array("out"), py::arg("threads"));
@@ -74,7 +74,7 @@ void register_cholesky_of(py::module_& m) {
       "cholesky_rcond",
       [](const Array<T>& L, Index params, double norm1, int threads) {
         const T* factor = read_vector(L, triangle_size<T>(params_of(params)), "L");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         return cholesky_rcond(factor, params, norm1, threads);
       },
       array("L"), py::arg("p"), py::arg("norm1"), py::arg("threads"));

@@ -21,7 +21,7 @@ void register_scores(py::module_& m) {
         T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.cols()), "triangle");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = accumulate<T, S>(X, w, m, to, fresh, check_finite, threads);
         }
         return report_tuple(report);
@@ -38,7 +38,7 @@ void register_scores(py::module_& m) {
         T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.cols()), "triangle");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = accumulate_centred<T, S>(X, w, m, to, fresh, check_finite, threads);
         }
         return report_tuple(report);
@@ -55,7 +55,7 @@ void register_scores(py::module_& m) {
         T* to = write_vector(triangle, triangle_size<T>(kParts<S> * X.rows()), "triangle");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = gram<T, S>(X, w, m, to, check_finite, threads);
         }
         return report_tuple(report);
@@ -77,7 +77,7 @@ void register_fast(py::module_& m) {
         T* to = write_vector(triangle, triangle_size<T>(X.cols()), "triangle");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = accumulate_fast<T, S>(X, w, m, to, least, check_finite, threads);
         }
         return report_tuple(report);
@@ -93,7 +93,7 @@ void register_product(py::module_& m) {
       [](const Array<T>& X, const Array<T>& Y, Array<T> out, int threads) {
         const auto left = read_matrix(X, "X"), right = read_matrix(Y, left.rows(), kAny, "Y");
         auto to = write_matrix(out, left.cols(), right.cols(), "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         product(left, right, to, threads);
       },
       array("X"), array("Y"), array("out"), py::arg("threads"));

@@ -13,7 +13,7 @@ void register_hermitian_of(py::module_& m) {
       "hermitian_project",
       [](Array<T> triangle, Index params, bool conjugate, int threads) {
         T* in_place = write_vector(triangle, triangle_size<T>(2 * params_of(params)), "triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         hermitian_project(in_place, params, conjugate, threads);
       },
       array("triangle"), py::arg("p"), py::arg("conjugate"), py::arg("threads"));
@@ -25,7 +25,7 @@ void register_hermitian_of(py::module_& m) {
         T* to = write_vector(triangle, triangle_size<T>(2 * M.rows()), "triangle");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = hermitian_from_dense<T>(M, to, threads);
         }
         return report_tuple(report);
@@ -37,7 +37,7 @@ void register_hermitian_of(py::module_& m) {
         auto to = write_matrix(out, kAny, kAny, "out");
         if (to.rows() != to.cols()) refuse("out", "a square matrix", shape_text(out));
         const T* from = read_vector(triangle, triangle_size<T>(2 * to.rows()), "triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         hermitian_to_dense<T>(from, scale, to, threads);
       },
       array("triangle"), py::arg("scale"), array("out"), py::arg("threads"));

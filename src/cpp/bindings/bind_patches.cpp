@@ -89,7 +89,7 @@ void register_patches_of(py::module_& m) {
         T* to = write_vector(triangle, triangle_size<T>(y->width()), "triangle");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = add_moment(*y, w, to, fresh, check_finite, threads);
         }
         return report_tuple(report);
@@ -103,7 +103,7 @@ void register_patches_of(py::module_& m) {
         const Sides<T> sides(a, a_recipe, g, g_recipe);
         const T* w = read_vector(weights, sides.a->samples(), "weights");
         const auto to = write_matrix(out, sides.a->width(), sides.g->width(), "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         cross(*sides.a, *sides.g, w, to, threads);
       },
       py::arg("a"), py::arg("a_recipe"), py::arg("g"), py::arg("g_recipe"), array("weights"),
@@ -113,7 +113,7 @@ void register_patches_of(py::module_& m) {
       [](const py::array& x, const Recipe& recipe, double scale, Array<T> out, int threads) {
         const auto y = read_patches<T>(x, recipe, "x");
         const auto to = write_matrix(out, y->samples(), y->width(), "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         y->sum_positions(scale, to, threads);
       },
       py::arg("x"), py::arg("recipe"), py::arg("scale"), array("out"), py::arg("threads"));
@@ -129,7 +129,7 @@ void register_layer_of(py::module_& m) {
         const Index d_out = sides.g->width(), d_in = sides.a->width();
         const auto v = read_matrix(V, d_out * d_in, kAny, "V");
         auto to = write_matrix(out, sides.a->samples(), v.cols(), "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         for (Index k = 0; k < v.cols(); ++k)
           layer_dot(*sides.a, *sides.g,
                     ConstMatrix<T>(v.data() + k * v.colStride(), d_out, d_in,
@@ -148,12 +148,12 @@ void register_layer_of(py::module_& m) {
         const T* w = read_vector(weights, sides.a->samples(), "weights");
         auto to = write_matrix(out, d_out, d_in, "out");
         if (!U_a || !U_g) {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           return layer_squares(*sides.a, *sides.g, w, to, threads);
         }
         const auto left = read_matrix(*U_g, d_out, d_out, "U_g"),
                    right = read_matrix(*U_a, d_in, d_in, "U_a");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         layer_squares_rotated(*sides.a, *sides.g, w, right, left, to, threads);
       },
       py::arg("a"), py::arg("a_recipe"), py::arg("g"), py::arg("g_recipe"), array("weights"),
@@ -164,7 +164,7 @@ void register_layer_of(py::module_& m) {
          Array<T> triangle, int threads) {
         const Sides<T> sides(a, a_recipe, g, g_recipe);
         T* to = write_vector(triangle, triangle_size<T>(sides.a->samples()), "triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         layer_gram(*sides.a, *sides.g, to, threads);
       },
       py::arg("a"), py::arg("a_recipe"), py::arg("g"), py::arg("g_recipe"), array("triangle"),
@@ -180,7 +180,7 @@ void register_patches(py::module_& m) {
         const bool wide = py::isinstance<Array<double>>(x);
         const auto search = [&](auto zero) {
           const auto y = read_patches<decltype(zero)>(x, {1, 1, 1, 1, 0, 0, 1, 1, 0}, "x");
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           return y->find_nonfinite(threads);
         };
         return report_tuple(wide ? search(double{}) : search(float{}));

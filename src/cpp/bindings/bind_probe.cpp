@@ -9,7 +9,7 @@ void register_probe(py::module_& m) {
       "fma_peak",
       [](int itemsize, int threads) {
         if (itemsize != 4 && itemsize != 8) refuse("itemsize", "4 or 8", std::to_string(itemsize));
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         return itemsize == 4 ? fma_peak<float>(threads) : fma_peak<double>(threads);
       },
       py::arg("itemsize"), py::arg("threads"));
@@ -17,7 +17,7 @@ void register_probe(py::module_& m) {
       "read_bandwidth",
       [](Index bytes, int threads) {
         if (bytes < 0) refuse("bytes", "a size ≥ 0", std::to_string(bytes));
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         return read_bandwidth(bytes, threads);
       },
       py::arg("bytes"), py::arg("threads"));

@@ -21,7 +21,7 @@ void register_scores_qr(py::module_& m) {
             write_vector(triangle, triangle_size<T>(kParts<S> * X.cols() + with_root), "triangle");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = qr_scores<T, S>(X, w, m, with_root, to, check_finite, threads);
         }
         return report_tuple(report);
@@ -38,7 +38,7 @@ void register_qr_of(py::module_& m) {
         const Index size = triangle_size<T>(params_of(params));
         const T* from = read_vector(other, size, "other");
         T* to = write_vector(triangle, size, "triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         qr_merge(from, params, to, threads);
       },
       array("other"), array("triangle"), py::arg("p"), py::arg("threads"));
@@ -48,7 +48,7 @@ void register_qr_of(py::module_& m) {
         const Index params = params_of(diagonal.size());
         const T* from = read_vector(diagonal, params, "diagonal");
         T* to = write_vector(triangle, triangle_size<T>(params), "triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         qr_diagonal(from, params, to, threads);
       },
       array("diagonal"), array("triangle"), py::arg("threads"));
@@ -66,7 +66,7 @@ void register_qr_of(py::module_& m) {
         const Index size = triangle_size<T>(params_of(params));
         const T* from = read_vector(triangle, size, "triangle");
         T* to = write_vector(out, size, "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         qr_square(from, params, to, threads);
       },
       array("triangle"), py::arg("p"), array("out"), py::arg("threads"));

@@ -14,7 +14,7 @@ py::tuple column_mean(const Array<S>& scores, const OptionalArray<A>& weights, A
   A* o = write_vector(out, G.cols(), "out");
   Report report;
   {
-    py::gil_scoped_release release;
+    const WithoutGil unlocked;
     report = fastfisher::column_mean<S, A>(G, w, o, check_finite, threads);
   }
   return report_tuple(report);
@@ -29,7 +29,7 @@ py::tuple diagonal(const Array<S>& scores, const OptionalArray<A>& weights,
   A* o = write_vector(out, G.cols(), "out");
   Report report;
   {
-    py::gil_scoped_release release;
+    const WithoutGil unlocked;
     report = fastfisher::diagonal<S, A>(G, w, m, o, check_finite, threads);
   }
   return report_tuple(report);
@@ -43,7 +43,7 @@ void fvp(const Array<S>& scores, const OptionalArray<A>& weights, const Optional
   const A* m = read_vector(mean, G.cols(), "mean");
   const auto v = read_matrix(V, G.cols(), kAny, "V");
   const auto o = write_matrix(out, G.cols(), v.cols(), "out");
-  py::gil_scoped_release release;
+  const WithoutGil unlocked;
   fastfisher::fvp<S, A>(G, w, m, v, scale, damping, o, threads);
 }
 
@@ -54,7 +54,7 @@ void scores_dot(const Array<S>& scores, const OptionalArray<A>& mean, const Arra
   const A* m = read_vector(mean, G.cols(), "mean");
   const auto v = read_matrix(V, G.cols(), kAny, "V");
   const auto o = write_matrix(out, G.rows(), v.cols(), "out");
-  py::gil_scoped_release release;
+  const WithoutGil unlocked;
   fastfisher::scores_dot<S, A>(G, m, v, o, threads);
 }
 
@@ -67,7 +67,7 @@ void scores_transpose_dot(const Array<S>& scores, const OptionalArray<A>& weight
   const A* m = read_vector(mean, G.cols(), "mean");
   const auto y = read_matrix(Y, G.rows(), kAny, "Y");
   const auto o = write_matrix(out, G.cols(), y.cols(), "out");
-  py::gil_scoped_release release;
+  const WithoutGil unlocked;
   fastfisher::scores_transpose_dot<S, A>(G, w, m, y, o, threads);
 }
 

@@ -39,7 +39,7 @@ void register_triangle_of(py::module_& m) {
         T* to = write_vector(triangle, triangle_size<T>(M.rows()), "triangle");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = triangle_from_dense(M, to, threads);
         }
         return report_tuple(report);
@@ -52,7 +52,7 @@ void register_triangle_of(py::module_& m) {
         const T* from = read_vector(triangle, size, "triangle");
         Buffer<T> memory(size);
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           triangle_copy(from, size, memory.data(), threads);
         }
         return array_of(std::move(memory));
@@ -64,7 +64,7 @@ void register_triangle_of(py::module_& m) {
         auto to = write_matrix(out, kAny, kAny, "out");
         if (to.rows() != to.cols()) refuse("out", "a square matrix", shape_text(out));
         const T* from = read_vector(triangle, triangle_size<T>(to.rows()), "triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         triangle_to_dense(from, scale, to, threads);
       },
       array("triangle"), py::arg("scale"), array("out"), py::arg("threads"));
@@ -85,7 +85,7 @@ void register_triangle_of(py::module_& m) {
         const T* from = read_vector(triangle, triangle_size<T>(params_of(params)), "triangle");
         if (start < 0 || start > params - to.rows())
           refuse("start", "a block inside the matrix", std::to_string(start));
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         triangle_block(from, start, scale, to);
       },
       array("triangle"), py::arg("p"), py::arg("start"), py::arg("scale"), array("out"));
@@ -95,7 +95,7 @@ void register_triangle_of(py::module_& m) {
         const Index params = x.size();
         T* to = write_vector(triangle, triangle_size<T>(params_of(params)), "triangle");
         const T* from = read_vector(x, params, "x");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         triangle_add_outer(to, params, from, alpha, threads);
       },
       array("triangle"), array("x"), py::arg("alpha"), py::arg("threads"));
@@ -106,7 +106,7 @@ void register_triangle_of(py::module_& m) {
         const auto right = read_matrix(V, "V");
         auto to = write_matrix(out, right.rows(), right.cols(), "out");
         const T* from = read_vector(triangle, triangle_size<T>(right.rows()), "triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         triangle_product(from, right.rows(), right, scale, damping, to, threads);
       },
       array("triangle"), array("V"), py::arg("scale"), py::arg("damping"), array("out"),
@@ -115,7 +115,7 @@ void register_triangle_of(py::module_& m) {
       "triangle_norm1",
       [](const Array<T>& triangle, Index params, int threads) {
         const T* from = read_vector(triangle, triangle_size<T>(params_of(params)), "triangle");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         return triangle_norm1(from, params, threads);
       },
       array("triangle"), py::arg("p"), py::arg("threads"));
@@ -138,7 +138,7 @@ void register_triangle(py::module_& m) {
         const double* from =
             read_vector(triangle, triangle_size<double>(params_of(params)), "triangle");
         float* to = write_vector(out, triangle_size<float>(params), "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         triangle_narrow(from, params, scale, to, threads);
       },
       array("triangle"), py::arg("p"), py::arg("scale"), array("out"), py::arg("threads"));

@@ -30,7 +30,7 @@ void register_tridiagonal_of(py::module_& m) {
         T* to = write_vector(factor, chain.entries, "factor");
         Report report;
         {
-          py::gil_scoped_release release;
+          const WithoutGil unlocked;
           report = tridiagonal_factor(blocks, chain, F, scale, d, tolerance, to, threads);
         }
         return report_tuple(report);
@@ -43,7 +43,7 @@ void register_tridiagonal_of(py::module_& m) {
     const T* L = read_vector(factor, chain.entries, "factor");
     const auto right = read_matrix(B, chain.rows, kAny, "B");
     auto to = write_matrix(out, chain.rows, right.cols(), "out");
-    py::gil_scoped_release release;
+    const WithoutGil unlocked;
     tridiagonal_solve(chain, L, right, half, to, threads);
   };
   m.def(
@@ -77,7 +77,7 @@ void register_tridiagonal_of(py::module_& m) {
         if (links_of(blocks) != chain.size) refuse("links", "those of sizes", shape_text(links));
         const T* L = read_vector(factor, chain.entries, "factor");
         T* to = write_vector(out, blocks.entries, "out");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         tridiagonal_inverse(blocks, chain, L, to, threads);
       },
       array("sizes"), array("links"), py::arg("tridiagonal"), array("factor"), array("out"),
@@ -88,7 +88,7 @@ void register_tridiagonal_of(py::module_& m) {
          int threads) {
         const Chain<T> chain = chain_of<T>(links, tridiagonal);
         const T* L = read_vector(factor, chain.entries, "factor");
-        py::gil_scoped_release release;
+        const WithoutGil unlocked;
         return tridiagonal_rcond(chain, L, norm1, threads);
       },
       array("links"), py::arg("tridiagonal"), array("factor"), py::arg("norm1"),

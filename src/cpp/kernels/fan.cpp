@@ -37,6 +37,7 @@ void dots(const Block<S>& x, const A* mean, const A* V, A* T) {
     for (Index r0 = 0; r0 < x.rows; r0 += kTogether) {
       const S* row[kTogether];  // past the last row: the last once more, not stored
       Vec<A, N> sum[kTogether];
+      FASTFISHER_UNROLL
       for (int i = 0; i < kTogether; ++i) {
         row[i] = x.data + std::min(r0 + i, x.rows - 1) * x.by_row;
         sum[i] = Vec<A, N>::zero();
@@ -50,7 +51,9 @@ void dots(const Block<S>& x, const A* mean, const A* V, A* T) {
           sum[i] = fma(Vec<A, N>::broadcast(e), v, sum[i]);
         }
       }
-      for (int i = 0; i < std::min<Index>(kTogether, x.rows - r0); ++i) {
+      FASTFISHER_UNROLL
+      for (int i = 0; i < kTogether; ++i) {
+        if (r0 + i >= x.rows) break;
         A* t = T + (r0 + i) * N;
         (Vec<A, N>::load(t) + sum[i]).store(t);
       }
@@ -67,6 +70,7 @@ void sums(const Block<S>& x, const A* mean, const A* T, A* Y) {
     const S* column[kTogether];
     A m[kTogether];
     Vec<A, N> sum[kTogether];
+    FASTFISHER_UNROLL
     for (int i = 0; i < kTogether; ++i) {
       const Index c = std::min(c0 + i, x.columns - 1);
       column[i] = x.data + c * x.by_column;
@@ -83,8 +87,11 @@ void sums(const Block<S>& x, const A* mean, const A* T, A* Y) {
         sum[i] = fma(Vec<A, N>::broadcast(e), t, sum[i]);
       }
     }
-    for (int i = 0; i < std::min<Index>(kTogether, x.columns - c0); ++i)
+    FASTFISHER_UNROLL
+    for (int i = 0; i < kTogether; ++i) {
+      if (c0 + i >= x.columns) break;
       sum[i].store(Y + (c0 + i) * N);
+    }
   }
 }
 
@@ -116,13 +123,30 @@ Block<S> block_of(const ConstMatrix<S>& G, Index row, Index rows) {
           row + 2 * rows <= G.rows()};
 }
 
+// Row r of V from column q0 on: k numbers, zero in the rest of N lanes.
+template <int N, class A, class View>
+Vec<A, N> row_of(const View& V, Index r, Index q0, Index k) {
+  const A* from = V.data() + r * V.rowStride() + q0 * V.colStride();
+  if (k == N && V.colStride() == 1) return Vec<A, N>::load(from);
+  A lanes[N] = {};
+  for (Index q = 0; q < k; ++q) lanes[q] = from[q * V.colStride()];
+  return Vec<A, N>::load(lanes);
+}
+
+template <int N, class A>
+void write_row(Vec<A, N> row, Matrix<A>& out, Index r, Index q0, Index k) {
+  A* to = out.data() + r * out.rowStride() + q0 * out.colStride();
+  if (k == N && out.colStride() == 1) return row.store(to);
+  A lanes[N];
+  row.store(lanes);
+  for (Index q = 0; q < k; ++q) to[q * out.colStride()] = lanes[q];
+}
+
 // The right-hand sides q0 … q0+k-1 across N lanes, zero in the rest.
 template <int N, class A>
 Buffer<A> across(const ConstMatrix<A>& V, Index q0, Index k) {
   Buffer<A> packed(std::max<Index>(1, V.rows() * N));
-  packed.zero();
-  for (Index c = 0; c < V.rows(); ++c)
-    for (Index q = 0; q < k; ++q) packed[c * N + q] = V(c, q0 + q);
+  for (Index c = 0; c < V.rows(); ++c) row_of<N, A>(V, c, q0, k).store(packed.data() + c * N);
   return packed;
 }
 
@@ -191,17 +215,20 @@ void fan_fvp(const ConstMatrix<S>& scores, const A* weights, const A* mean, cons
           const Block<S> x = block_of(scores, row, rows);
           std::fill_n(T, rows * N, A(0));
           dots<N, Centred>(x, mean, right.data(), T);
-          if (weights)
-            for (Index r = 0; r < rows; ++r)
-              for (int l = 0; l < N; ++l) T[r * N + l] *= weights[row + r];
+          for (Index r = 0; weights && r < rows; ++r) {
+            const A w = weights[row + r];  // where it is zero the product may have overflowed
+            const Vec<A, N> t = w == A(0) ? Vec<A, N>::zero() : Vec<A, N>::load(T + r * N);
+            (Vec<A, N>::broadcast(w) * t).store(T + r * N);
+          }
           sums<N, Centred>(x, mean, T, part);
         });
-    const A s = static_cast<A>(scale), d = static_cast<A>(damping);
-    for (Index c = 0; c < p; ++c)
-      for (Index q = 0; q < k; ++q) {
-        const A product = s * total[c * N + q];
-        out(c, q0 + q) = damping != 0.0 ? product + d * right[c * N + q] : product;
-      }
+    const auto s = Vec<A, N>::broadcast(static_cast<A>(scale));
+    const auto d = Vec<A, N>::broadcast(static_cast<A>(damping));
+    for (Index c = 0; c < p; ++c) {
+      const Vec<A, N> product = s * Vec<A, N>::load(total.data() + c * N);
+      const Vec<A, N> v = Vec<A, N>::load(right.data() + c * N);
+      write_row(damping != 0.0 ? fma(d, v, product) : product, out, c, q0, k);
+    }
   });
 }
 
@@ -222,7 +249,7 @@ void fan_dot(const ConstMatrix<S>& scores, const A* mean, const ConstMatrix<A>& 
         std::fill_n(T, rows * N, A(0));
         dots<N, Centred>(block_of(scores, row, rows), mean, right.data(), T);
         for (Index r = 0; r < rows; ++r)
-          for (Index q = 0; q < k; ++q) out(row + r, q0 + q) = T[r * N + q];
+          write_row(Vec<A, N>::load(T + r * N), out, row + r, q0, k);
       });
     });
   });
@@ -239,14 +266,14 @@ void fan_transpose_dot(const ConstMatrix<S>& scores, const A* weights, const A* 
     constexpr bool Centred = decltype(centred)::value;
     const Buffer<A> total =
         sum_slabs<N, A>(cut, p, team(threads, cut), [&](Index row, Index rows, A* part, A* T) {
-          std::fill_n(T, rows * N, A(0));
-          for (Index r = 0; r < rows; ++r)
-            for (Index q = 0; q < k; ++q)
-              T[r * N + q] = (weights ? weights[row + r] : A(1)) * Y(row + r, q0 + q);
+          for (Index r = 0; r < rows; ++r) {
+            const auto w = Vec<A, N>::broadcast(weights ? weights[row + r] : A(1));
+            (w * row_of<N, A>(Y, row + r, q0, k)).store(T + r * N);
+          }
           sums<N, Centred>(block_of(scores, row, rows), mean, T, part);
         });
     for (Index c = 0; c < p; ++c)
-      for (Index q = 0; q < k; ++q) out(c, q0 + q) = total[c * N + q];
+      write_row(Vec<A, N>::load(total.data() + c * N), out, c, q0, k);
   });
 }
 

@@ -54,12 +54,26 @@ Index spread_place(const Lines<S>& x, Index length, Index l) {
 // with the true values in the overlap), or a value for each line.
 enum class Centre { None, Along, Across };
 
-template <Centre M, bool Squared, class A, class S>
+template <Centre M, class A, class S>
 FASTFISHER_INLINE Vec<A> entry(const S* x, Vec<A> centre) {
   Vec<A> e = Vec<A>::load(x);
   if constexpr (M != Centre::None) e = e - centre;
-  if constexpr (Squared) e = e * e;
   return e;
+}
+
+// sum + e a, or sum + e² a. A square that would overflow is taken after its factor, so that one of
+// zero, the weight of a sample that does not count, leaves nothing of it.
+template <bool Squared, class A>
+FASTFISHER_INLINE Vec<A> added(Vec<A> e, Vec<A> a, Vec<A> sum) {
+  if constexpr (!Squared) return fma(e, a, sum);
+  e = in_register(e);
+  return fma(e * a, e, sum);
+}
+
+// t w, and nothing where the weight is: of a sample that does not count, t may have overflowed.
+template <class A>
+A weighed(A t, A weight) {
+  return weight == A(0) ? A(0) : t * weight;
 }
 
 // Long lines are taken four at a time: they share the loads of what goes along them.
@@ -80,6 +94,7 @@ void dot_tile(const Lines<S>& x, Index line, const A* centre, const A* y, A* a) 
   constexpr Index L = kLanes<A>;
   // One line has four chains of additions, to hide their latency; four lines have one each.
   constexpr int C = I == 1 ? 4 : 1;
+  const Index stride = x.stride, vectors = x.vectors;
   Vec<A> acc[C][I], across[I];
   FASTFISHER_UNROLL
   for (int i = 0; i < I; ++i) {
@@ -94,16 +109,16 @@ void dot_tile(const Lines<S>& x, Index line, const A* centre, const A* y, A* a) 
     if constexpr (M == Centre::Along) along = Vec<A>::load(centre + v * L);
     FASTFISHER_UNROLL
     for (int i = 0; i < I; ++i)
-      sum[i] = fma(entry<M, Squared>(from + i * x.stride, M == Centre::Across ? across[i] : along),
-                   right, sum[i]);
+      sum[i] = added<Squared>(
+          entry<M>(from + i * stride, M == Centre::Across ? across[i] : along), right, sum[i]);
   };
   Index v = 0;
-  for (; v + C <= x.vectors; v += C) {
+  for (; v + C <= vectors; v += C) {
     FASTFISHER_UNROLL
     for (int c = 0; c < C; ++c) step(first + (v + c) * L, v + c, acc[c]);
   }
-  for (; v < x.vectors; ++v) step(first + v * L, v, acc[0]);
-  if (x.tail) step(x.last(line, L), x.vectors, acc[0]);
+  for (; v < vectors; ++v) step(first + v * L, v, acc[0]);
+  if (x.tail) step(x.last(line, L), vectors, acc[0]);
   FASTFISHER_UNROLL
   for (int i = 0; i < I; ++i) {
     if constexpr (C == 4)
@@ -117,6 +132,8 @@ void dot_tile(const Lines<S>& x, Index line, const A* centre, const A* y, A* a) 
 template <int I, Centre M, bool Squared, class S, class A>
 void sum_tile(const Lines<S>& x, Index line, const A* centre, const A* a, A* y) {
   constexpr Index L = kLanes<A>;
+  // What a store could change, as far as a compiler knows, is read once.
+  const Index stride = x.stride, vectors = x.vectors;
   Vec<A> factor[I], across[I];
   FASTFISHER_UNROLL
   for (int i = 0; i < I; ++i) {
@@ -129,12 +146,12 @@ void sum_tile(const Lines<S>& x, Index line, const A* centre, const A* a, A* y) 
     if constexpr (M == Centre::Along) along = Vec<A>::load(centre + v * L);
     FASTFISHER_UNROLL
     for (int i = 0; i < I; ++i)
-      total = fma(entry<M, Squared>(from + i * x.stride, M == Centre::Across ? across[i] : along),
-                  factor[i], total);
+      total = added<Squared>(
+          entry<M>(from + i * stride, M == Centre::Across ? across[i] : along), factor[i], total);
     total.store(y + v * L);
   };
-  for (Index v = 0; v < x.vectors; ++v) step(first + v * L, v);
-  if (x.tail) step(x.last(line, L), x.vectors);
+  for (Index v = 0; v < vectors; ++v) step(first + v * L, v);
+  if (x.tail) step(x.last(line, L), vectors);
 }
 
 // a[i] += Σ_l e(i, l) y[l],   e = x − centre, or its square        a += E @ y
@@ -178,34 +195,34 @@ void dots_then_sums(const Lines<S>& x, const A* centre, const A* v, Factor facto
   constexpr Index L = kLanes<A>;
   constexpr int U = 4;
   if (x.count == 0) return;
+  const Index stride = x.stride, vectors = x.vectors, count = x.count;
   A t[1] = {A(0)};
   dot_tile<1, M, false>(x, 0, centre, v, t);
-  for (Index i = 1; i < x.count; ++i) {
-    const S* now = x.data + i * x.stride;
-    const S* before = now - x.stride;
-    const Vec<A> a = Vec<A>::broadcast(t[0] * factor(i - 1));
+  for (Index i = 1; i < count; ++i) {
+    const S* now = x.data + i * stride;
+    const S* before = now - stride;
+    const Vec<A> a = Vec<A>::broadcast(weighed(t[0], factor(i - 1)));
     Vec<A> acc[U];
     FASTFISHER_UNROLL
     for (int u = 0; u < U; ++u) acc[u] = Vec<A>::zero();
     const auto step = [&](Index from, Index at, Vec<A>& sum) {
       Vec<A> c = Vec<A>::zero();
       if constexpr (M == Centre::Along) c = Vec<A>::load(centre + at);
-      const Vec<A> e = entry<M, false>(now + from, c);
-      sum = fma(e, Vec<A>::load(v + at), sum);
-      fma(entry<M, false>(before + from, c), a, Vec<A>::load(y + at)).store(y + at);
+      sum = fma(entry<M>(now + from, c), Vec<A>::load(v + at), sum);
+      fma(entry<M>(before + from, c), a, Vec<A>::load(y + at)).store(y + at);
     };
     Index r = 0;
-    for (; r + U <= x.vectors; r += U) {
+    for (; r + U <= vectors; r += U) {
       FASTFISHER_UNROLL
       for (int u = 0; u < U; ++u) step((r + u) * L, (r + u) * L, acc[u]);
     }
-    for (; r < x.vectors; ++r) step(r * L, r * L, acc[0]);
-    if (x.tail) step(x.length - L, x.vectors * L, acc[1]);
+    for (; r < vectors; ++r) step(r * L, r * L, acc[0]);
+    if (x.tail) step(x.length - L, vectors * L, acc[1]);
     t[0] = sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
   }
-  t[0] *= factor(x.count - 1);
+  t[0] = weighed(t[0], factor(count - 1));
   Lines<S> end = x;
-  end.data += (x.count - 1) * x.stride;
+  end.data += (count - 1) * stride;
   sum_tile<1, M, false>(end, 0, centre, t, y);
 }
 

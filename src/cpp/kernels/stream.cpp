@@ -18,8 +18,8 @@ constexpr Index kMaxSlabs = 64;  // partial results held at once, and threads th
 constexpr Index kSlabScores =
     1 << 17;                        // below, a slab costs more than it brings (30 µs of reading)
 constexpr Index kSlabRows = 16;     // rows of a slab pay for its partial result
-constexpr Index kChunkBlocks = 32;  // blocks summed before their sum joins the slab's: shorter
-                                    // chains of additions, smaller rounding error
+constexpr Index kChunkRows = 128;   // rows summed before their sum joins the slab's: short chains
+                                    // of additions, whose rounding stays below LAPACK's threshold
 
 // Rows: every row is contiguous and is a line. Columns: every column is, and a block of rows of it
 // is a line. Packed: neither (or too short for a register); a block is copied to columns first.
@@ -136,12 +136,13 @@ Buffer<A> sum_over_rows(const Pass<S, A, W>& pass, Index size, Index extra, int 
     S* pack = packed.data() + thread * pass.packed_size();
     std::fill(sum, sum + size, A(0));
     const Index begin = i * pass.slab, end = std::min(begin + pass.slab, pass.G.rows());
-    for (Index row = begin; row < end; row += kChunkBlocks * pass.block) {
+    const Index chunk = std::max(Index{1}, kChunkRows / pass.block) * pass.block;
+    for (Index row = begin; row < end; row += chunk) {
       std::fill(part, part + size, A(0));
       pass.blocks(
-          row, std::min(row + kChunkBlocks * pass.block, end), pack,
+          row, std::min(row + chunk, end), pack,
           [&](const Lines<S>& x, Index r, Index rows) { body(x, r, rows, part, part + size); });
-      for (Index e = 0; e < size; ++e) sum[e] += part[e];
+      Vector<A>(sum, size) += ConstVector<A>(part, size);
     }
   });
   // The slabs' sums join in their order, piece by piece.
@@ -149,10 +150,9 @@ Buffer<A> sum_over_rows(const Pass<S, A, W>& pass, Index size, Index extra, int 
   run_in_order(size * pass.slabs > (1 << 17) ? threads : 1, ceil_div(size, piece),
                [&](Index i, int) {
                  const Index begin = i * piece, end = std::min(begin + piece, size);
-                 for (Index s = 1; s < pass.slabs; ++s) {
-                   const A* other = total.data() + s * size;
-                   for (Index e = begin; e < end; ++e) total[e] += other[e];
-                 }
+                 Vector<A> sum(total.data() + begin, end - begin);
+                 for (Index s = 1; s < pass.slabs; ++s)
+                   sum += ConstVector<A>(total.data() + s * size + begin, end - begin);
                });
   return total;
 }
@@ -299,7 +299,7 @@ void fvp(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> 
                             } else if (as_rows) {
                               std::fill(t, t + rows, A(0));
                               dots<M, false>(x, centre, right.data(), t);
-                              for (Index r = 0; r < rows; ++r) t[r] *= weight(r);
+                              for (Index r = 0; r < rows; ++r) t[r] = weighed(t[r], weight(r));
                               sums<M, false>(x, centre, t, part);
                             } else {
                               A* w = t + ld;
@@ -307,7 +307,7 @@ void fvp(ConstMatrix<S> scores, const A* weights, const A* mean, ConstMatrix<A> 
                               std::fill(t, t + ld, A(0));
                               sums<M, false>(x, centre, right.data(), t);
                               spread(x, rows, weight, w);
-                              for (Index l = 0; l < size; ++l) t[l] *= w[l];
+                              for (Index l = 0; l < size; ++l) t[l] = weighed(t[l], w[l]);
                               dots<M, false>(x, centre, t, part);
                             }
                           });
