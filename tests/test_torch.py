@@ -37,7 +37,7 @@ def tensor(x):
         return type(x)(map(tensor, x))
     if is_dataclass(x):
         kind: Any = type(x)
-        return kind(*(tensor(getattr(x, field.name)) for field in fields(x)))
+        return kind(**{field.name: tensor(getattr(x, field.name)) for field in fields(x)})
     return x
 
 
