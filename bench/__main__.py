@@ -31,7 +31,11 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true", help="measure torch on the CPU too")
     parser.add_argument("--no-forced", action="store_true", help="OpenBLAS as shipped alone")
     parser.add_argument("--write", action="store_true", help="put the tables into bench/README.md")
-    parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of the plots")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        help="folder of the plots; bench/figures with --write, else build/bench",
+    )
     options = parser.parse_args()
     if options.write and (options.quick or options.only):
         parser.error("--write: expected all jobs in full size. Leave --quick and --only away.")
@@ -51,14 +55,16 @@ def main() -> None:
         rows.append(measure(job, roofs, workers, full=full))
     for worker in workers:
         worker.close()
-    draw(rows, options.figures / "speed.png")
     if options.only:
         print(table.speed_table(rows))
         return
+    figures = options.figures or (FIGURES if options.write else Path("build/bench"))
+    figures.mkdir(parents=True, exist_ok=True)
+    draw(rows, figures / "speed.png")
     print("memory, import, neighbours, disk", file=sys.stderr)
     texts = {"measured": report(rows, manners.facts(full), roofs, kernels)}
     print("slopes", file=sys.stderr)
-    texts["slopes"] = slopes.report(full, options.figures / "slopes.png")
+    texts["slopes"] = slopes.report(full, figures / "slopes.png")
     print("scaling", file=sys.stderr)
     texts["scaling"] = scaling.report(full)
     for section, text in texts.items():

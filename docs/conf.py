@@ -27,6 +27,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 numpydoc_show_class_members = False
+default_role = "autolink"  # of docstrings: `DenseFisher` is a link, `scores` is not
 autodoc_typehints = "none"
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
