@@ -290,8 +290,11 @@ void add_slab(const Gathering<T>& engine, const Reading&, Index begin, Index end
   }
 }
 
-[[maybe_unused]] void add_slab(const Pairing& engine, const Reading&, Index begin, Index end,
-                               Pair* packed, float* own, double*, int thread) {
+// A template, for levels without pairs: what it calls is not there, and unoptimised builds keep an
+// unused function that is none.
+template <class T>
+void add_slab(const Pairing& engine, const Reading&, Index begin, Index end, Pair* packed, T* own,
+              double*, int thread) {
   const Index panels = panel_count<float>(engine.Y.columns()), stride = engine.words(kDepth);
   for (Index k = begin; k < end; k += kDepth) {
     const Index some = std::min(kDepth, end - k);
