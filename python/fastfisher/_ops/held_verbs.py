@@ -1,5 +1,6 @@
 """Held verbs: those of the arrays that an object holds, on the device where it got them."""
 
+from functools import cache
 from operator import attrgetter
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,10 +27,15 @@ class _OfDevice:
         return self._ops
 
 
+@cache
+def _of_host(ops: ModuleType) -> SimpleNamespace:
+    """Return the verbs of the host, which has no devices to ask for: no code of ours is between."""
+    return SimpleNamespace(ops=ops)
+
+
 def _hold(holder: Any, ops: ModuleType) -> None:
     place = ops.here()
-    # The host has no devices to ask for: there no code of ours stands between.
-    verbs = _OfDevice(ops, place, type(holder).__name__) if place else SimpleNamespace(ops=ops)
+    verbs = _OfDevice(ops, place, type(holder).__name__) if place else _of_host(ops)
     holder.__dict__["_verbs"] = verbs
 
 
