@@ -1,5 +1,6 @@
 """Held verbs: those of the arrays that an object holds, on the device where it got them."""
 
+from functools import cache
 from importlib import import_module
 from operator import attrgetter
 from types import ModuleType
@@ -42,8 +43,11 @@ class _OfDevice:
         return _loaded, (self._ops.__name__, self._place, self._holder)
 
 
+_of_host = cache(_OfHost)
+
+
 def _held(ops: ModuleType, place: str, holder: str) -> _OfHost | _OfDevice:
-    return _OfDevice(ops, place, holder) if place else _OfHost(ops)
+    return _OfDevice(ops, place, holder) if place else _of_host(ops)
 
 
 def _loaded(name: str, place: str, holder: str) -> _OfHost | _OfDevice:
