@@ -406,8 +406,9 @@ class Engine(ArrayEngine):
     def here(self) -> str:
         return str(now.device)
 
-    def free_bytes(self) -> int:
-        return int(now.room)
+    def free_bytes(self) -> int | None:
+        answer: int | None = now.room
+        return answer
 
     def to_host(self, array: Array) -> np.ndarray:
         return back(array)
