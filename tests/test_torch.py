@@ -587,7 +587,8 @@ def test_what_was_held_first_decides_what_an_object_is_of() -> None:
             use(held, tensor)
             assert all(type(one) is kind for one in show(held, first)), held
     spring, twin = ff.Spring(0.1), ff.Spring(0.1)
-    for one, first, second in ((spring, np.array, tensor), (twin, tensor, tensor)):
+    given: list[tuple[ff.Spring, Any, Any]] = [(spring, np.array, tensor), (twin, tensor, tensor)]
+    for one, first, second in given:
         one.step(first(S[:5]), first(Y[:5]))
         one.step(second(S[5:9]), second(Y[5:9]))
         assert type(one.direction) is type(first(S))
