@@ -163,6 +163,23 @@ def test_an_array_header_that_does_not_end_is_named(tmp_path: Path) -> None:
         ff.load(path)
 
 
+@pytest.mark.parametrize(
+    ("descr", "shape", "message"),
+    [(",f8", (1,), "SyntaxError"), ("<f8", (0, 2**63), r"extra\.npy of a size that its header")],
+)
+def test_what_an_hour_of_damaged_files_found_is_named(
+    descr: str, shape: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    path, array = tmp_path / "f.npz", io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(array, header)
+    example().save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("extra.npy", array.getvalue())
+    with pytest.raises(ff.FileFormatError, match=message):
+        ff.load(path)
+
+
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ff.load(tmp_path / "nothing.npz")

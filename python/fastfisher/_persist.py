@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +152,7 @@ def load(path: str | bytes | os.PathLike[str], *, like: Any = None) -> "Fisher":
     except (
         zipfile.BadZipFile, LookupError, TypeError, ValueError, EOFError, NotImplementedError,
         RuntimeError, AttributeError, RecursionError, OverflowError, UnicodeError, TokenError,
+        SyntaxError,
     ) as error:  # fmt: skip
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     ops = ops_of(like)
@@ -191,7 +193,8 @@ def _array(path: Path, archive: "zipfile.ZipFile", info: "zipfile.ZipInfo") -> A
         need = dtype.itemsize
         for extent in shape:
             need *= extent
-        if dtype.hasobject or min(shape, default=0) < 0 or file.tell() + need != info.file_size:
+        sizes = all(0 <= extent <= sys.maxsize for extent in shape)
+        if dtype.hasobject or not sizes or file.tell() + need != info.file_size:
             raise _unreadable(path, f"{info.filename} of a size that its header does not say")
     with archive.open(info) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
