@@ -254,15 +254,12 @@ def test_numpy_is_the_only_requirement() -> None:
     assert project["dependencies"] == ["numpy>=2.0"]
 
 
-def test_every_example_is_typed() -> None:
+def test_types_are_checked_strictly_everywhere() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
-    strict = {
-        module
-        for override in settings["overrides"]
-        if override.get("disallow_untyped_defs")
-        for module in override["module"]
-    }
-    assert {path.stem for path in sources("examples", ".py")} <= strict
+    assert settings["strict"]
+    assert {"examples", "bench", "tests"} < set(settings["files"])
+    tables = (settings, *settings["overrides"])
+    assert not [key for table in tables for key, value in table.items() if value is False]
 
 
 if __name__ == "__main__":
