@@ -362,7 +362,7 @@ def test_the_rank_is_revealed_and_the_solution_is_the_shortest(
         "" if rank == p else f"rank {rank} of {p}: the solution of minimum norm"
     )
     if rank:
-        exact = np.linalg.pinv(F, rcond=cut**2 if dtype in (float, complex) else cut) @ g
+        exact = np.linalg.pinv(F, rcond=cut) @ g
         kappa = np.linalg.svd(F)[1][0] / np.linalg.svd(F)[1][rank - 1]
         oracle.close(solution.value, exact, dtype, 100 * kappa)
         x = ff.natural_gradient(S, damping=0.0, solver=ff.QR(rank_revealing=True))
