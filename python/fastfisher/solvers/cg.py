@@ -46,7 +46,7 @@ class CG:
     Parameters
     ----------
     rtol, atol : float
-        Tolerances. No dtype reaches every `rtol`: below 20 eps it is taken as 20 eps.
+        Tolerances. No dtype reaches every `rtol`: below 32 eps it is taken as 32 eps.
     max_iterations : int, optional
         Default 10 p, but at least 100. Coming here is a failure unless `allow_truncated`.
     preconditioner : "jacobi", None, BlockJacobi(…), Nystrom(…), array (p,) or callable
@@ -163,7 +163,7 @@ class CG:
         steps = self.max_iterations
         if steps is None:
             steps = max(10 * fisher.shape[0], 100)
-        return max(self.rtol, 20 * float(np.finfo(fisher.dtype).eps)), steps
+        return max(self.rtol, 32 * float(np.finfo(fisher.dtype).eps)), steps
 
     def _concluded(
         self,
