@@ -446,3 +446,34 @@ def test_layers_without_numbers_are_refused() -> None:
         ff.KroneckerFisher.from_layers([(empty, some)])
     with pytest.raises(ValueError, match=r"gradients: expected no empty axis, got shape \(4, 0\)"):
         ff.LayerFisher([(some, empty)])
+
+
+def test_fishers_add_to_fishers_alone() -> None:
+    S = oracle.draw(9, 4)
+    parts = [ff.DenseFisher.from_scores(part) for part in np.array_split(S, 3)]
+    both = sum(parts)
+    assert isinstance(both, ff.DenseFisher)
+    assert both.n_samples == 9
+    assert parts[0].n_samples == 3
+    oracle.close(both.to_dense(), ff.empirical_fisher(S), np.float64, 9)
+    wrongs: list[Callable[[], Any]] = [
+        lambda: F4 + np.eye(4),
+        lambda: np.eye(4) + F4,
+        lambda: F4 + 1,
+    ]
+    for wrong in wrongs:
+        with pytest.raises(TypeError, match=r"\+: expected another DenseFisher, got .*add_prior"):
+            wrong()
+    with pytest.raises(TypeError, match="DiagonalFisher"):
+        F4 + ff.DiagonalFisher(4)
+
+
+def test_a_status_is_written_as_its_name() -> None:
+    assert f"{ff.Status.SUCCESS}, {ff.Status.STAGNATED!s:>9}" == "SUCCESS, STAGNATED"
+    assert int(ff.Status.STAGNATED) == 7
+
+
+def test_cg_says_what_it_reached() -> None:
+    message = r"CG: expected a relative residual of 1e-08, got 0\.\d+ after 1 iteration: max_iter"
+    with pytest.raises(ff.ConvergenceError, match=message):
+        ff.solve(F4, np.ones(4), damping=1e-3, solver=ff.CG(max_iterations=1))

@@ -1,6 +1,6 @@
 """How a solve, a step or an iteration ended: one list for the core, the verbs and all above."""
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 __all__ = ["Status"]
 
@@ -22,7 +22,7 @@ class Status(IntEnum):
     >>> ff.Status.SUCCESS == 0
     True
     >>> for status in ff.Status:
-    ...     print(int(status), status.name)
+    ...     print(int(status), status)
     0 SUCCESS
     1 NOT_POSITIVE_DEFINITE
     2 NON_FINITE
@@ -45,3 +45,8 @@ class Status(IntEnum):
     STAGNATED = 7
     ZERO_GRADIENT = 8
     INTERRUPTED = 9
+
+    def __str__(self) -> str:
+        return self.name
+
+    __format__ = Enum.__format__  # as `str` has it: integers would write their number

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Number
 from types import ModuleType
 from typing import Any, Self
 
@@ -189,10 +190,19 @@ class Additive(Fisher):
         return self
 
     def __add__(self, other: Any) -> Any:
-        """Return the Fisher of both sets of samples."""
-        if type(other) is not type(self):
-            return NotImplemented
-        return self.copy().merge(other)
+        """Return the Fisher of both sets of samples; so does ``sum`` of any number of them."""
+        if isinstance(other, Additive):
+            return self.copy().merge(other)
+        if isinstance(other, int) and other == 0:  # with which `sum` begins
+            return self.copy()
+        if isinstance(other, np.ndarray | Number):
+            raise TypeError(
+                f"+: expected another {type(self).__name__}, got {type(other).__name__}. What a "
+                "prior knows is added by add_prior, a ridge by damping=."
+            )
+        return NotImplemented
+
+    __radd__ = __add__
 
     def _sums_diagonal(self) -> Any:
         """Return the diagonal of the sums, (p,), None where that is not for the asking."""

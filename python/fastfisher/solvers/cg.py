@@ -228,18 +228,17 @@ def _in_words(status: Status) -> str:
 
 
 def _failure(solution: Solution, rtol: float) -> FisherError:
-    what = (
-        f"{solution.message} after {solution.iterations} iterations, "
-        f"residual {solution.residual:.2g}"
-    )
+    rounds = f"{solution.iterations} iteration{'s' * (solution.iterations != 1)}"
+    what = f"{solution.residual:.2g} after {rounds}: {solution.message}"
     error: FisherError
     if solution.status == Status.NEGATIVE_CURVATURE:
         error = NotPositiveDefiniteError(
-            f"fisher: expected a positive definite F + damping, got {what}. Add damping."
+            f"fisher: expected a positive definite F + damping, got a relative residual of {what}. "
+            "Add damping."
         )
     elif solution.status == Status.NON_FINITE:
         error = NonFiniteError(
-            f"fisher: expected finite values, got {what}. Look for NaN, "
+            f"fisher: expected finite values, got a relative residual of {what}. Look for NaN, "
             "overflow or underflow in the scores."
         )
     else:
