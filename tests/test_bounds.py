@@ -240,7 +240,9 @@ def test_no_samples_have_no_mean() -> None:
         lambda F: ff.condition_on(F, [0]),
         lambda F: ff.add_prior(F, 1.0),
     ):
-        with pytest.raises(ValueError, match="DenseFisher: expected at least one sample, got none"):
+        with pytest.raises(
+            ValueError, match="DenseFisher: expected at least one sample with a weight, got none"
+        ):
             call(ff.DenseFisher(3))
 
 

@@ -286,7 +286,9 @@ def test_accumulators() -> None:
 # ---- what a newcomer tries ----
 @pytest.mark.parametrize("call", [np.asarray, np.linalg.inv, ff.empirical_fisher])
 def test_a_fisher_is_no_array(call: Any) -> None:
-    with pytest.raises(TypeError, match=r"array: expected numbers, got DenseFisher\. F\.to_dense"):
+    with pytest.raises(
+        TypeError, match=r"DenseFisher: expected an array, got what stands for one\. F\.to_dense"
+    ):
         call(ff.DenseFisher.from_scores(S))
 
 
@@ -477,3 +479,19 @@ def test_cg_says_what_it_reached() -> None:
     message = r"CG: expected a relative residual of 1e-08, got 0\.\d+ after 1 iteration: max_iter"
     with pytest.raises(ff.ConvergenceError, match=message):
         ff.solve(F4, np.ones(4), damping=1e-3, solver=ff.CG(max_iterations=1))
+
+
+def test_a_product_of_fishers_is_python_s_own_error() -> None:
+    with pytest.raises(TypeError, match="unsupported operand"):
+        F4 @ F4
+
+
+def test_a_list_of_masked_rows_is_refused_like_one_masked_array() -> None:
+    with pytest.raises(TypeError, match="scores: expected a plain array, got a masked one"):
+        ff.empirical_fisher([masked(1.0, 2.0), masked(3.0, 4.0)])
+
+
+def test_numbers_beyond_every_float_are_not_finite() -> None:
+    for call in (lambda: F4.apply_power(np.ones(4), 10**400), lambda: ff.CG(rtol=10**400)):
+        with pytest.raises(ValueError, match="expected a finite number"):
+            call()

@@ -331,7 +331,11 @@ ONES = np.ones(2)
         ({"fisher": np.ones((1, 2, 2))}, ValueError, r"fisher.*: expected shape \(p,\)"),
         ({"fisher": np.ones(2) + 0j}, TypeError, "fisher.*: expected real numbers"),
         ({"fisher": "F"}, TypeError, "fisher.*: expected real numbers"),
-        ({"fisher": ff.DiagonalFisher(2)}, ValueError, "expected at least one sample, got none"),
+        (
+            {"fisher": ff.DiagonalFisher(2)},
+            ValueError,
+            "expected at least one sample with a weight, got none",
+        ),
         ({"anchor": np.ones(3)}, ValueError, r": expected shape \(2,\) or \(2, k\), got \(3,\)"),
         ({"anchor": np.ones((2, 1))}, ValueError, r": expected shape \(2,\), got \(2, 1\)"),
         ({"anchor": [1.0, np.inf]}, ff.NonFiniteError, ": expected finite values"),

@@ -238,7 +238,11 @@ def test_answers_that_leave_the_range() -> None:
         ({"size": 1.5}, TypeError, "size: expected a whole number"),
         ({"rng": "seed"}, TypeError, "rng: expected None, an int or a numpy.random.Generator"),
         ({"fisher": np.ones((2, 3))}, ValueError, "fisher: expected a square matrix"),
-        ({"fisher": ff.DenseFisher(2)}, ValueError, "expected at least one sample, got none"),
+        (
+            {"fisher": ff.DenseFisher(2)},
+            ValueError,
+            "expected at least one sample with a weight, got none",
+        ),
         ({"fisher": -np.eye(2)}, ff.NotPositiveDefiniteError, "positive definite"),
         ({"solver": ff.CG()}, TypeError, "solver: expected"),
     ],
@@ -264,7 +268,7 @@ def test_steps_that_do_not_fit(
 ) -> None:
     with pytest.raises(error, match=message):
         ff.kl_quadratic(np.eye(2), d)
-    with pytest.raises(ValueError, match="expected at least one sample, got none"):
+    with pytest.raises(ValueError, match="expected at least one sample with a weight, got none"):
         ff.kl_quadratic(ff.DenseFisher(2), np.ones(2))
 
 

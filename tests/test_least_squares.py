@@ -778,7 +778,11 @@ def test_the_example_runs_to_its_picture(
 # ---- plateaus: what a fit there may say ----
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("BoxBOD", {"acceleration": False}), ("MGH17", {"damping_mode": "absolute"})],
+    [
+        ("BoxBOD", {"acceleration": False}),
+        ("MGH17", {"damping_mode": "absolute"}),
+        ("MGH17", {"damping_mode": "absolute", "damping_bounds": (1e-30, 1e30)}),
+    ],
 )
 def test_damping_does_not_hide_that_a_plateau_is_no_minimum(
     name: str, options: dict[str, Any]

@@ -465,6 +465,30 @@ def test_a_handler_that_is_set_within_stays() -> None:
 
 
 # ---- interpreters ----
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
+def test_a_handler_that_goes_while_they_are_asked_stays_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = _turns._handled
+
+    def then_once() -> list[int]:
+        numbers = asked()
+        signal.raise_signal(signal.SIGUSR1)
+        return numbers
+
+    def once(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+
+    before = signal.signal(signal.SIGUSR1, once)
+    try:
+        monkeypatch.setattr(_turns, "_handled", then_once)
+        with _turns.Whole():
+            signal.raise_signal(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_another_thread_may_be_taken_for_the_main_one() -> None:
     """As in a program that embeds Python: who imports `threading` first is the main thread."""
     code = """

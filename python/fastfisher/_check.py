@@ -369,10 +369,11 @@ def count(name: str, value: Any, least: int = 0, most: int | None = None) -> int
         number = operator.index(value)  # not of every array, though each has __index__
     except TypeError:
         shape: tuple[int, ...] = tuple(getattr(value, "shape", ()))
+        scores = name == "n_params" and len(shape) == 2
+        advice = "Scores go to from_scores, or to update." if scores else "Give an int."
         raise TypeError(
             f"{name}: expected a whole number, got "
-            f"{f'an array of shape {shape}' if shape else type(value).__name__}. "
-            f"{'Scores go to from_scores, or to update.' if len(shape) == 2 else 'Give an int.'}"
+            f"{f'an array of shape {shape}' if shape else type(value).__name__}. {advice}"
         ) from None
     if number < least:
         raise ValueError(f"{name}: expected at least {least}, got {number}. Give a larger int.")
@@ -414,7 +415,7 @@ def cut(name: str, value: Any) -> float:
     """Return a finite number that is not negative."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0.0 <= number < math.inf:
         raise ValueError(
@@ -427,7 +428,7 @@ def finite(name: str, value: Any) -> float:
     """Return a finite number."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{name}: expected a finite number, got {value!r}. Give a float.")
@@ -438,7 +439,7 @@ def positive(name: str, value: Any) -> float:
     """Return a finite number above 0."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0.0 < number < math.inf:
         raise ValueError(f"{name}: expected a finite number above 0, got {value!r}. Give a float.")

@@ -29,6 +29,8 @@ def in_range(verb: _Verb) -> _Verb:
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             value = verb(self, *args, **kwargs)
+        if value is NotImplemented:
+            return value
         if self._ops.here() or not getattr(self, "_check_finite", True):
             return value
         if not _finite(self._ops, value):

@@ -47,8 +47,10 @@ class Whole:
             return
         try:
             for number in _handled():
-                self._handlers[number] = signals.getsignal(number)
-                signals.signal(number, self._note)
+                handler = signals.getsignal(number)
+                if callable(handler):  # one that ran since they were asked may have gone
+                    self._handlers[number] = handler
+                    signals.signal(number, self._note)
         except ValueError:  # `threading` takes another thread for the main one: nothing was set
             self._handlers.clear()
         except BaseException:
@@ -61,7 +63,8 @@ class Whole:
             self._restore()
         finally:
             if self._came:
-                self._run(list(self._came.items()))
+                came, self._came = list(self._came.items()), {}
+                self._run(came)
 
     def _restore(self) -> None:
         self._on = False

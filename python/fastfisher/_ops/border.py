@@ -320,7 +320,7 @@ def _are_ours(values: Iterable[Any]) -> bool:
         elif isinstance(value, TakesTensors):
             ours = value._home is None
         else:
-            ours = kind.__module__.startswith(_VERBS)
+            ours = str(kind.__module__).startswith(_VERBS)
         if not ours:
             return False
     return True

@@ -134,10 +134,11 @@ def to_vector(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
 
 def read(name: str, value: Any) -> Array:
     """Return what NumPy makes of `value`."""
-    if isinstance(value, np.ma.MaskedArray):
+    parts = value if isinstance(value, list | tuple) else (value,)
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
         raise TypeError(
             f"{name}: expected a plain array, got a masked one. "
-            "Its mask would be ignored: leave out what it hides, or give those rows weight 0."
+            "Its mask would be ignored: leave out what it hides."
         )
     try:
         array = np.asarray(as_numpy(name, value))
@@ -224,8 +225,11 @@ def first_bad_weight(weights: Array) -> tuple[int, float]:
 
 def all_finite(array: Array) -> bool:
     """Tell whether every number is finite."""
+    finite = np.isfinite(array)
+    if finite.size > 10_000:
+        return bool(finite.all())
     # Of a few numbers NumPy's `all` takes longer than the rest of a product with them.
-    return b"\0" not in np.isfinite(array).tobytes("A")
+    return b"\0" not in finite.tobytes("A")
 
 
 def worst_residual(rhs: Array, product: Array) -> float:

@@ -164,7 +164,8 @@ class Accumulator(Additive):
         Raises
         ------
         NonFiniteError
-            Names the row and column; the accumulator is unchanged.
+            Names the row and column; the accumulator is unchanged, but for a batch that overflows
+            by itself, which the message then says to have spoilt it.
 
         Examples
         --------
@@ -223,7 +224,8 @@ class Accumulator(Additive):
         NonFiniteError, TypeError, ValueError
             As `update` does. Whatever ends the stream (a bad chunk, an error in the iterator or in
             `progress`, Ctrl-C), the accumulator holds exactly the chunks before, and a note on the
-            error says how many those are and which rows were not added.
+            error says how many those are and which rows were not added; but for a chunk that
+            overflows by itself, as in `update`.
 
         See Also
         --------
@@ -265,10 +267,11 @@ class Accumulator(Additive):
             if self._weight_sum == 0.0:
                 self._mean = mean.copy()
             else:
-                combined = self._weight_sum + total
-                step = mean - self._mean
-                self._add_outer(step, self._weight_sum * (total / combined))
-                self._mean = self._mean + step * (total / combined)
+                share = total / (self._weight_sum + total)
+                with np.errstate(all="ignore"):  # what raises half-way would leave half a batch
+                    step = mean - self._mean
+                    self._add_outer(step, self._weight_sum * share)
+                    self._mean = self._mean + step * share
         self._far = False
         super()._join(mean, total, samples)
 
@@ -300,8 +303,8 @@ class Accumulator(Additive):
             place = int(np.argmin(np.isfinite(diagonal)))
             raise NonFiniteError(
                 f"scores: expected squares whose sum is within the range of {self._dtype}, got "
-                f"overflow in column {place}. It has spoilt this Fisher: begin a new one, with "
-                "smaller scores or a wider dtype.",
+                f"overflow in column {place}, of this batch or one before. It has spoilt this "
+                "Fisher: begin a new one, with smaller scores or a wider dtype.",
                 column=place,
             )
 

@@ -153,7 +153,7 @@ class Additive(Fisher):
                 ops = other._ops
         for other in others:
             first, second = in_order(self._lock, other._lock)
-            with first, second, Whole():
+            with first, second, Whole(), np.errstate(all="ignore"):  # none may raise half-way
                 if other._open:  # nothing yet, and of no library
                     continue
                 with self._settled(other._ops):
@@ -184,7 +184,7 @@ class Additive(Fisher):
                 f"factor: expected at most 1, got {factor}. It is what is kept of the old: 0.95 "
                 "forgets a twentieth."
             )
-        with self._lock, Whole():
+        with self._lock, Whole(), np.errstate(all="ignore"):
             self._scale_sums(kept)
             self._weight_sum *= kept
         return self
@@ -217,7 +217,7 @@ class Additive(Fisher):
         held = self._sums_diagonal()
         if held is None or added is None or self._ops.here():
             return
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             diagonal = held + added
             own = self._mean_or_none()
             if mean is not None and own is not None and self._weight_sum > 0.0 < total:

@@ -158,6 +158,9 @@ class DiagonalFisher(Accumulator):
         self._sums += added
         return mean
 
+    def _refuse_spoilt(self) -> None:  # `_add_scores` refuses before anything has changed
+        self._far = not self._ops.here() and is_far(self._sums)
+
     def _sums_diagonal(self) -> Any:
         return self._sums
 

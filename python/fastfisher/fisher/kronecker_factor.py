@@ -104,7 +104,8 @@ class Eigenbasis(Portable):
             if float(numbers.min()) <= self.rounding * float(numbers.max())
         ]
         if not self.singular and float(values.min()) == 0.0:  # it underflowed
-            self.singular = [(products, 0.0)]
+            made = products if parts is None else f"the products of the factors of {name}"
+            self.singular = [(made, 0.0)]
 
     @classmethod
     def of_factors(cls, ops: ModuleType, A: Any, G: Any, name: str) -> "Eigenbasis":

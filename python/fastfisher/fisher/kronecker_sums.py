@@ -205,7 +205,8 @@ class KroneckerSums(Layered, Additive):
                     ]
                 if total > 0.0:
                     nothing = self._weight_sum == 0.0
-                    self._take_in(nothing, sums, crosses, bases, moments)
+                    with np.errstate(all="ignore"):  # what raises half-way would leave half a batch
+                        self._take_in(nothing, sums, crosses, bases, moments)
                 self._join(None, total, samples)
         return self
 

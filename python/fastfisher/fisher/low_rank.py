@@ -431,10 +431,11 @@ class LowRankFisher(Accumulator):
 
         def write(which: slice, out: Any) -> None:
             out[...] = scores[which]
-            if mean is not None:
-                out -= mean
-            if root is not None:
-                out *= root[which]
+            with np.errstate(over="ignore", invalid="ignore"):  # `extended` looks
+                if mean is not None:
+                    out -= mean
+                if root is not None:
+                    out *= root[which]
 
         try:
             self._sums = self._sums.extended(scores.shape[0], write, threads=threads)

@@ -140,10 +140,10 @@ class Fisher(TakesTensors, ABC):
     if not TYPE_CHECKING:  # to which what has this method would be an array
 
         def __array__(self, *_: Any, **__: Any) -> Any:
-            """Refuse to become p × p numbers unasked, as NumPy's functions would have it."""
+            """Refuse to become p × p numbers unasked; an array of objects is filled one by one."""
             raise TypeError(
-                f"array: expected numbers, got {type(self).__name__}. F.to_dense() makes p × p of "
-                "them; ff.solve, F.factor() and F @ v need none."
+                f"{type(self).__name__}: expected an array, got what stands for one. F.to_dense() "
+                "makes p × p numbers; ff.solve, F.factor() and F @ v need none."
             )
 
     @property
@@ -192,7 +192,7 @@ class Fisher(TakesTensors, ABC):
             return 1.0
         if self._weight_sum == 0.0:
             raise ValueError(
-                f"{type(self).__name__}: expected at least one sample, got none. "
+                f"{type(self).__name__}: expected at least one sample with a weight, got none. "
                 "The mean over no samples is not defined: update first, or use reduction='sum'."
             )
         return 1.0 / self._weight_sum

@@ -112,12 +112,12 @@ BlockOperator<T> block_operator(const py::object& function, const char* name) {
     check_signals();  // a function of another native library may never come by the interpreter
     Array<T> argument({V.rows(), V.cols()});
     write_matrix(argument, V.rows(), V.cols(), name) = V;
-    py::object returned;
-    enter_or_rest([&] { returned = function(argument); });
-    const py::array given = py::array::ensure(returned);
+    py::array given;
+    enter_or_rest([&] { given = py::array::ensure(function(argument)); });
     if (!given || std::string_view("fiub").find(given.dtype().kind()) == std::string_view::npos)
       refuse(name, "a function that returns an array of real numbers", "something else");
-    const Array<T> block = py::array_t<T, py::array::forcecast>::ensure(given);
+    Array<T> block;
+    enter_or_rest([&] { block = py::array_t<T, py::array::forcecast>::ensure(given); });
     if (block.ndim() != 2 || block.shape(0) != V.rows() || block.shape(1) != V.cols())
       refuse(name, "a function that returns shape " + shape_text(argument), shape_text(block));
     out = read_matrix(block, name);

@@ -19,8 +19,8 @@ void register_batch(py::module_& m);
 void register_probe(py::module_& m);
 }  // namespace fastfisher::bindings
 
-// Needs no interpreter lock: kernels keep nothing between calls but numbers of threads, atomically, and
-// whoever shares an array, or an accumulator (which has a lock), sees to turns in Python.
+// Needs no interpreter lock: kernels keep nothing between calls but numbers of threads, atomically,
+// and whoever shares an array, or an accumulator (which has a lock), sees to turns in Python.
 PYBIND11_MODULE(FASTFISHER_CORE_NAME, m, pybind11::mod_gil_not_used()) {
   using namespace fastfisher;
   m.attr("isa") = FASTFISHER_ISA;

@@ -248,8 +248,7 @@ void fan_dot(const ConstMatrix<S>& scores, const A* mean, const ConstMatrix<A>& 
       cut.blocks(i, [&](Index row, Index rows) {
         std::fill_n(T, rows * N, A(0));
         dots<N, Centred>(block_of(scores, row, rows), mean, right.data(), T);
-        for (Index r = 0; r < rows; ++r)
-          write_row(Vec<A, N>::load(T + r * N), out, row + r, q0, k);
+        for (Index r = 0; r < rows; ++r) write_row(Vec<A, N>::load(T + r * N), out, row + r, q0, k);
       });
     });
   });
@@ -272,8 +271,7 @@ void fan_transpose_dot(const ConstMatrix<S>& scores, const A* weights, const A* 
           }
           sums<N, Centred>(block_of(scores, row, rows), mean, T, part);
         });
-    for (Index c = 0; c < p; ++c)
-      write_row(Vec<A, N>::load(total.data() + c * N), out, c, q0, k);
+    for (Index c = 0; c < p; ++c) write_row(Vec<A, N>::load(total.data() + c * N), out, c, q0, k);
   });
 }
 

@@ -109,8 +109,8 @@ void dot_tile(const Lines<S>& x, Index line, const A* centre, const A* y, A* a) 
     if constexpr (M == Centre::Along) along = Vec<A>::load(centre + v * L);
     FASTFISHER_UNROLL
     for (int i = 0; i < I; ++i)
-      sum[i] = added<Squared>(
-          entry<M>(from + i * stride, M == Centre::Across ? across[i] : along), right, sum[i]);
+      sum[i] = added<Squared>(entry<M>(from + i * stride, M == Centre::Across ? across[i] : along),
+                              right, sum[i]);
   };
   Index v = 0;
   for (; v + C <= vectors; v += C) {
@@ -146,8 +146,8 @@ void sum_tile(const Lines<S>& x, Index line, const A* centre, const A* a, A* y) 
     if constexpr (M == Centre::Along) along = Vec<A>::load(centre + v * L);
     FASTFISHER_UNROLL
     for (int i = 0; i < I; ++i)
-      total = added<Squared>(
-          entry<M>(from + i * stride, M == Centre::Across ? across[i] : along), factor[i], total);
+      total = added<Squared>(entry<M>(from + i * stride, M == Centre::Across ? across[i] : along),
+                             factor[i], total);
     total.store(y + v * L);
   };
   for (Index v = 0; v < vectors; ++v) step(first + v * L, v);

@@ -156,9 +156,7 @@ def levenberg_marquardt(
     first = _check.positive("damping", damping)
     bounds = _bounds(first, model) if damping_bounds is None else damping_bounds
     accelerated = _check.flag("acceleration", acceleration)
-    rule = Damped(
-        Nielsen(first, bounds), damping_mode == "diagonal", accelerated, damping_bounds is not None
-    )
+    rule = Damped(Nielsen(first, bounds), damping_mode == "diagonal", accelerated)
     tolerances = _tolerances(model, gradient_tolerance, step_tolerance, reduction_tolerance)
     return _fitted(model, rule, absolute_sigma, tolerances, max_iterations, callback)
 

@@ -52,9 +52,8 @@ class Damped:
     D² is 1, or the largest diagonal of JᵀWJ so far, halved with each step.
     """
 
-    def __init__(self, damping: Nielsen, relative: bool, accelerated: bool, bounded: bool) -> None:
+    def __init__(self, damping: Nielsen, relative: bool, accelerated: bool) -> None:
         self._lambda, self._relative, self._accelerated = damping, relative, accelerated
-        self._bounded = bounded  # by the caller, who so has a say in when a fit is done
         self._squares: Any = 0.0
         self._scale: Any = 1.0
 
@@ -88,9 +87,9 @@ class Damped:
         D² of larger diagonals before, or 1, would hide that residuals still follow a parameter
         whose column has become small, as that of a rate on a plateau.
         """
-        scale = self._scale
-        if self._relative or not self._bounded:
-            scale = _units(point.linear.diagonal)
+        scale = _units(point.linear.diagonal)
+        if not self._relative:
+            scale = np.minimum(self._scale, scale)
         for damping in self._lambda.lower():
             shift = damping * scale
             try:
