@@ -18,8 +18,8 @@ constexpr Index kMaxSlabs = 64;  // partial results held at once, and threads th
 constexpr Index kSlabScores =
     1 << 17;                     // below, a slab costs more than it brings (30 µs of reading)
 constexpr Index kSlabRows = 16;  // rows of a slab pay for its partial result
-// Rows, but at least a block, whose sum joins the slab's: in short chains of additions rounding stays
-// below LAPACK's threshold.
+// Rows, but at least a block, whose sum joins the slab's: in short chains of additions rounding
+// stays below LAPACK's threshold.
 constexpr Index kChunkRows = 128;
 
 // Rows: every row is contiguous and is a line. Columns: every column is, and a block of rows of it
