@@ -37,7 +37,8 @@ class Factor(Portable, TakesTensors, ABC):
     logdet : float
         log det A.
     rcond : float
-        Estimate of 1 / κ₁ of the matrix that was factored (the Gram matrix in the dual).
+        Estimate of 1 / κ₁ of the matrix that was factored (the Gram matrix in the dual), or 1 / κ₂
+        where its eigenvalues are known.
     shape : tuple
         (p, p).
 
@@ -88,7 +89,7 @@ class Factor(Portable, TakesTensors, ABC):
     @property
     @abstractmethod
     def rcond(self) -> float:
-        """Estimate of 1 / κ₁."""
+        """Estimate of 1 / κ₁, or 1 / κ₂."""
 
     @abstractmethod
     def inverse_diagonal(self) -> Any:

@@ -28,7 +28,8 @@ class Solution:
     iterations : int
         Iterations of the slowest column; refinements in mixed precision; 0 for a direct method.
     rcond : float or None
-        Estimate of 1 / κ₁ of the matrix that was factored; None where nothing was.
+        Estimate of 1 / κ₁ of the matrix that was factored, or 1 / κ₂ where its eigenvalues are
+        known; None where nothing was.
     rank : int or None
         Eigenvalues kept by ``on_failure="pinv"`` or a cut-off of the solver, singular values by
         ``QR(rank_revealing=True)``; None otherwise.
